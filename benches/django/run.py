@@ -1,0 +1,200 @@
+"""Compare our cache with its peers: every client against the same server, in the same run.
+
+    python benches/django/run.py            the whole run, about fifteen minutes
+    python benches/django/run.py --quick    a look at whether everything works, two minutes
+
+Each client gets an environment of its own, each measurement a process of its own. Rounds are the
+outermost loop and their order alternates, so that a machine that drifts treats all alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import environments
+import report
+import server
+from clients import CLIENTS, OURS, TOOLS, Client
+from scenarios import SCENARIOS, Scenario
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+BUILD = ROOT / ".build"
+CELL_TIMEOUT = 120
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--ours-python", type=Path, default=ROOT / ".venv" / "bin" / "python")
+    parser.add_argument("--peers-dir", type=Path, default=BUILD / "peers")
+    parser.add_argument("--quick", action="store_true", help="one short round, not published")
+    parser.add_argument("--only", default="", help="names of clients and scenarios, with commas")
+    parser.add_argument("--rounds", type=int, help="default 3, or 1 with --quick")
+    parser.add_argument(
+        "--latency", type=float, default=0.0, help="add a scenario with so many ms per reply"
+    )
+    parser.add_argument(
+        "--output", type=Path, help="default benches/results; .build/bench for a partial run"
+    )
+    options = parser.parse_args()
+    partial = options.quick or bool(options.only)
+    options.rounds = options.rounds or (1 if options.quick else 3)
+    options.output = options.output or (BUILD / "bench" if partial else HERE.parent / "results")
+    options.clients, options.scenarios = select(parser, options.only, options.latency > 0)
+    return options
+
+
+def select(
+    parser: argparse.ArgumentParser, only: str, delayed: bool
+) -> tuple[list[Client], list[Scenario]]:
+    """The clients and scenarios named; all clients if none is named, and so for scenarios."""
+    names = set(filter(None, only.split(",")))
+    scenarios = [scenario for scenario in SCENARIOS if delayed or not scenario.delayed]
+    known = {client.name for client in CLIENTS} | {scenario.name for scenario in scenarios}
+    if names - known:
+        parser.error(f"unknown: {', '.join(names - known)}; known: {', '.join(sorted(known))}")
+    return (
+        [client for client in CLIENTS if client.name in names] or list(CLIENTS),
+        [scenario for scenario in scenarios if scenario.name in names] or scenarios,
+    )
+
+
+def pythons(options: argparse.Namespace, python: str) -> dict[str, str]:
+    """Each client's Python; a client that has none is left out and reported as failed."""
+    found: dict[str, str] = {}
+    for client in options.clients:
+        if client.name == OURS:
+            if environments.importable(options.ours_python, "django_vcache._vcache"):
+                found[OURS] = str(options.ours_python)
+            continue
+        try:
+            found[client.name] = environments.ensure(client.environment, python, options.peers_dir)
+        except environments.InstallError as error:
+            print(f"{client.name}: {error}", file=sys.stderr)
+    return found
+
+
+def cells(options: argparse.Namespace) -> Iterator[tuple[int, Scenario, Client]]:
+    for round_number in range(options.rounds):
+        for scenario in options.scenarios:
+            clients = [client for client in options.clients if client.runs(scenario.operation)]
+            for client in clients if round_number % 2 == 0 else reversed(clients):
+                yield round_number, scenario, client
+
+
+def measure(
+    client: Client, scenario: Scenario, python: str | None, ports: tuple[int, int], quick: bool
+) -> dict[str, Any]:
+    """One cell: a worker's line of JSON, or why there is none."""
+    if python is None:
+        return {"failed": "not installed"}
+    port, admin_port = ports
+    server.flush(admin_port)
+    arguments = [python, str(HERE / "worker.py"), "--client", client.name]
+    arguments += ["--scenario", scenario.name, "--port", str(port), "--admin-port", str(admin_port)]
+    arguments += ["--warmup", "0.1" if quick else "0.4", "--seconds", "0.2" if quick else "1.5"]
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    try:
+        done = subprocess.run(
+            arguments, capture_output=True, text=True, timeout=CELL_TIMEOUT, env=environment
+        )
+        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    except subprocess.TimeoutExpired:
+        return {"failed": f"no result within {CELL_TIMEOUT} s"}
+    except (IndexError, ValueError):
+        print(done.stderr, file=sys.stderr)
+        return {"failed": f"the process ended with code {done.returncode} and no result"}
+    if "failed" in answer:
+        answer["failed"] = without_paths(answer["failed"])
+    return answer
+
+
+def without_paths(message: str) -> str:
+    """One line for the table, without the places of this machine."""
+    return re.sub(r"(?:/[\w.+~-]+){2,}", "...", " ".join(message.split()))[:160]
+
+
+def progress(scenario: Scenario, client: Client, answer: dict[str, Any]) -> None:
+    if "failed" in answer:
+        figures = f"failed: {answer['failed']}"
+    else:
+        cpu, rate = 1e6 * answer["cpu"] / answer["ops"], answer["ops"] / answer["wall"]
+        figures = f"{cpu:9.1f} us CPU {rate:9.0f}/s {answer['rss_peak_kb'] / 1024:6.1f} MB "
+        figures += f"{answer['connections']:5} connections"
+    print(f"  {scenario.name:18} {client.name:22} {figures}", flush=True)
+
+
+def machine(version: str) -> dict[str, Any]:
+    with open("/proc/cpuinfo") as lines:
+        models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    kernel = re.match(r"[\d.]+", platform.release())
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "cores": os.cpu_count(),
+        "cpu": models[0] if models else platform.machine(),
+        "kernel": f"{platform.system()} {kernel.group() if kernel else ''}".strip(),
+        "server": version,
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    python = environments.find_python()
+    binary = environments.valkey_binary(environments.ensure(TOOLS, python, options.peers_dir))
+    installed = pythons(options, python)
+    rows = []
+    with ExitStack() as stack:
+        direct = stack.enter_context(server.valkey(binary))
+        facts = machine(server.version(direct))
+        slow = direct
+        if options.latency:
+            slow = stack.enter_context(server.delay(direct, options.latency))
+        announced = -1
+        for number, scenario, client in cells(options):
+            if number != announced:
+                print(f"round {number + 1} of {options.rounds}", flush=True)
+                announced = number
+            ports = (slow if scenario.delayed else direct, direct)
+            answer = measure(client, scenario, installed.get(client.name), ports, options.quick)
+            progress(scenario, client, answer)
+            rows.append({"client": client.name, "scenario": scenario.name, **answer})
+    return {
+        "machine": facts,
+        "quick": options.quick,
+        "rounds": options.rounds,
+        "latency_ms": options.latency,
+        "cells": rows,
+    }
+
+
+def main() -> None:
+    options = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    try:
+        results = run(options)
+    except environments.InstallError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("stopped")
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "latest.json").write_text(json.dumps(results, indent=1) + "\n")
+    report.write(options.output)
+    print(f"written: {os.path.relpath(options.output)}/README.md, cpu.svg, latest.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What is measured: one operation, done by so many tasks or threads at once.
+
+The values are the same in every process, so that every client moves the same bytes.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+KEY = "bench:value"
+VALUE = "0123456789abcdef" * 8
+"""128 characters: a session flag, a permission bitmap, a rendered fragment's hash."""
+
+MANY_KEYS = tuple(f"bench:many:{number}" for number in range(20))
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """``operation`` is the method's name; ``at_once`` counts tasks, or threads if it blocks."""
+
+    name: str
+    title: str
+    operation: str
+    at_once: int
+    delayed: bool = False
+
+    @property
+    def is_async(self) -> bool:
+        return self.operation.startswith("a")
+
+
+SCENARIOS: tuple[Scenario, ...] = (
+    Scenario("aget-1", "async get, 1 at a time", "aget", 1),
+    Scenario("aget-50", "async get, 50 at once", "aget", 50),
+    Scenario("aget-300", "async get, 300 at once", "aget", 300),
+    Scenario("get-1", "blocking get, 1 thread", "get", 1),
+    Scenario("get-8", "blocking get, 8 threads", "get", 8),
+    Scenario("aset-50", "async set of a 4 KB dict, 50 at once", "aset", 50),
+    Scenario("set-1", "blocking set of a 4 KB dict, 1 thread", "set", 1),
+    Scenario("aget_many-50", "async get_many of 20 keys, 50 at once", "aget_many", 50),
+    Scenario("get_many-1", "blocking get_many of 20 keys, 1 thread", "get_many", 1),
+    Scenario("aget-300-delayed", "async get, 300 at once, a slow network", "aget", 300, True),
+)
+
+
+def document() -> dict[str, object]:
+    """A nested dict as views cache them: about 4 KB once serialised, always the same."""
+    numbers = random.Random(20)
+    events = [
+        {
+            "id": f"{numbers.getrandbits(64):016x}",
+            "level": numbers.choice(("error", "warning", "info")),
+            "culprit": f"shop.views.checkout_{numbers.randrange(900)} in handle",
+            "count": numbers.randrange(1, 100_000),
+            "rate": numbers.random(),
+            "tags": [numbers.choice(("eu", "us", "ap")), f"release-{numbers.randrange(99)}"],
+            "resolved": numbers.random() < 0.5,
+        }
+        for _ in range(33)
+    ]
+    return {
+        "project": {"id": 4711, "slug": "shop", "quota": 0.75, "owners": ["ada", "grace"]},
+        "events": events,
+        "next": None,
+    }

@@ -1,0 +1,30 @@
+"""Django settings: a cache, no database. Environment variables set what differs in production."""
+
+import os
+
+SECRET_KEY = os.environ.get("SECRET_KEY", "for-development-only")
+DEBUG = os.environ.get("DEBUG") == "1"
+ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1").split(",")
+
+ROOT_URLCONF = "ingest.urls"
+ASGI_APPLICATION = "ingest.asgi.application"
+USE_TZ = True
+
+# The cache and the hot paths share this connection: one for the process.
+CACHES = {
+    "default": {
+        "BACKEND": "django_vcache.ValkeyCache",
+        "LOCATION": os.environ.get("VCACHE_URL", "redis://localhost:6379/1"),
+    }
+}
+
+# A larger request body is answered with 413.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 200 * 1024  # bytes
+
+# What a project may send if it has no limit of its own: this many events in this many seconds.
+INGEST_LIMIT = int(os.environ.get("INGEST_LIMIT", "600"))
+INGEST_PERIOD = 60
+
+# Where accepted events wait for a worker. When there are about this many, the oldest are dropped.
+INGEST_STREAM = "events"
+INGEST_STREAM_MAXLEN = 1_000_000

@@ -1,0 +1,34 @@
+"""Django's cache on one Valkey connection per process, and hot paths in Rust beside it.
+
+In settings::
+
+    CACHES = {
+        "default": {
+            "BACKEND": "django_vcache.ValkeyCache",
+            "LOCATION": "redis://localhost:6379/1",
+        }
+    }
+
+Names are loaded on first use, so that importing a part of the package (``django_vcache.embedded``) needs neither Django
+nor the extension.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._vcache import __version__
+    from .backend import ValkeyCache
+
+__all__ = ["ValkeyCache", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ValkeyCache":
+        from .backend import ValkeyCache
+
+        return ValkeyCache
+    if name == "__version__":
+        from ._vcache import __version__
+
+        return __version__
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,217 @@
+"""The cache backend. It is thin: keys, encoding, sending and decoding are Rust, in one call per operation; what users may
+want to override (``make_key``, ``validate_key``, ``get_backend_timeout``'s defaults) is Django's."""
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, ClassVar
+
+from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+
+from . import _vcache
+from .exceptions import ConfigurationError
+from .options import build
+
+__all__ = ["ValkeyCache", "publish_alias"]
+
+_KEY_METHODS = ("make_key", "validate_key", "make_and_validate_key")
+
+
+class ValkeyCache(BaseCache):
+    """Django's cache on the one Valkey (or Redis) connection of this process.
+
+    Every method is native in both forms: ``get`` blocks with the GIL released, ``await aget`` runs on the loop without a
+    thread. OPTIONS, all optional:
+
+    ``CONNECT_TIMEOUT`` (2.0), ``RESPONSE_TIMEOUT`` (5.0)
+        Seconds, fractions allowed.
+    ``USERNAME``, ``PASSWORD``, ``DB``, ``CLIENT_NAME``
+        As in the URL; these win.
+    ``SERIALIZER`` (``"auto"``)
+        ``"auto"``, ``"pickle"``, ``"msgpack"``, ``"json"``, or the dotted path of an object with dumps and loads.
+    ``COMPRESS_MIN_LEN`` (1024)
+        Bytes from which values are compressed with zstd; None is never.
+    ``MAX_VALUE_LEN`` (64 MiB)
+        The most bytes of one value, written or read.
+    ``CLEAR`` (``"flushdb"``)
+        What ``clear()`` does: ``"flushdb"`` empties the database, ``"prefix"`` deletes this KEY_PREFIX's keys.
+    ``IGNORE_EXCEPTIONS`` (False)
+        A server that cannot be reached is a logged miss instead of an exception.
+    """
+
+    _plain_keys: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Rust makes the keys only as long as they would be made by Django's own methods.
+        cls._plain_keys = all(getattr(cls, name) is getattr(BaseCache, name) for name in _KEY_METHODS)
+
+    def __init__(self, location: object, params: dict[str, Any]) -> None:
+        super().__init__(params)
+        self._client, self._clear_by_prefix = build(location, params.get("OPTIONS") or {})
+        if self._clear_by_prefix and not self.key_prefix:
+            raise ConfigurationError(
+                "OPTIONS['CLEAR'] is 'prefix', but KEY_PREFIX is empty: give this cache a prefix of its own, "
+                "or clear by 'flushdb'"
+            )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._client!r}>"
+
+    def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        return self._client.add(self, key, value, timeout, version)
+
+    async def aadd(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        return await self._client.aadd(self, key, value, timeout, version)
+
+    def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        return self._client.get(self, key, default, version)
+
+    async def aget(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        return await self._client.aget(self, key, default, version)
+
+    def set(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
+        self._client.set(self, key, value, timeout, version)
+
+    async def aset(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
+        await self._client.aset(self, key, value, timeout, version)
+
+    def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        return self._client.touch(self, key, timeout, version)
+
+    async def atouch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        return await self._client.atouch(self, key, timeout, version)
+
+    def delete(self, key: Any, version: int | None = None) -> bool:
+        return self._client.delete(self, key, version)
+
+    async def adelete(self, key: Any, version: int | None = None) -> bool:
+        return await self._client.adelete(self, key, version)
+
+    def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        return self._client.get_many(self, keys, version)
+
+    async def aget_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        return await self._client.aget_many(self, keys, version)
+
+    def set_many(
+        self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> list[Any]:
+        return self._client.set_many(self, data, timeout, version)
+
+    async def aset_many(
+        self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> list[Any]:
+        return await self._client.aset_many(self, data, timeout, version)
+
+    def delete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
+        self._client.delete_many(self, keys, version)
+
+    async def adelete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
+        await self._client.adelete_many(self, keys, version)
+
+    def has_key(self, key: Any, version: int | None = None) -> bool:
+        return self._client.has_key(self, key, version)
+
+    async def ahas_key(self, key: Any, version: int | None = None) -> bool:
+        return await self._client.ahas_key(self, key, version)
+
+    def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        return self._client.incr(self, key, delta, version)
+
+    async def aincr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        return await self._client.aincr(self, key, delta, version)
+
+    def decr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        return self.incr(key, -delta, version=version)
+
+    async def adecr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        return await self.aincr(key, -delta, version=version)
+
+    async def aget_or_set(
+        self,
+        key: Any,
+        default: Any | Callable[[], Any] | Callable[[], Awaitable[Any]],
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> Any:
+        """As get_or_set; a default that is a coroutine function, or returns an awaitable, is awaited."""
+        value = await self.aget(key, self._missing_key, version=version)
+        if value is not self._missing_key:
+            return value
+        if callable(default):
+            default = default()
+            if inspect.isawaitable(default):
+                default = await default
+        await self.aadd(key, default, timeout=timeout, version=version)
+        # Another process may have added its own first, and that is the value then.
+        return await self.aget(key, default, version=version)
+
+    def incr_version(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """Moves the key to another version in one step; unlike Django's own, it keeps the time to live."""
+        version = self.version if version is None else version
+        return self._client.move_version(self, key, version, version + delta)
+
+    async def aincr_version(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        version = self.version if version is None else version
+        return await self._client.amove_version(self, key, version, version + delta)
+
+    async def adecr_version(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        return await self.aincr_version(key, -delta, version)
+
+    def clear(self) -> None:
+        """Empties the cache: the whole database, or with ``CLEAR: "prefix"`` every key of this KEY_PREFIX."""
+        if self._clear_by_prefix:
+            self._client.sweep(f"{self.key_prefix}:".encode())
+        else:
+            self._client.flush()
+
+    async def aclear(self) -> None:
+        if self._clear_by_prefix:
+            await self._client.asweep(f"{self.key_prefix}:".encode())
+        else:
+            await self._client.aflush()
+
+    def close(self, **kwargs: Any) -> None:
+        """Nothing to do: the connection is the process's, and Django calls this after every request."""
+
+    async def aclose(self, **kwargs: Any) -> None:
+        """Nothing to do, see :meth:`close`."""
+
+    def execute(self, *command: Any) -> Any:
+        """Sends any command over the shared connection and returns its reply as plain Python values.
+
+        Strings of the server come back as bytes. Keys are taken as they are, without prefix and version.
+
+        >>> cache.execute("CLIENT", "ID")  # doctest: +SKIP
+        7
+
+        Raises:
+            ResponseError: the server's error.
+            ValueError: for commands that would change the connection for everybody (SUBSCRIBE, MULTI, SELECT, ...).
+        """
+        return self._client.execute(*command)
+
+    async def aexecute(self, *command: Any) -> Any:
+        """As :meth:`execute`, on the running loop."""
+        return await self._client.aexecute(*command)
+
+
+def publish_alias(alias: str) -> None:
+    """Tells Rust which connection ``CACHES[alias]`` uses, so that hot paths run on it.
+
+    Raises:
+        ConfigurationError: if there is no such alias, or it is another backend's.
+    """
+    from django.core.cache import InvalidCacheBackendError, caches
+
+    try:
+        cache = caches[alias]
+    except InvalidCacheBackendError as error:
+        raise ConfigurationError(f"a hot path wants the cache alias {alias!r}: {error}") from error
+    client = getattr(cache, "_client", None)
+    if not isinstance(client, _vcache.Client):
+        raise ConfigurationError(
+            f"a hot path wants the cache alias {alias!r}, but its BACKEND is {type(cache).__name__}, "
+            "not django_vcache.ValkeyCache"
+        )
+    client.publish(alias)

@@ -1,0 +1,48 @@
+"""What is not raised is logged, on the logger ``django_vcache``: values that could not be read, and with
+IGNORE_EXCEPTIONS the errors that were ignored. A dead server under load fails thousands of times a second, so each kind
+is logged once a second at most, with the number of those that were left out."""
+
+import logging
+import threading
+import time
+
+logger = logging.getLogger("django_vcache")
+
+INTERVAL = 1.0
+"""Seconds between two lines of one kind for one alias."""
+
+
+class _Throttled:
+    """Logs at most one line an interval and alias, and counts the rest."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last: dict[str, float] = {}
+        self._left_out: dict[str, int] = {}
+
+    def __call__(self, level: int, alias: str, message: str, *args: object) -> None:
+        now = time.monotonic()
+        with self._lock:
+            if now - self._last.get(alias, -INTERVAL) < INTERVAL:
+                self._left_out[alias] = self._left_out.get(alias, 0) + 1
+                return
+            self._last[alias] = now
+            left_out = self._left_out.pop(alias, 0)
+        if left_out:
+            message += " (and %d more like it)"
+            args += (left_out,)
+        logger.log(level, message, *args)
+
+
+_misses = _Throttled()
+_errors = _Throttled()
+
+
+def unreadable(alias: str, key: str, reason: str) -> None:
+    """A stored value could not be read; the caller gets a miss."""
+    _misses(logging.WARNING, alias, "cache '%s': %s; treated as a miss: key %r", alias, reason, key)
+
+
+def ignored(alias: str, error: Exception) -> None:
+    """IGNORE_EXCEPTIONS is set; the caller gets a miss."""
+    _errors(logging.ERROR, alias, "%s (ignored: IGNORE_EXCEPTIONS is set)", error)

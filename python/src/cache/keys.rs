@@ -1,0 +1,86 @@
+//! A user's key and version become the key on the server: `prefix:version:key`, checked as Django checks it.
+//!
+//! Django's check is a Python loop over the characters, a good part of what a get costs there. Here it is done on the
+//! bytes while Django's default key function is in use; a key that needs a warning, and any other key function, goes
+//! through the backend's own Python methods.
+
+use std::io::Write;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyInt, PyString};
+
+/// Django's limit, in characters, which it has from memcached.
+const LONGEST: usize = 250;
+
+/// The key on the server for `key`, as `cache` (the backend object) is configured right now.
+pub(super) fn build(cache: &Bound<'_, PyAny>, key: &Bound<'_, PyAny>, version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    let mut out = Vec::with_capacity(64);
+    let py = cache.py();
+    if !is_plain(cache)? {
+        let made = cache.call_method1(intern!(py, "make_and_validate_key"), (key, version))?;
+        write_text(&mut out, &made)?;
+        return Ok(out);
+    }
+    write_text(&mut out, &cache.getattr(intern!(py, "key_prefix"))?)?;
+    out.push(b':');
+    if version.is_none() {
+        write_text(&mut out, &cache.getattr(intern!(py, "version"))?)?;
+    } else {
+        write_text(&mut out, version)?;
+    }
+    out.push(b':');
+    write_text(&mut out, key)?;
+    if needs_warning(&out) {
+        let text = String::from_utf8_lossy(&out);
+        cache.call_method1(intern!(py, "validate_key"), (text,))?;
+    }
+    Ok(out)
+}
+
+/// Whether keys are made by Django's own function and checked by its own method.
+fn is_plain(cache: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static DEFAULT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = cache.py();
+    if !cache.getattr(intern!(py, "_plain_keys"))?.is_truthy()? {
+        return Ok(false);
+    }
+    let default = DEFAULT.import(py, "django.core.cache.backends.base", "default_key_func")?;
+    Ok(cache.getattr(intern!(py, "key_func"))?.is(default))
+}
+
+/// `str(part)`, as `"%s"` writes it.
+fn write_text(out: &mut Vec<u8>, part: &Bound<'_, PyAny>) -> PyResult<()> {
+    if let Ok(text) = part.cast_exact::<PyString>() {
+        out.extend_from_slice(text.to_str()?.as_bytes());
+    } else if let Ok(number) = part.cast_exact::<PyInt>().map_err(PyErr::from).and_then(|n| n.extract::<i64>()) {
+        // Writing to a vector does not fail.
+        let _ = write!(out, "{number}");
+    } else {
+        out.extend_from_slice(part.str()?.to_str()?.as_bytes());
+    }
+    Ok(())
+}
+
+fn needs_warning(key: &[u8]) -> bool {
+    if key.iter().any(|&byte| byte <= b' ' || byte == 0x7f) {
+        return true;
+    }
+    // Bytes are never fewer than characters.
+    key.len() > LONGEST && key.iter().filter(|&&byte| byte & 0xC0 != 0x80).count() > LONGEST
+}
+
+#[cfg(test)]
+mod tests {
+    use super::needs_warning;
+
+    #[test]
+    fn a_key_that_memcached_would_refuse_is_noticed() {
+        assert!(!needs_warning(b":1:key"));
+        assert!(!needs_warning("é".repeat(250).as_bytes()));
+        for key in ["a b".to_owned(), "a\n".to_owned(), "a\u{7f}".to_owned(), "x".repeat(251), "é".repeat(251)] {
+            assert!(needs_warning(key.as_bytes()), "{key:?}");
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Each operation of the cache API, as what to send and what Python gets for the outcome. `client.rs` runs them.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyList, PyTuple};
+use vcache::python::to_python;
+use vcache::{Packet, Value};
+
+use super::expiry::Expiry;
+use super::keys;
+use super::replies::Shared;
+use super::scripts::Outcome;
+
+pub(super) type Object<'py> = Bound<'py, PyAny>;
+
+/// Makes Python's answer of an outcome.
+pub(super) trait Finish<T>: FnOnce(Python<'_>, vcache::Result<T>) -> PyResult<Py<PyAny>> + Send + 'static {}
+
+impl<T, F> Finish<T> for F where F: FnOnce(Python<'_>, vcache::Result<T>) -> PyResult<Py<PyAny>> + Send + 'static {}
+
+/// One operation.
+pub(super) enum Operation<F> {
+    /// It goes to the server.
+    Send(Packet, F),
+    /// There is nothing to send.
+    Done(Py<PyAny>),
+}
+
+type Prepared<F> = PyResult<Operation<F>>;
+
+fn boolean(py: Python<'_>, truth: bool) -> Py<PyAny> {
+    PyBool::new(py, truth).to_owned().into_any().unbind()
+}
+
+/// Whether the reply is a count above 0; `false` where the error was ignored.
+fn is_positive(reply: Result<Value, ()>) -> bool {
+    matches!(reply, Ok(Value::Int(count)) if count > 0)
+}
+
+pub(super) fn get(
+    shared: &Arc<Shared>,
+    cache: &Object<'_>,
+    key: &Object<'_>,
+    default: &Object<'_>,
+    version: &Object<'_>,
+) -> Prepared<impl Finish<Value>> {
+    let key = keys::build(cache, key, version)?;
+    let mut packet = Packet::command("GET", 1, true);
+    packet.arg(&key);
+    let (shared, default) = (Arc::clone(shared), default.clone().unbind());
+    Ok(Operation::Send(packet, move |py: Python<'_>, result| match shared.reply(py, result)? {
+        Ok(Value::BulkString(stored)) => Ok(shared.decode(py, &key, &stored)?.map_or(default, Bound::unbind)),
+        _ => Ok(default),
+    }))
+}
+
+pub(super) fn get_many(
+    shared: &Arc<Shared>,
+    cache: &Object<'_>,
+    wanted: &Object<'_>,
+    version: &Object<'_>,
+) -> Prepared<impl Finish<Value>> {
+    let py = cache.py();
+    let wanted: Vec<Py<PyAny>> = wanted.try_iter()?.map(|key| key.map(Bound::unbind)).collect::<PyResult<_>>()?;
+    if wanted.is_empty() {
+        return Ok(Operation::Done(PyDict::new(py).into_any().unbind()));
+    }
+    let mut packet = Packet::command("MGET", wanted.len(), true);
+    let mut keys = Vec::with_capacity(wanted.len());
+    for key in &wanted {
+        let key = keys::build(cache, key.bind(py), version)?;
+        packet.arg(&key);
+        keys.push(key);
+    }
+    let shared = Arc::clone(shared);
+    Ok(Operation::Send(packet, move |py: Python<'_>, result| {
+        let found = PyDict::new(py);
+        if let Ok(Value::Array(values)) = shared.reply(py, result)? {
+            for ((name, key), value) in wanted.iter().zip(&keys).zip(values) {
+                if let Value::BulkString(stored) = value
+                    && let Some(value) = shared.decode(py, key, &stored)?
+                {
+                    found.set_item(name, value)?;
+                }
+            }
+        }
+        Ok(found.into_any().unbind())
+    }))
+}
+
+/// Appends a SET of `value` as `expiry` says; what expires at once is deleted instead.
+fn store(
+    shared: &Shared,
+    packet: &mut Packet,
+    key: &[u8],
+    value: &Object<'_>,
+    expiry: Expiry,
+    extra: &[&[u8]],
+) -> PyResult<()> {
+    let expires = if matches!(expiry, Expiry::After(_)) { 2 } else { 0 };
+    packet.then("SET", 2 + extra.len() + expires).arg(key);
+    packet.arg_with(|out| shared.codec.encode(value, out))?;
+    for option in extra {
+        packet.arg(option);
+    }
+    if let Expiry::After(milliseconds) = expiry {
+        packet.arg(b"PX").int(milliseconds);
+    }
+    Ok(())
+}
+
+pub(super) fn set(
+    shared: &Arc<Shared>,
+    cache: &Object<'_>,
+    key: &Object<'_>,
+    value: &Object<'_>,
+    timeout: &Object<'_>,
+    version: &Object<'_>,
+) -> Prepared<impl Finish<Value>> {
+    let expiry = Expiry::of(cache, timeout)?;
+    let key = keys::build(cache, key, version)?;
+    let mut packet = Packet::pipeline(true);
+    if expiry == Expiry::AtOnce {
+        packet.then("UNLINK", 1).arg(&key);
+    } else {
+        store(shared, &mut packet, &key, value, expiry, &[])?;
+    }
+    let shared = Arc::clone(shared);
+    Ok(Operation::Send(packet, move |py: Python<'_>, result| {
+        let _ignored = shared.reply(py, result)?;
+        Ok(py.None())
+    }))
+}
+
+pub(super) fn add(
+    shared: &Arc<Shared>,
+    cache: &Object<'_>,
+    key: &Object<'_>,
+    value: &Object<'_>,
+    timeout: &Object<'_>,
+    version: &Object<'_>,
+) -> Prepared<impl Finish<Value>> {
+    let expiry = Expiry::of(cache, timeout)?;
+    let key = keys::build(cache, key, version)?;
+    // Executed twice, it would say False to the one who did add.
+    let mut packet = Packet::pipeline(false);
+    let only_asks = expiry == Expiry::AtOnce;
+    if only_asks {
+        packet.then("EXISTS", 1).arg(&key);
+    } else {
+        store(shared, &mut packet, &key, value, expiry, &[b"NX"])?;
+    }
+    let shared = Arc::clone(shared);
+    Ok(Operation::Send(packet, move |py: Python<'_>, result| {
+        let reply = shared.reply(py, result)?;
+        let added = if only_asks { matches!(reply, Ok(Value::Int(0))) } else { matches!(reply, Ok(Value::Okay)) };
+        Ok(boolean(py, added))
+    }))
+}
+
+pub(super) fn set_many(
+    shared: &Arc<Shared>,
+    cache: &Object<'_>,
+    data: &Object<'_>,
+    timeout: &Object<'_>,
+    version: &Object<'_>,
+) -> Prepared<impl Finish<Value>> {
+    let py = cache.py();
+    let expiry = Expiry::of(cache, timeout)?;
+    let mut packet = Packet::pipeline(true);
+    let mut names: Vec<Py<PyAny>> = Vec::new();
+    for pair in data.call_method0("items")?.try_iter()? {
+        let (name, value): (Object<'_>, Object<'_>) = pair?.extract()?;
+        let key = keys::build(cache, &name, version)?;
+        if expiry == Expiry::AtOnce {
+            packet.then("UNLINK", 1).arg(&key);
+        } else {
+            store(shared, &mut packet, &key, &value, expiry, &[])?;
+        }
+        names.push(name.unbind());
+    }
+    if names.is_empty() {
+        return Ok(Operation::Done(PyList::empty(py).into_any().unbind()));
+    }
+    let shared = Arc::clone(shared);
+    Ok(Operation::Send(packet, move |py: Python<'_>, result| {
+        let replies = match shared.outcome(py, result)? {
+            Ok(Value::Array(replies)) => replies,
+            Ok(single) => vec![single],
+            // Django's answer for values that were not stored is the list of their keys.
+            Err(()) => return Ok(PyList::new(py, names)?.into_any().unbind()),
+        };
+        let failed = PyList::empty(py);
+        for (name, reply) in names.into_iter().zip(replies) {
+            if let Err(()) = shared.reply(py, Ok(reply))? {
+                failed.append(name)?;
+            }
+        }
+        Ok(failed.into_any().unbind())
+    }))
+}
+
+pub(super) fn touch(
+    shared: &Arc<Shared>,
+    cache: &Object<'_>,
+    key: &Object<'_>,
+    timeout: &Object<'_>,
+    version: &Object<'_>,
+) -> Prepared<impl Finish<Value>> {
+    let expiry = Expiry::of(cache, timeout)?;
+    let key = keys::build(cache, key, version)?;
+    let mut packet = Packet::pipeline(expiry != Expiry::AtOnce);
+    match expiry {
+        Expiry::AtOnce => {
+            packet.then("UNLINK", 1).arg(&key);
+        }
+        Expiry::After(milliseconds) => {
+            packet.then("PEXPIRE", 2).arg(&key).int(milliseconds);
+        }
+        Expiry::Never => {
+            // PERSIST says 0 for a key that had no time to live, so the answer is EXISTS's.
+            packet.then("PERSIST", 1).arg(&key);
+            packet.then("EXISTS", 1).arg(&key);
+        }
+    }
+    let shared = Arc::clone(shared);
+    Ok(Operation::Send(packet, move |py: Python<'_>, result: vcache::Result<Value>| {
+        let result = result.map(|reply| match reply {
+            Value::Array(mut replies) => replies.pop().unwrap_or(Value::Nil),
+            single => single,
+        });
+        Ok(boolean(py, is_positive(shared.reply(py, result)?)))
+    }))
+}
+
+pub(super) fn delete(
+    shared: &Arc<Shared>,
+    cache: &Object<'_>,
+    key: &Object<'_>,
+    version: &Object<'_>,
+) -> Prepared<impl Finish<Value>> {
+    // Executed twice, it would say False to the one who did delete.
+    one_key_question(shared, cache, key, version, "UNLINK", false)
+}
+
+pub(super) fn has_key(
+    shared: &Arc<Shared>,
+    cache: &Object<'_>,
+    key: &Object<'_>,
+    version: &Object<'_>,
+) -> Prepared<impl Finish<Value>> {
+    one_key_question(shared, cache, key, version, "EXISTS", true)
+}
+
+fn one_key_question(
+    shared: &Arc<Shared>,
+    cache: &Object<'_>,
+    key: &Object<'_>,
+    version: &Object<'_>,
+    command: &str,
+    idempotent: bool,
+) -> Prepared<impl Finish<Value> + use<>> {
+    let mut packet = Packet::command(command, 1, idempotent);
+    packet.arg(&keys::build(cache, key, version)?);
+    let shared = Arc::clone(shared);
+    Ok(Operation::Send(packet, move |py: Python<'_>, result| {
+        Ok(boolean(py, is_positive(shared.reply(py, result)?)))
+    }))
+}
+
+pub(super) fn delete_many(
+    shared: &Arc<Shared>,
+    cache: &Object<'_>,
+    unwanted: &Object<'_>,
+    version: &Object<'_>,
+) -> Prepared<impl Finish<Value>> {
+    let keys: Vec<Vec<u8>> =
+        unwanted.try_iter()?.map(|key| keys::build(cache, &key?, version)).collect::<PyResult<_>>()?;
+    if keys.is_empty() {
+        return Ok(Operation::Done(cache.py().None()));
+    }
+    let mut packet = Packet::command("UNLINK", keys.len(), true);
+    for key in &keys {
+        packet.arg(key);
+    }
+    Ok(Operation::Send(packet, nothing(shared)))
+}
+
+pub(super) fn flush(shared: &Arc<Shared>) -> Operation<impl Finish<Value>> {
+    Operation::Send(Packet::command("FLUSHDB", 0, false), nothing(shared))
+}
+
+/// The answer is None, whatever the reply.
+fn nothing(shared: &Arc<Shared>) -> impl Finish<Value> + use<> {
+    let shared = Arc::clone(shared);
+    move |py: Python<'_>, result| {
+        let _ignored = shared.reply(py, result)?;
+        Ok(py.None())
+    }
+}
+
+/// Renames the key of one version to that of another, which keeps its time to live.
+pub(super) fn move_version(
+    shared: &Arc<Shared>,
+    cache: &Object<'_>,
+    key: &Object<'_>,
+    from: &Object<'_>,
+    to: &Object<'_>,
+) -> Prepared<impl Finish<Value>> {
+    let mut packet = Packet::command("RENAME", 2, false);
+    packet.arg(&keys::build(cache, key, from)?).arg(&keys::build(cache, key, to)?);
+    let missing = PyValueError::new_err(missing_key(key)?);
+    let (shared, to) = (Arc::clone(shared), to.clone().unbind());
+    Ok(Operation::Send(packet, move |py: Python<'_>, result| {
+        if matches!(&result, Ok(Value::ServerError(error)) if error.details().is_some_and(|d| d.contains("no such key"))) {
+            return Err(missing);
+        }
+        match shared.reply(py, result)? {
+            Ok(_) => Ok(to),
+            Err(()) => Err(missing),
+        }
+    }))
+}
+
+/// Django's words for a key that is not there.
+fn missing_key(key: &Object<'_>) -> PyResult<String> {
+    Ok(format!("Key '{}' not found", key.str()?.to_str()?))
+}
+
+/// What `incr` answers.
+pub(super) fn incremented(shared: &Arc<Shared>, key: &Object<'_>, stored_as: &[u8]) -> PyResult<impl Finish<Outcome> + use<>> {
+    let missing = missing_key(key)?;
+    let (shared, stored_as) = (Arc::clone(shared), stored_as.to_vec());
+    Ok(move |py: Python<'_>, result: vcache::Result<Outcome>| match shared.outcome(py, result)? {
+        Ok(Outcome::Number(number)) => Ok(number.into_pyobject(py)?.into_any().unbind()),
+        Ok(Outcome::Missing) | Err(()) => Err(PyValueError::new_err(missing)),
+        Ok(Outcome::Other(stored)) => {
+            let Some(value) = shared.decode(py, &stored_as, &stored)? else {
+                return Err(PyValueError::new_err(missing));
+            };
+            let message = format!("cannot increment or decrement a value of type {}", value.get_type().name()?);
+            Err(PyTypeError::new_err(message))
+        }
+    })
+}
+
+/// Any command: `("CLIENT", "ID")`.
+pub(super) fn command(arguments: &Bound<'_, PyTuple>) -> PyResult<vcache::redis::Cmd> {
+    let mut command = vcache::redis::Cmd::new();
+    if arguments.is_empty() {
+        return Err(PyValueError::new_err("execute() needs a command: execute('CLIENT', 'ID')"));
+    }
+    for argument in arguments {
+        if argument.is_exact_instance_of::<pyo3::types::PyFloat>() || argument.is_exact_instance_of::<pyo3::types::PyInt>() {
+            command.arg(argument.str()?.to_str()?);
+        } else {
+            command.arg(&*argument.extract::<vcache::python::Bytes>()?);
+        }
+    }
+    Ok(command)
+}
+
+/// The reply of `execute`.
+pub(super) fn plain(py: Python<'_>, result: vcache::Result<Value>) -> PyResult<Py<PyAny>> {
+    to_python(py, result?).map(Bound::unbind)
+}

@@ -1,0 +1,39 @@
+//! The Rust half of the wheel `django-vcache`: what Django's cache backend and its users call. The connection, the
+//! bridge to asyncio and the hot-path macros are the crate `vcache`'s; here stand what Django adds, and the module
+//! `django_vcache._vcache` itself.
+//!
+//! | module | is for |
+//! |---|---|
+//! | [`cache`] | `Client`: the operations of Django's cache API, blocking and async |
+//! | [`codec`] | Python values to stored bytes and back |
+//! | [`hotpaths`] | the hot paths that the wheel ships |
+
+mod cache;
+mod codec;
+mod hotpaths;
+
+pub use codec::fuzz_decode;
+
+/// The extension module.
+#[pyo3::pymodule(gil_used = true)]
+mod _vcache {
+    #[pymodule_export]
+    use crate::cache::Client;
+    #[pymodule_export]
+    use crate::codec::PyCodec;
+    #[pymodule_export]
+    use crate::hotpaths::hotpaths;
+
+    use pyo3::prelude::*;
+
+    /// Registers `callable(alias)`, which is asked to configure an alias that a hot path wants and nobody has configured.
+    #[pyfunction]
+    fn on_unknown_alias(callable: Py<PyAny>) {
+        vcache::python::on_unknown_alias(callable);
+    }
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

@@ -1,0 +1,216 @@
+"""OPTIONS: each does what its name says, a wrong value or an unknown name is refused when the
+cache is made, and the message names the option and says what was meant.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from support.caches import make_cache
+from support.server import ValkeyServer
+
+
+def refused(server: ValkeyServer, **options: Any) -> str:
+    """The message with which the cache refuses `options`."""
+    from django_vcache.exceptions import ConfigurationError, VcacheError
+
+    assert issubclass(ConfigurationError, ImproperlyConfigured)
+    assert issubclass(ConfigurationError, VcacheError)
+    with pytest.raises(ConfigurationError) as caught:
+        make_cache(server, **options)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("CONECT_TIMEOUT", "CONNECT_TIMEOUT"),
+        ("RESPONSE_TIMOUT", "RESPONSE_TIMEOUT"),
+        ("SERIALISER", "SERIALIZER"),
+        ("IGNORE_EXCEPTION", "IGNORE_EXCEPTIONS"),
+        ("connect_timeout", "CONNECT_TIMEOUT"),
+        ("password", "PASSWORD"),
+        ("db", "DB"),
+    ],
+)
+def test_an_unknown_option_is_named_with_what_was_meant(
+    server: ValkeyServer, typed: str, meant: str
+) -> None:
+    message = refused(server, **{typed: 1})
+    assert typed in message
+    assert meant in message
+
+
+def test_an_unknown_option_like_no_other_is_named(server: ValkeyServer) -> None:
+    assert "XYZZY" in refused(server, XYZZY=1)
+
+
+def test_the_value_of_an_unknown_option_is_not_repeated(server: ValkeyServer) -> None:
+    assert "s3cr3t" not in refused(server, PASWORD="s3cr3t")
+
+
+@pytest.mark.parametrize("name", ["CONNECT_TIMEOUT", "RESPONSE_TIMEOUT"])
+@pytest.mark.parametrize("value", [0, 0.0, -1, -0.5, "soon", [], float("nan"), float("inf")])
+def test_a_bad_timeout_is_refused(server: ValkeyServer, name: str, value: object) -> None:
+    assert name in refused(server, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["COMPRESS_MIN_LEN", "MAX_VALUE_LEN"])
+@pytest.mark.parametrize("value", [0, -1, "long", []])
+def test_a_bad_length_is_refused(server: ValkeyServer, name: str, value: object) -> None:
+    assert name in refused(server, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CLEAR", "everything"),
+        ("CLEAR", None),
+        ("SERIALIZER", "marshal"),
+        ("SERIALIZER", "no.such.module.Serializer"),
+        ("SERIALIZER", 7),
+        ("DB", -1),
+        ("DB", "zero"),
+    ],
+)
+def test_a_bad_value_is_refused(server: ValkeyServer, name: str, value: object) -> None:
+    assert name in refused(server, **{name: value})
+
+
+@pytest.mark.parametrize("value", [1, 0.5, 2.25, 60])
+def test_timeouts_may_be_fractions(cache_factory: Any, value: float) -> None:
+    cache = cache_factory(CONNECT_TIMEOUT=value, RESPONSE_TIMEOUT=value)
+    cache.set("k", "v")
+    assert cache.get("k") == "v"
+
+
+def test_the_options_of_other_backends_are_accepted_and_ignored(cache_factory: Any) -> None:
+    cache = cache_factory(MAX_ENTRIES=3, CULL_FREQUENCY=0)
+    data = {f"k{number}": number for number in range(10)}
+    cache.set_many(data)
+    assert cache.get_many(data) == data
+
+
+def test_client_name_is_what_the_server_lists(cache_factory: Any, server: ValkeyServer) -> None:
+    cache_factory(CLIENT_NAME="worker-7").get("k")
+    assert "worker-7" in {client["name"] for client in server.clients()}
+
+
+def test_db_selects_the_database(cache_factory: Any, server: ValkeyServer) -> None:
+    cache_factory(DB=3).set("k", "v")
+    assert server.keys() == []
+    assert "db3" in server.info("keyspace")
+
+
+def test_password_and_username_log_in(drive: Any) -> None:
+    with ValkeyServer(requirepass="main s3cr3t".replace(" ", "-")) as server:
+        server.execute("ACL", "SETUSER", "alice", "on", ">al1ce", "~*", "&*", "+@all")
+        main = drive(make_cache(server, PASSWORD="main-s3cr3t"))
+        main.set("k", "v")
+        assert main.execute("ACL", "WHOAMI") == b"default"
+        alice = drive(make_cache(server, USERNAME="alice", PASSWORD="al1ce"))
+        assert alice.get("k") == "v"
+        assert alice.execute("ACL", "WHOAMI") == b"alice"
+
+
+# Serializers.
+
+
+class JSONSerializer:
+    """The interface of a serializer of the user's own, as Django's RedisCache has it."""
+
+    def dumps(self, value: object) -> bytes:
+        return json.dumps(value).encode()
+
+    def loads(self, data: bytes) -> object:
+        return json.loads(data)
+
+
+OWN = [f"{__name__}.JSONSerializer", JSONSerializer, JSONSerializer()]
+
+
+@pytest.mark.parametrize("serializer", ["auto", "pickle"])
+def test_auto_and_pickle_keep_every_type(cache_factory: Any, serializer: str) -> None:
+    value = {"a": ((1, 2), [3], {4}, ValueError)}
+    cache = cache_factory(SERIALIZER=serializer)
+    cache.set("k", value)
+    assert cache.get("k") == value
+
+
+@pytest.mark.parametrize("serializer", ["msgpack", "json", *OWN], ids=str)
+def test_serializers_of_plain_data(cache_factory: Any, serializer: Any) -> None:
+    cache = cache_factory(SERIALIZER=serializer)
+    value = {"text": ["clé", None, True, 1, 1.5]}
+    cache.set("k", value)
+    assert cache.get("k") == value
+    assert cache.get_many(["k"]) == {"k": value}
+
+
+@pytest.mark.parametrize("serializer", ["msgpack", "json", OWN[0]], ids=str)
+def test_serializers_of_plain_data_refuse_what_they_cannot_keep(
+    cache_factory: Any, server: ValkeyServer, serializer: Any
+) -> None:
+    with pytest.raises(TypeError):
+        cache_factory(SERIALIZER=serializer).set("k", object())
+    assert server.keys() == []
+
+
+@pytest.mark.parametrize("serializer", ["auto", "pickle", "msgpack", "json", *OWN], ids=str)
+def test_ints_count_with_any_serializer(
+    cache_factory: Any, server: ValkeyServer, serializer: Any
+) -> None:
+    cache = cache_factory(SERIALIZER=serializer)
+    cache.set("k", 41)
+    assert cache.incr("k") == 42
+    assert cache.get("k") == 42
+    assert server.execute("GET", ":1:k") == b"42"
+
+
+@pytest.mark.parametrize("serializer", ["msgpack", "json"])
+def test_a_stored_pickle_is_a_miss_without_pickle(cache_factory: Any, serializer: str) -> None:
+    cache_factory(SERIALIZER="pickle").set("k", {1})
+    cache = cache_factory(SERIALIZER=serializer)
+    assert cache.get("k", "default") == "default"
+    assert cache.get_many(["k"]) == {}
+
+
+# Lengths.
+
+
+def stored_len(server: ValkeyServer) -> int:
+    length = server.execute("STRLEN", ":1:k")
+    assert isinstance(length, int)
+    return length
+
+
+def test_values_are_compressed_from_compress_min_len_on(
+    cache_factory: Any, server: ValkeyServer
+) -> None:
+    cache = cache_factory(COMPRESS_MIN_LEN=1000)
+    for value in ("a" * 10_000, b"a" * 10_000, ["text"] * 10_000):
+        cache.set("k", value)
+        assert stored_len(server) < 1000
+        assert cache.get("k") == value
+    cache.set("k", "a" * 900)
+    assert stored_len(server) >= 900
+    assert cache.get("k") == "a" * 900
+
+
+def test_a_compressed_value_is_read_without_the_option(cache_factory: Any) -> None:
+    cache_factory(COMPRESS_MIN_LEN=10).set("k", "a" * 1000)
+    assert cache_factory().get("k") == "a" * 1000
+
+
+def test_a_value_over_max_value_len_is_refused(cache_factory: Any, server: ValkeyServer) -> None:
+    cache = cache_factory(MAX_VALUE_LEN=1000)
+    for store in (cache.set, cache.add):
+        with pytest.raises(ValueError, match="MAX_VALUE_LEN"):
+            store("k", "a" * 2000)
+    with pytest.raises(ValueError, match="MAX_VALUE_LEN"):
+        cache.set_many({"j": 1, "k": "a" * 2000})
+    assert server.keys() == []
+    cache.set("k", "a" * 900)
+    assert cache.get("k") == "a" * 900

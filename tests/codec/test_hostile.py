@@ -1,0 +1,513 @@
+"""Anybody may have written what is in the store: the codec reads it, or says ValueError, and runs
+none of it.
+"""
+
+import hashlib
+import hmac
+import pickle
+import random
+import struct
+import tracemalloc
+import zlib
+
+import pytest
+from django_vcache._vcache import Codec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+KEY = b"a secret"
+OTHER = b"another secret"
+AUTO = Codec(keys=[KEY])
+PLAIN = Codec(keys=[KEY], compress_min_len=None)
+MSGPACK = Codec("msgpack", keys=[])
+JSON = Codec("json", keys=[])
+CUSTOM = Codec("custom", keys=[], dumps=bytes, loads=bytes)
+
+MSGPACK_HEADER = b"\xc1\x10"
+ZSTD_MSGPACK_HEADER = b"\xc1\x18"
+PICKLE_HEADER = b"\xc1\x11"
+TAG_LEN = 32
+DOMAIN = b"django_vcache.codec.pickle.v1"
+U32_MAX = b"\xff\xff\xff\xff"
+
+fixed = settings(derandomize=True, deadline=None, max_examples=300, database=None)
+loaded = []
+
+
+def explode():
+    loaded.append("boom")
+
+
+class Bomb:
+    """Tells when it is loaded."""
+
+    def __reduce__(self):
+        return explode, ()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_loaded():
+    loaded.clear()
+
+
+def sign(payload, key=KEY, flags=0x11, domain=DOMAIN):
+    """A pickle as the codec stores it, from the format's description and not from its code."""
+    derived = hashlib.sha256(domain + key).digest()
+    tag = hmac.digest(derived, domain + bytes([flags]) + payload, "sha256")
+    return bytes([0xC1, flags]) + tag + payload
+
+
+def refused(codec, data, match="."):
+    with pytest.raises(ValueError, match=match):
+        codec.loads(data)
+    assert loaded == []
+
+
+# A value of every kind and type, small enough to try each of its bytes.
+PLAIN_VALUE = {
+    "text": ["h\u00e9llo", b"bytes", 1, -1, 2**40, 2**64, 2**80, 1.5, None, True],
+    "more": ((1, (2,)), {3, 4}, [[]]),
+}
+SAMPLES = {
+    "msgpack": PLAIN.dumps(PLAIN_VALUE),
+    "zstd": AUTO.dumps([f"row {n}" for n in range(200)]),
+    "pickle": PLAIN.dumps(frozenset({1, 2})),
+    "zstd pickle": AUTO.dumps(frozenset(range(1000))),
+}
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_every_truncation_is_refused(sample):
+    stored = SAMPLES[sample]
+    for length in range(len(stored)):
+        refused(AUTO, stored[:length])
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_anything_appended_is_refused(sample):
+    for extra in (b"\x00", b"\xc0", SAMPLES[sample], b"\x50\x2a\x4d\x18\x00\x00\x00\x00"):
+        refused(AUTO, SAMPLES[sample] + extra)
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_any_mutation_is_refused_or_still_plain_data(sample):
+    stored = SAMPLES[sample]
+    rng = random.Random(sample)
+    for _ in range(5000):
+        mutated = bytearray(stored)
+        for _ in range(rng.choice([1, 1, 1, 2, 4])):
+            mutated[rng.randrange(len(mutated))] = rng.randrange(256)
+        try:
+            value = AUTO.loads(bytes(mutated))
+        except ValueError:
+            continue
+        # Damaged plain data may mean something else now, but is still plain data. A damaged pickle
+        # is never loaded.
+        if "pickle" in sample:
+            assert mutated == stored
+        else:
+            MSGPACK.dumps(value)
+
+
+@fixed
+@given(
+    st.binary(max_size=200),
+    st.sampled_from([b"", MSGPACK_HEADER, ZSTD_MSGPACK_HEADER, PICKLE_HEADER]),
+)
+def test_random_bytes_are_refused_or_plain_data(data, header):
+    for codec in (AUTO, MSGPACK, JSON, CUSTOM):
+        try:
+            value = codec.loads(header + data)
+        except ValueError:
+            continue
+        MSGPACK.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "value", [frozenset({1}), frozenset(range(1000))], ids=["plain", "compressed"]
+)
+def test_each_flipped_bit_of_a_signed_pickle_is_refused(value):
+    stored = AUTO.dumps(value)
+    assert AUTO.loads(stored) == value
+    for at in range(len(stored)):
+        for bit in range(8):
+            flipped = bytearray(stored)
+            flipped[at] ^= 1 << bit
+            refused(AUTO, bytes(flipped))
+
+
+def test_the_format_of_a_signed_pickle_is_as_documented():
+    assert sign(pickle.dumps({1j}, pickle.HIGHEST_PROTOCOL)) == PLAIN.dumps({1j})
+
+
+def test_a_pickle_signed_with_our_key_is_loaded():
+    AUTO.loads(sign(pickle.dumps(Bomb())))
+    assert loaded == ["boom"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        sign(pickle.dumps(Bomb()), key=OTHER),
+        sign(pickle.dumps(Bomb()), key=b""),
+        sign(pickle.dumps(Bomb()), domain=b"django_vcache.codec.pickle.v2"),
+        sign(pickle.dumps(Bomb()), domain=b""),
+        PICKLE_HEADER + pickle.dumps(Bomb()),
+        PICKLE_HEADER + bytes(TAG_LEN) + pickle.dumps(Bomb()),
+        PICKLE_HEADER + hmac.digest(KEY, pickle.dumps(Bomb()), "sha256") + pickle.dumps(Bomb()),
+        MSGPACK_HEADER + pickle.dumps(Bomb()),
+        b"\xc1\x19" + sign(pickle.dumps(Bomb()))[2:],
+    ],
+    ids=[
+        "another key",
+        "the empty key",
+        "another domain",
+        "no domain",
+        "unsigned",
+        "a zero signature",
+        "signed with the bare key",
+        "as msgpack",
+        "said to be compressed",
+    ],
+)
+def test_a_forged_pickle_is_refused_and_never_loaded(data):
+    for codec in (AUTO, Codec("pickle", keys=[KEY]), MSGPACK, JSON, CUSTOM):
+        refused(codec, data)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_another_backends_pickle_is_refused_and_never_loaded(protocol):
+    data = pickle.dumps(Bomb(), protocol)
+    for foreign in (data, zlib.compress(data), b"p" + data, b"P" + data):
+        for codec in (AUTO, Codec("pickle", keys=[KEY]), MSGPACK, JSON, CUSTOM):
+            refused(codec, foreign, "not written by this codec")
+
+
+def test_a_signature_does_not_cover_for_another_payload():
+    one, two = sign(pickle.dumps({1j})), sign(pickle.dumps(Bomb()))
+    refused(AUTO, one[: 2 + TAG_LEN] + two[2 + TAG_LEN :], "bad signature")
+
+
+def test_fallback_keys_read_and_only_the_first_signs():
+    old, rotated = Codec(keys=[OTHER]), Codec(keys=[KEY, b"older", OTHER])
+    assert rotated.loads(old.dumps({1j})) == {1j}
+    assert AUTO.loads(rotated.dumps({1j})) == {1j}
+    refused(old, rotated.dumps({1j}), "bad signature")
+
+
+READS = {
+    "auto": {"int", "msgpack", "pickle"},
+    "pickle": {"int", "msgpack", "pickle"},
+    "msgpack": {"int", "msgpack"},
+    "json": {"int", "json"},
+    "custom": {"int", "custom"},
+}
+STORED = {
+    "int": b"12",
+    "msgpack": PLAIN.dumps([1]),
+    "pickle": sign(pickle.dumps([1])),
+    "json": JSON.dumps([1]),
+    "custom": CUSTOM.dumps(b"[1]"),
+}
+
+
+@pytest.mark.parametrize("serializer", READS)
+@pytest.mark.parametrize("kind", STORED)
+def test_each_serializer_reads_its_own_kinds_only(serializer, kind):
+    functions = {"dumps": bytes, "loads": bytes} if serializer == "custom" else {}
+    codec = Codec(serializer, keys=[KEY], **functions)
+    if kind in READS[serializer]:
+        codec.loads(STORED[kind])
+    else:
+        refused(codec, STORED[kind], f"does not read a stored {kind} value")
+
+
+@pytest.mark.parametrize(
+    "flags", [f for f in range(256) if f & ~0x08 not in (0x10, 0x11, 0x12, 0x13)]
+)
+def test_an_unknown_version_or_kind_is_not_guessed_at(flags):
+    refused(AUTO, bytes([0xC1, flags]) + b"\xc0" * 40, f"0x{flags:02x}")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"x",
+        b"\xc0",
+        b"\xc1",
+        b"\xc1\x10",
+        b"\xc1\x11",
+        b"\xc1\x18",
+        b"+1",
+        b" 1",
+        b"m\x93\x01\x02\x03",
+        b"M\x28\xb5\x2f\xfd",
+        b"null",
+        b'{"a": 1}',
+        b"1.5",
+        b"-",
+        b"--1",
+        b"-0",
+        b"00",
+        b"01",
+        b"-01",
+        b"1 ",
+        b"1\n",
+        b"1_000",
+        b"1e3",
+        b"0x10",
+        "\u0661".encode(),
+        b"9" * 4301,
+        b"-" + b"9" * 4301,
+        b"9" * 1_000_000,
+        zlib.compress(b"x" * 100),
+        b"\x1f\x8b\x08\x00",
+        b"\x28\xb5\x2f\xfd\x00",
+    ],
+    ids=lambda data: repr(data[:12]),
+)
+def test_foreign_bytes_are_refused(data):
+    for codec in (AUTO, MSGPACK, JSON, CUSTOM):
+        refused(codec, data)
+
+
+def ext(code, payload):
+    return b"\xc7" + bytes([len(payload), code]) + payload
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\xc1",
+        b"\xdd" + U32_MAX,
+        b"\xdf" + U32_MAX,
+        b"\xdb" + U32_MAX,
+        b"\xc6" + U32_MAX,
+        b"\xc9" + U32_MAX + b"\x01",
+        b"\xdc\xff\xff",
+        b"\xde\xff\xff",
+        b"\xdf\x80\x00\x00\x00",
+        b"\xc7\x05\x01\xdd" + U32_MAX,
+        b"\xc7\x05\x02\xdd" + U32_MAX,
+        b"\xdb" + U32_MAX + b"x" * 1000,
+        b"\xdd" + U32_MAX + b"\xc0" * 1000,
+        b"\xa1\xff",
+        b"\xa3\xed\xa0\x80",
+        b"\xa2\xc0\x80",
+        b"\xc0\xc0",
+        b"\x81\x90\xc0",
+        b"\x81\x80\xc0",
+        ext(2, b"\x91\x90"),
+        ext(2, b"\x91" + ext(2, b"\x90")),
+        ext(1, b"\xc0"),
+        ext(1, b""),
+        ext(1, b"\x90\xc0"),
+        ext(0, b""),
+        ext(10, b""),
+        ext(255, struct.pack(">i", 0)),
+        ext(4, bytes(11)),
+        ext(4, b""),
+        ext(4, bytes.fromhex("07ea 0b 16 00 00 00 000f4240")),
+        ext(4, bytes.fromhex("07ea 0b 16 18 00 00 00000000")),
+        ext(4, bytes.fromhex("07ea 0b 16 00 00 00 00000000 04")),
+        ext(4, bytes.fromhex("07ea 0b 16 00 00 00 00000000 0000")),
+        ext(4, bytes.fromhex("07ea 0b 16 00 00 00 00000000 01")),
+        ext(4, bytes.fromhex("07ea 0b 16 00 00 00 00000000 01 7fffffffffffffff")),
+        ext(4, bytes.fromhex("07ea 0b 16 00 00 00 00000000 01 8000000000000000")),
+        ext(4, bytes.fromhex("07ea 0b 16 00 00 00 00000000 01 000000141dd76000")),
+        ext(4, bytes.fromhex("07ea 0b 16 00 00 00 00000000 01 0000000000000000 41")),
+        ext(4, bytes.fromhex("07ea 0b 16 00 00 00 00000000 02 0000000000000000 ff")),
+        *(
+            ext(4, bytes.fromhex("07ea 0b 16 00 00 00 00000000 03") + zone)
+            for zone in (
+                b"",
+                b"No/Such_Zone",
+                b"../../etc/passwd",
+                b"/etc/passwd",
+                b"a\x00b",
+                b"A" * 65,
+                b"os.path",
+            )
+        ),
+        ext(5, bytes.fromhex("07ea 0d 01")),
+        ext(5, bytes.fromhex("07ea 0b 16 00")),
+        ext(6, bytes.fromhex("18 00 00 00000000")),
+        ext(7, bytes(11)),
+        ext(7, struct.pack(">iii", 1_000_000_000, 0, 0)),
+        ext(7, b"\x7f" * 12),
+        ext(8, b""),
+        ext(8, b"one"),
+        ext(8, b"\xff"),
+        ext(9, bytes(15)),
+        ext(9, bytes(18)),
+        ext(9, bytes(16) + b"\x07"),
+    ],
+    ids=lambda payload: payload[:24].hex(),
+)
+def test_msgpack_that_lies_is_refused(payload):
+    refused(AUTO, MSGPACK_HEADER + payload)
+    refused(MSGPACK, MSGPACK_HEADER + payload)
+
+
+@pytest.mark.parametrize("opener", [b"\x91", b"\x81\xc0", b"\xdc\x00\x01", b"\x81"], ids=bytes.hex)
+def test_deep_nesting_is_refused_without_overflowing_the_stack(opener):
+    for depth in (65, 1000, 1_000_000):
+        refused(AUTO, MSGPACK_HEADER + opener * depth + b"\xc0" * depth)
+
+
+def test_deep_nesting_of_tuples_is_refused():
+    payload = b"\x90"
+    for _ in range(70):
+        payload = b"\xc9" + struct.pack(">I", len(payload) + 1) + b"\x01\x91" + payload
+    refused(AUTO, MSGPACK_HEADER + payload, "nested too deep")
+
+
+def test_deep_json_is_refused():
+    refused(JSON, b"\xc1\x12" + b"[" * 1_000_000, "RecursionError")
+
+
+def peak(data, codec=AUTO):
+    tracemalloc.start()
+    refused(codec, data)
+    size = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return size
+
+
+def test_nested_lengths_do_not_each_claim_the_rest_of_the_input():
+    # 60 arrays, one in the other, each announcing as many items as there are bytes left.
+    filler = 1_000_000
+    arrays = b"".join(b"\xdd" + struct.pack(">I", filler) for _ in range(60))
+    assert peak(MSGPACK_HEADER + arrays + b"\xc0" * filler) < 20 * filler
+
+
+def zstd_frame(blocks, size=None):
+    """A frame from blocks of (count, byte) runs: what a bomb is made of."""
+    header = b"\x28\xb5\x2f\xfd" + (
+        b"\x00\x58" if size is None else b"\xe0" + struct.pack("<Q", size)
+    )
+    out = [header]
+    for n, (count, byte) in enumerate(blocks):
+        last = n == len(blocks) - 1
+        out.append(struct.pack("<I", last | 1 << 1 | count << 3)[:3] + bytes([byte]))
+    return b"".join(out)
+
+
+RUN = 128 * 1024
+
+
+def test_a_frame_without_a_size_is_read():
+    # A str: its marker, its length (0x2020) and as many blanks.
+    frame = zstd_frame([(1, 0xDA), (1, 0x20), (1, 0x20), (0x2020, 0x20)])
+    assert AUTO.loads(ZSTD_MSGPACK_HEADER + frame) == " " * 0x2020
+
+
+@pytest.mark.parametrize(
+    ("frame", "match"),
+    [
+        (zstd_frame([(RUN, 0x20)] * 600), "MAX_VALUE_LEN"),
+        (zstd_frame([(RUN, 0x20)] * 600, 600 * RUN), "MAX_VALUE_LEN"),
+        (zstd_frame([(RUN, 0x20)] * 600, 2**63), "MAX_VALUE_LEN"),
+        (zstd_frame([(RUN, 0x20)] * 600, 2**64 - 3), "MAX_VALUE_LEN"),
+        (zstd_frame([(RUN, 0x20)] * 600, 100), "bad zstd frame"),
+        (zstd_frame([(1, 0xC0)], 100), "bad zstd frame"),
+        (zstd_frame([(1, 0xC0)])[:-1], "bad zstd frame"),
+        (zstd_frame([(1, 0xC0)]) + b"x", "after its zstd frame"),
+        (zstd_frame([(1, 0xC0)]) * 2, "after its zstd frame"),
+        (b"\x50\x2a\x4d\x18\x00\x00\x00\x00", "not a zstd frame"),
+        (b"\x27\xb5\x2f\xfd\x00\x00", "not a zstd frame"),
+        (b"\x28\xb5\x2f\xfd", "bad zstd frame"),
+        (b"", "not a zstd frame"),
+    ],
+)
+def test_a_zstd_bomb_or_a_bad_frame_is_refused(frame, match):
+    refused(AUTO, ZSTD_MSGPACK_HEADER + frame, match)
+
+
+@pytest.mark.parametrize("size", [None, 600 * RUN])
+def test_a_small_limit_holds_for_bombs_after_large_values(size):
+    # The second codec gets a buffer that the first one left behind.
+    AUTO.loads(AUTO.dumps("x" * 200_000))
+    small = Codec(keys=[KEY], max_value_len=1000)
+    refused(
+        small,
+        ZSTD_MSGPACK_HEADER + zstd_frame([(1, 0xDA), (1, 0x20), (1, 0x20), (0x2020, 0x20)]),
+        "MAX_VALUE_LEN",
+    )
+    refused(small, ZSTD_MSGPACK_HEADER + zstd_frame([(RUN, 0x20)] * 600, size), "MAX_VALUE_LEN")
+
+
+MAKERS = {
+    "auto": lambda **options: Codec(keys=[KEY], **options),
+    "msgpack": lambda **options: Codec("msgpack", keys=[], **options),
+    "pickle": lambda **options: Codec("pickle", keys=[KEY], **options),
+    "json": lambda **options: Codec("json", keys=[], **options),
+    "custom": lambda **options: Codec(
+        "custom", keys=[], dumps=str.encode, loads=bytes.decode, **options
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("compress", [None, 1024], ids=["plain", "compressed"])
+def test_max_value_len_bounds_both_directions_exactly(name, compress):
+    value = "x" * 3000
+    stored = MAKERS[name](compress_min_len=None).dumps(value)
+    size = len(stored) - 2 - (TAG_LEN if name == "pickle" else 0)
+    fits = MAKERS[name](compress_min_len=compress, max_value_len=size)
+    small = MAKERS[name](compress_min_len=compress, max_value_len=size - 1)
+    assert fits.loads(fits.dumps(value)) == value
+    with pytest.raises(ValueError, match=rf"MAX_VALUE_LEN \({size - 1} bytes\)"):
+        small.dumps(value)
+    refused(small, fits.dumps(value), "MAX_VALUE_LEN")
+
+
+def test_max_value_len_stops_an_encoding_early():
+    value = "x" * 100_000
+    shared = [value]
+    for _ in range(40):
+        shared = [shared, shared]
+    with pytest.raises(ValueError, match=r"MAX_VALUE_LEN \(1000000 bytes\)"):
+        Codec(keys=[KEY], max_value_len=1_000_000).dumps(shared)
+
+
+def test_max_value_len_holds_for_ints():
+    small = Codec(keys=[KEY], max_value_len=10)
+    assert small.loads(small.dumps(10**9)) == 10**9
+    with pytest.raises(ValueError, match="MAX_VALUE_LEN"):
+        small.dumps(10**10)
+
+
+def test_a_signed_pickle_that_no_longer_loads_names_only_the_error():
+    with pytest.raises(ValueError, match=r"raised ModuleNotFoundError$") as caught:
+        AUTO.loads(sign(b"cno_such_module\nThing\n."))
+    assert isinstance(caught.value.__cause__, ModuleNotFoundError)
+
+
+def test_an_error_of_a_custom_loads_is_a_refusal_and_an_interrupt_is_not():
+    def interrupt(data):
+        raise KeyboardInterrupt
+
+    refused(
+        Codec("custom", keys=[], dumps=bytes, loads=lambda data: 1 / 0),
+        b"\xc1\x13x",
+        "ZeroDivisionError",
+    )
+    with pytest.raises(KeyboardInterrupt):
+        Codec("custom", keys=[], dumps=bytes, loads=interrupt).loads(b"\xc1\x13x")
+
+
+def test_messages_never_quote_the_value():
+    secret = b"hunter2"
+    for data in (
+        secret,
+        b"1" + secret,
+        MSGPACK_HEADER + b"\xa9" + secret,
+        sign(secret),
+        b"\xc1\x12" + secret,
+    ):
+        for codec in (AUTO, JSON):
+            with pytest.raises(ValueError, match="stored") as caught:
+                codec.loads(data)
+            assert "hunter2" not in str(caught.value)

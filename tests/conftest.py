@@ -1,0 +1,92 @@
+"""Fixtures for every test: servers of our own, caches on them, and the two event loops. Django is
+configured once, with no cache of ours; a test that needs `settings.CACHES` overrides it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Protocol
+
+import django
+import pytest
+from django.conf import settings
+from support.caches import make_cache
+from support.driver import LOOPS, AsyncDriven, loop_factory
+from support.server import ValkeyServer
+
+settings.configure(
+    SECRET_KEY="vcache-tests",
+    ALLOWED_HOSTS=["*"],
+    CACHES={"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}},
+    ROOT_URLCONF="support",
+    USE_TZ=True,
+)
+django.setup()
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+class CacheFactory(Protocol):
+    """Builds a cache on the session's server, or on another server or LOCATION."""
+
+    def __call__(self, server: ValkeyServer | str | None = None, **options: Any) -> Any: ...
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[ValkeyServer]:
+    """The session's server. It is empty when a test begins; do not kill, pause or configure it."""
+    with ValkeyServer() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _flush(request: pytest.FixtureRequest) -> None:
+    if "server" in request.fixturenames:
+        request.getfixturevalue("server").execute("FLUSHALL")
+
+
+@pytest.fixture
+def fresh_server() -> Iterator[ValkeyServer]:
+    """A server for one test, which may kill, restart, pause or configure it."""
+    with ValkeyServer() as server:
+        yield server
+
+
+def _runner(name: str) -> asyncio.Runner:
+    if name == "uvloop":
+        pytest.importorskip("uvloop")
+    return asyncio.Runner(loop_factory=loop_factory(name))
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest) -> Iterator[Run]:
+    """Runs a coroutine to its end; the test runs once on asyncio and once on uvloop."""
+    with _runner(request.param) as runner:
+        yield runner.run
+
+
+@pytest.fixture(params=["sync", *LOOPS])
+def drive(request: pytest.FixtureRequest) -> Iterator[Callable[[Any], Any]]:
+    """Wraps a cache so that the test's calls go through the sync half, then the async half."""
+    if request.param == "sync":
+        yield lambda cache: cache
+        return
+    with _runner(request.param) as runner:
+        yield lambda cache: AsyncDriven(cache, runner)
+
+
+@pytest.fixture
+def cache_factory(server: ValkeyServer, drive: Callable[[Any], Any]) -> CacheFactory:
+    """`cache_factory(server, **options)`: caches to be called through both halves of the API."""
+
+    def build(where: ValkeyServer | str | None = None, **options: Any) -> Any:
+        return drive(make_cache(server if where is None else where, **options))
+
+    return build
+
+
+@pytest.fixture
+def cache(cache_factory: CacheFactory) -> Any:
+    """A cache with default options on the session's server."""
+    return cache_factory()

@@ -1,0 +1,1 @@
+"""Helpers of the test-suite: servers to talk to, caches to test, and ways to drive them."""

@@ -1,0 +1,201 @@
+//! Waiting without an event loop: the calling thread polls the connections itself.
+//!
+//! Of the threads that wait at a time one has the reader's role: it sleeps on the process's poller, and drives the
+//! connections for everybody. The others park. A reader whose own call is done hands the role to one that still waits.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread, ThreadId};
+use std::time::Duration;
+
+use crate::context::{self, Context as Driving};
+use crate::error::{Error, Result};
+use crate::reactor::{Reactor, lock, reactor};
+
+/// How often a parked thread looks whether it was interrupted (Ctrl-C).
+const LOOK_UP: Duration = Duration::from_millis(200);
+
+/// Who is the reader, and who would be next.
+#[derive(Default)]
+pub(crate) struct Role(Mutex<Queue>);
+
+#[derive(Default)]
+struct Queue {
+    taken: bool,
+    parked: VecDeque<Arc<Parker>>,
+}
+
+/// A thread that waits.
+struct Parker {
+    thread: Thread,
+    id: ThreadId,
+    notified: AtomicBool,
+    reading: AtomicBool,
+}
+
+impl Parker {
+    fn current() -> Arc<Self> {
+        thread_local! {
+            static OWN: Arc<Parker> = {
+                let thread = thread::current();
+                Arc::new(Parker {
+                    id: thread.id(),
+                    thread,
+                    notified: AtomicBool::new(false),
+                    reading: AtomicBool::new(false),
+                })
+            };
+        }
+        OWN.with(Arc::clone)
+    }
+
+    fn is_notified(&self) -> bool {
+        self.notified.load(Ordering::SeqCst)
+    }
+}
+
+impl Wake for Parker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.notified.swap(true, Ordering::SeqCst) || self.id == thread::current().id() {
+            return;
+        }
+        if self.reading.load(Ordering::SeqCst) {
+            reactor().ring();
+        } else {
+            self.thread.unpark();
+        }
+    }
+}
+
+/// Runs a future to its end on this thread, driving the connections while it waits.
+///
+/// In Python, release the GIL first. On an asyncio loop's own thread it works, and blocks that loop.
+///
+/// ```no_run
+/// use vcache::AsyncCommands;
+///
+/// let greeting: Option<String> = vcache::block_on(async {
+///     vcache::connection()?.get("greeting").await.map_err(vcache::Error::from)
+/// })?;
+/// # Ok::<(), vcache::Error>(())
+/// ```
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    match block_on_until(future, || Ok::<(), std::convert::Infallible>(())) {
+        Ok(output) => output,
+        Err(never) => match never {},
+    }
+}
+
+/// As [`block_on`], but gives up with the error of `interrupted`, which is asked whenever a signal came.
+pub(crate) fn block_on_until<F: Future, E>(
+    future: F,
+    mut interrupted: impl FnMut() -> Result<(), E>,
+) -> Result<F::Output, E> {
+    let mut future = pin!(future);
+    let _driving = context::enter(Driving::Blocking);
+    let parker = Parker::current();
+    let waker = Waker::from(Arc::clone(&parker));
+    let mut cx = Context::from_waker(&waker);
+    loop {
+        parker.notified.store(false, Ordering::SeqCst);
+        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+            return Ok(output);
+        }
+        wait(reactor(), &parker, &mut interrupted)?;
+    }
+}
+
+fn wait<E>(
+    reactor: &'static Reactor,
+    parker: &Arc<Parker>,
+    interrupted: &mut impl FnMut() -> Result<(), E>,
+) -> Result<(), E> {
+    if parker.is_notified() {
+        return Ok(());
+    }
+    let mut reading = reactor.blocking.take_or_queue(parker);
+    let outcome = loop {
+        if parker.is_notified() {
+            break Ok(());
+        }
+        let undisturbed = if reading {
+            sleep(reactor, parker)
+        } else {
+            thread::park_timeout(LOOK_UP);
+            parker.is_notified()
+        };
+        if !undisturbed && let Err(error) = interrupted() {
+            break Err(error);
+        }
+        reading = reading || reactor.blocking.was_given_to(parker);
+    };
+    reactor.blocking.leave(parker);
+    outcome
+}
+
+/// One turn of the reader. `false` says that a signal came.
+fn sleep(reactor: &'static Reactor, parker: &Arc<Parker>) -> bool {
+    parker.reading.store(true, Ordering::SeqCst);
+    let undisturbed = if parker.is_notified() {
+        true
+    } else {
+        // An error here would be EBADF or ENOMEM: driving instead of sleeping still makes progress.
+        reactor.sleep(reactor.next_deadline()).unwrap_or(true)
+    };
+    reactor.drive();
+    undisturbed
+}
+
+impl Role {
+    /// Takes the role if it is free (`true`), or joins those who wait for it.
+    fn take_or_queue(&self, parker: &Arc<Parker>) -> bool {
+        let mut queue = lock(&self.0);
+        if queue.taken {
+            queue.parked.push_back(Arc::clone(parker));
+            return false;
+        }
+        queue.taken = true;
+        true
+    }
+
+    /// Whether a reader that left has made this thread the reader: then it no longer stands in the queue.
+    fn was_given_to(&self, parker: &Arc<Parker>) -> bool {
+        parker.reading.load(Ordering::SeqCst) && {
+            let queue = lock(&self.0);
+            !queue.parked.iter().any(|parked| Arc::ptr_eq(parked, parker))
+        }
+    }
+
+    /// Leaves the queue, or gives the role to the next.
+    fn leave(&self, parker: &Arc<Parker>) {
+        let mut queue = lock(&self.0);
+        if let Some(at) = queue.parked.iter().position(|parked| Arc::ptr_eq(parked, parker)) {
+            queue.parked.remove(at);
+            return;
+        }
+        parker.reading.store(false, Ordering::SeqCst);
+        let next = queue.parked.pop_front();
+        queue.taken = next.is_some();
+        drop(queue);
+        if let Some(next) = next {
+            next.reading.store(true, Ordering::SeqCst);
+            next.thread.unpark();
+        }
+    }
+}
+
+/// The error of a future that is polled where nobody drives the connections.
+pub(crate) fn nobody_drives() -> Error {
+    Error::configuration(
+        "nobody drives the connection here: await it on an asyncio loop, in a tokio runtime with I/O and time enabled, or inside \
+         vcache::block_on",
+    )
+}

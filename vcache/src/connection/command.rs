@@ -1,0 +1,289 @@
+//! One request as it goes onto the wire, and what must be known of it to treat it rightly: how many replies it has,
+//! whether it may be sent twice, whether it would block the shared connection or change it for everybody.
+
+use crate::error::{Error, Result};
+
+/// Encoded commands, sent in one piece and answered by `replies` replies.
+#[derive(Debug)]
+pub struct Packet {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) replies: usize,
+    pub(crate) idempotent: bool,
+    pub(crate) blocking: Blocking,
+}
+
+/// How long the server may keep a command before it answers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Blocking {
+    No,
+    /// Up to so many seconds; `None` is for ever.
+    Yes(Option<f64>),
+}
+
+impl Packet {
+    /// A packet of one command whose encoding the caller appends with [`Packet::arg`].
+    ///
+    /// `idempotent` says that executing it twice does what executing it once does, and answers the same.
+    #[must_use]
+    pub fn command(name: &str, args: usize, idempotent: bool) -> Self {
+        let mut packet = Self::pipeline(idempotent);
+        packet.then(name, args);
+        packet
+    }
+
+    /// A packet without commands yet; see [`Packet::then`]. `idempotent` is said of all that will be in it.
+    #[must_use]
+    pub fn pipeline(idempotent: bool) -> Self {
+        Self { bytes: Vec::with_capacity(128), replies: 0, idempotent, blocking: Blocking::No }
+    }
+
+    /// Appends one more command to the pipeline: its name and the number of arguments that will follow.
+    pub fn then(&mut self, name: &str, args: usize) -> &mut Self {
+        self.bytes.push(b'*');
+        push_number(&mut self.bytes, args + 1);
+        self.bytes.extend_from_slice(b"\r\n");
+        self.replies += 1;
+        self.arg(name.as_bytes())
+    }
+
+    /// Appends an argument.
+    pub fn arg(&mut self, bytes: &[u8]) -> &mut Self {
+        self.bytes.push(b'$');
+        push_number(&mut self.bytes, bytes.len());
+        self.bytes.extend_from_slice(b"\r\n");
+        self.bytes.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// Appends an integer argument.
+    pub fn int(&mut self, value: i64) -> &mut Self {
+        let mut digits = [0; 20];
+        let start = format_int(value, &mut digits);
+        self.arg(&digits[start..])
+    }
+
+    /// Appends an argument that `write` encodes in place, so that a value needs no buffer of its own.
+    ///
+    /// # Errors
+    /// Those of `write`; the packet is then of no more use.
+    pub fn arg_with<E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<&mut Self, E> {
+        // The length stands in front and is known afterwards: leave the widest place and close the gap.
+        const WIDEST: usize = 1 + 20 + 2;
+        let header = self.bytes.len();
+        self.bytes.resize(header + WIDEST, b'$');
+        write(&mut self.bytes)?;
+        let length = self.bytes.len() - header - WIDEST;
+        let mut digits = [0; 20];
+        let start = format_int(i64::try_from(length).unwrap_or(i64::MAX), &mut digits);
+        let digits = &digits[start..];
+        let body = header + 1 + digits.len() + 2;
+        self.bytes[header + 1..body - 2].copy_from_slice(digits);
+        self.bytes[body - 2..body].copy_from_slice(b"\r\n");
+        self.bytes.copy_within(header + WIDEST.., body);
+        self.bytes.truncate(body + length);
+        self.bytes.extend_from_slice(b"\r\n");
+        Ok(self)
+    }
+
+    /// The number of commands in it.
+    #[must_use]
+    pub fn replies(&self) -> usize {
+        self.replies
+    }
+
+    /// A packet of an encoded redis-rs command or pipeline.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) if a command would change the shared connection for every other
+    /// caller, or would block it in the middle of a pipeline.
+    pub(crate) fn checked<'a, I>(bytes: Vec<u8>, commands: I, transaction: bool) -> Result<Self>
+    where
+        I: IntoIterator<Item = &'a redis::Cmd>,
+    {
+        let mut packet = Self { bytes, replies: 0, idempotent: !transaction, blocking: Blocking::No };
+        for command in commands {
+            let args: Vec<&[u8]> = command
+                .args_iter()
+                .map(|arg| match arg {
+                    redis::Arg::Simple(bytes) => bytes,
+                    redis::Arg::Cursor => b"0".as_slice(),
+                    _ => b"".as_slice(),
+                })
+                .collect();
+            let name = name_of(&args);
+            refuse(&name)?;
+            packet.idempotent &= is_idempotent(&name, &args);
+            if let Blocking::Yes(limit) = blocks(&name, &args) {
+                packet.blocking = Blocking::Yes(limit);
+            }
+            packet.replies += 1;
+        }
+        if packet.replies == 0 {
+            return Err(Error::value("an empty pipeline was to be sent"));
+        }
+        if packet.blocking != Blocking::No && packet.replies > 1 {
+            return Err(Error::value("a blocking command cannot be part of a pipeline: send it alone"));
+        }
+        if transaction {
+            packet.replies += 2;
+        }
+        Ok(packet)
+    }
+}
+
+fn push_number(out: &mut Vec<u8>, number: usize) {
+    let mut digits = [0; 20];
+    let start = format_int(i64::try_from(number).unwrap_or(i64::MAX), &mut digits);
+    out.extend_from_slice(&digits[start..]);
+}
+
+/// Writes `value` to the end of `out` and says where it starts.
+fn format_int(value: i64, out: &mut [u8; 20]) -> usize {
+    let mut rest = value.unsigned_abs();
+    let mut at = out.len();
+    loop {
+        at -= 1;
+        out[at] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if value < 0 {
+        at -= 1;
+        out[at] = b'-';
+    }
+    at
+}
+
+fn name_of(args: &[&[u8]]) -> String {
+    args.first().map(|name| String::from_utf8_lossy(name).to_ascii_uppercase()).unwrap_or_default()
+}
+
+/// Commands that change the connection itself. It is shared, so they would change it under everybody else.
+fn refuse(name: &str) -> Result<()> {
+    let instead = match name {
+        "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" | "UNSUBSCRIBE" | "PUNSUBSCRIBE" | "SUNSUBSCRIBE" | "MONITOR"
+        | "SYNC" | "PSYNC" => "it needs a connection of its own, opened with a client library",
+        "MULTI" | "EXEC" | "DISCARD" | "WATCH" | "UNWATCH" => "use redis::pipe().atomic() or a script",
+        "SELECT" => "configure another alias with that database number",
+        "AUTH" | "HELLO" | "RESET" | "QUIT" => "the connection looks after itself",
+        _ => return Ok(()),
+    };
+    Err(Error::value(format!("{name} cannot run on the shared connection: {instead}")))
+}
+
+/// Whether running the command twice has the effect and the reply of running it once. Unknown commands are not.
+fn is_idempotent(name: &str, args: &[&[u8]]) -> bool {
+    match name {
+        "GET" | "MGET" | "STRLEN" | "GETRANGE" | "EXISTS" | "TTL" | "PTTL" | "EXPIRETIME" | "PEXPIRETIME" | "TYPE"
+        | "KEYS" | "SCAN" | "HSCAN" | "SSCAN" | "ZSCAN" | "DBSIZE" | "RANDOMKEY" | "PING" | "ECHO" | "TIME" | "INFO"
+        | "HGET" | "HMGET" | "HGETALL" | "HKEYS" | "HVALS" | "HLEN" | "HEXISTS" | "HSTRLEN" | "HRANDFIELD"
+        | "LRANGE" | "LLEN" | "LINDEX" | "LPOS" | "SMEMBERS" | "SISMEMBER" | "SMISMEMBER" | "SCARD" | "SRANDMEMBER"
+        | "SINTER" | "SUNION" | "SDIFF" | "ZSCORE" | "ZMSCORE" | "ZRANGE" | "ZRANGEBYSCORE" | "ZREVRANGE" | "ZRANK"
+        | "ZREVRANK" | "ZCARD" | "ZCOUNT" | "XRANGE" | "XREVRANGE" | "XLEN" | "XPENDING" | "XINFO" | "GETBIT"
+        | "BITCOUNT" | "BITPOS" | "OBJECT" | "DUMP" | "EVAL_RO" | "EVALSHA_RO" | "FCALL_RO" | "COMMAND" | "MSET"
+        | "SETEX" | "PSETEX" => true,
+        "SET" => !args.iter().skip(3).any(|arg| ["NX", "XX", "GET"].iter().any(|o| arg.eq_ignore_ascii_case(o.as_bytes()))),
+        "CLIENT" => args.get(1).is_some_and(|sub| {
+            ["ID", "LIST", "INFO", "GETNAME"].iter().any(|known| sub.eq_ignore_ascii_case(known.as_bytes()))
+        }),
+        "SCRIPT" => args.get(1).is_some_and(|sub| sub.eq_ignore_ascii_case(b"LOAD") || sub.eq_ignore_ascii_case(b"EXISTS")),
+        "CONFIG" => args.get(1).is_some_and(|sub| sub.eq_ignore_ascii_case(b"GET")),
+        _ => false,
+    }
+}
+
+/// Whether the server may sit on the command, and for how long.
+fn blocks(name: &str, args: &[&[u8]]) -> Blocking {
+    let seconds = |arg: Option<&&[u8]>, unit: f64| {
+        let limit = arg.and_then(|a| std::str::from_utf8(a).ok()).and_then(|a| a.parse::<f64>().ok()).map(|v| v * unit);
+        Blocking::Yes(limit.filter(|&limit| limit > 0.0))
+    };
+    match name {
+        "BLPOP" | "BRPOP" | "BRPOPLPUSH" | "BLMOVE" | "BZPOPMIN" | "BZPOPMAX" => seconds(args.last(), 1.0),
+        "BLMPOP" | "BZMPOP" => seconds(args.get(1), 1.0),
+        "WAIT" => seconds(args.get(2), 0.001),
+        "WAITAOF" => seconds(args.get(3), 0.001),
+        "XREAD" | "XREADGROUP" => args
+            .iter()
+            .position(|arg| arg.eq_ignore_ascii_case(b"BLOCK"))
+            .map_or(Blocking::No, |at| seconds(args.get(at + 1), 0.001)),
+        _ => Blocking::No,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redis::cmd;
+
+    fn packet(command: &redis::Cmd) -> Result<Packet> {
+        Packet::checked(command.get_packed_command(), [command], false)
+    }
+
+    #[test]
+    fn packing_is_what_redis_rs_packs() {
+        let mut ours = Packet::command("SET", 4, true);
+        ours.arg(b"key");
+        ours.arg_with(|out| {
+            out.extend_from_slice(&[7; 300]);
+            Ok::<_, ()>(())
+        })
+        .unwrap();
+        ours.arg(b"PX").int(-1_500);
+        let theirs = cmd("SET").arg("key").arg(&[7_u8; 300][..]).arg("PX").arg(-1_500).get_packed_command();
+        assert_eq!(ours.bytes, theirs);
+        ours.then("GET", 1).arg(b"");
+        assert_eq!(ours.replies(), 2);
+        assert!(ours.bytes.ends_with(b"*2\r\n$3\r\nGET\r\n$0\r\n\r\n"));
+    }
+
+    #[test]
+    fn numbers_are_written_as_digits() {
+        for value in [0, 9, 10, -1, i64::MAX, i64::MIN] {
+            let mut out = [0; 20];
+            let start = format_int(value, &mut out);
+            assert_eq!(std::str::from_utf8(&out[start..]).unwrap(), value.to_string());
+        }
+    }
+
+    #[test]
+    fn only_commands_that_repeat_harmlessly_are_idempotent() {
+        for (command, expected) in [
+            (cmd("get").arg("k").clone(), true),
+            (cmd("SET").arg("k").arg("NX").clone(), true),
+            (cmd("SET").arg("k").arg("v").arg("PX").arg(5).clone(), true),
+            (cmd("SET").arg("k").arg("v").arg("nx").clone(), false),
+            (cmd("INCR").arg("k").clone(), false),
+            (cmd("DEL").arg("k").clone(), false),
+            (cmd("EVALSHA").arg("x").arg(0).clone(), false),
+            (cmd("CLIENT").arg("ID").clone(), true),
+            (cmd("CLIENT").arg("KILL").clone(), false),
+        ] {
+            assert_eq!(packet(&command).unwrap().idempotent, expected);
+        }
+    }
+
+    #[test]
+    fn commands_that_block_are_known_with_their_limit() {
+        for (command, expected) in [
+            (cmd("BLPOP").arg("k").arg(1.5).clone(), Blocking::Yes(Some(1.5))),
+            (cmd("BLPOP").arg("k").arg(0).clone(), Blocking::Yes(None)),
+            (cmd("XREAD").arg("BLOCK").arg(250).arg("STREAMS").arg("s").arg("$").clone(), Blocking::Yes(Some(0.25))),
+            (cmd("XREAD").arg("STREAMS").arg("s").arg("0").clone(), Blocking::No),
+            (cmd("BLMPOP").arg(2).arg(1).arg("k").arg("LEFT").clone(), Blocking::Yes(Some(2.0))),
+        ] {
+            assert_eq!(packet(&command).unwrap().blocking, expected);
+        }
+    }
+
+    #[test]
+    fn commands_that_would_change_the_shared_connection_are_refused() {
+        for name in ["SUBSCRIBE", "multi", "Select", "QUIT"] {
+            let error = packet(&cmd(name)).unwrap_err();
+            assert!(error.to_string().contains("shared connection"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Who drives the connections for the future that is being polled on this thread.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use crate::connection::Driver;
+
+/// The driver of the current poll.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Context {
+    /// Nobody of ours: perhaps a tokio runtime.
+    Elsewhere,
+    /// `block_on`: it sends at once, because it is about to wait.
+    Blocking,
+    /// An asyncio loop: it sends what one iteration brought together.
+    #[cfg_attr(not(feature = "python"), allow(dead_code))]
+    Loop,
+}
+
+thread_local! {
+    static CURRENT: Cell<Context> = const { Cell::new(Context::Elsewhere) };
+    static UNSENT: RefCell<Vec<Arc<Driver>>> = const { RefCell::new(Vec::new()) };
+}
+
+pub(crate) fn current() -> Context {
+    CURRENT.get()
+}
+
+/// Sets the context until the guard is dropped.
+pub(crate) fn enter(context: Context) -> Guard {
+    Guard(CURRENT.replace(context))
+}
+
+pub(crate) struct Guard(Context);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        CURRENT.set(self.0);
+    }
+}
+
+/// Notes a connection that has something to send at the end of this loop iteration.
+pub(crate) fn send_later(driver: Arc<Driver>) {
+    UNSENT.with_borrow_mut(|unsent| {
+        if !unsent.iter().any(|known| Arc::ptr_eq(known, &driver)) {
+            unsent.push(driver);
+        }
+    });
+}
+
+/// Whether this thread's loop has something to send.
+#[cfg(feature = "python")]
+pub(crate) fn has_unsent() -> bool {
+    UNSENT.with_borrow(|unsent| !unsent.is_empty())
+}
+
+/// Sends what was noted on this thread.
+#[cfg(feature = "python")]
+pub(crate) fn send_unsent() {
+    while let Some(driver) = UNSENT.with_borrow_mut(Vec::pop) {
+        driver.flush();
+    }
+}

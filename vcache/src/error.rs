@@ -1,0 +1,198 @@
+//! The one error of the crate. It says what was wrong, with which cache alias and server, and what to do about it;
+//! it never holds a password. [`Error::kind`] is what a program branches on, the text is for people.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use redis::{ErrorKind as RedisErrorKind, RedisError, ServerError};
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, in the words that a program needs to tell cases apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The server could not be reached, or the connection was lost. Nothing is known to have been executed twice:
+    /// a command that may have reached the server is re-sent only if it is idempotent.
+    Connection,
+    /// No reply within the deadline. The command may still be executed by the server.
+    Timeout,
+    /// The server answered with an error. [`Error::code`] is its first word, for example `WRONGTYPE`.
+    Response,
+    /// A URL, an option or an alias is wrong; nothing was sent.
+    Configuration,
+    /// A value cannot be sent, or a reply is not of the type asked for.
+    Value,
+    /// A hot path panicked. The process, the loop and the connection live on.
+    Panic,
+}
+
+/// An error of a connection, of a configuration, or of a hot path.
+///
+/// It is cheap to clone. In Python each kind is an exception class of its own, see `django_vcache.exceptions`.
+///
+/// ```
+/// use vcache::{Config, ErrorKind};
+///
+/// let error = Config::from_url("http://localhost").unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Configuration);
+/// ```
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    code: Option<String>,
+    message: String,
+    alias: Option<Arc<str>>,
+}
+
+impl Error {
+    /// An error with this kind and text.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Arc::new(Inner {
+            kind,
+            code: None,
+            message: message.into(),
+            alias: None,
+        }))
+    }
+
+    /// A [`ErrorKind::Value`] error: what a hot path returns for input of its own that is wrong.
+    pub fn value(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Value, message)
+    }
+
+    pub(crate) fn configuration(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Configuration, message)
+    }
+
+    pub(crate) fn connection(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Connection, message)
+    }
+
+    pub(crate) fn timeout(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Timeout, message)
+    }
+
+    pub(crate) fn response(error: &ServerError) -> Self {
+        let code = error.code().to_owned();
+        let message = match error.details() {
+            Some(details) if !details.is_empty() => format!("{code} {details}"),
+            _ => code.clone(),
+        };
+        Self(Arc::new(Inner {
+            kind: ErrorKind::Response,
+            code: Some(code),
+            message,
+            alias: None,
+        }))
+    }
+
+    /// The same error, told to belong to a cache alias. The first alias stays.
+    pub(crate) fn with_alias(self, alias: &Arc<str>) -> Self {
+        if self.0.alias.is_some() {
+            return self;
+        }
+        let mut inner = (*self.0).clone();
+        inner.alias = Some(Arc::clone(alias));
+        Self(Arc::new(inner))
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The server's error code (`WRONGTYPE`, `NOSCRIPT`, ...), if the server answered.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.0.code.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(alias) = &self.0.alias {
+            write!(f, "cache '{alias}': ")?;
+        }
+        f.write_str(&self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}({self})", self.0.kind)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// redis-rs's traits want its own error: ours travels inside as an I/O error and is found again by the way back.
+impl From<Error> for RedisError {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind() {
+            ErrorKind::Connection => io::ErrorKind::BrokenPipe,
+            ErrorKind::Timeout => io::ErrorKind::TimedOut,
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error).into()
+    }
+}
+
+impl From<RedisError> for Error {
+    fn from(error: RedisError) -> Self {
+        if let Some(ours) = std::error::Error::source(&error)
+            .and_then(|source| source.downcast_ref::<io::Error>())
+            .and_then(io::Error::get_ref)
+            .and_then(|inner| inner.downcast_ref::<Self>())
+        {
+            return ours.clone();
+        }
+        let kind = match error.kind() {
+            RedisErrorKind::Parse | RedisErrorKind::UnexpectedReturnType => ErrorKind::Value,
+            RedisErrorKind::InvalidClientConfig => ErrorKind::Configuration,
+            RedisErrorKind::Io => ErrorKind::Connection,
+            _ => ErrorKind::Response,
+        };
+        Self(Arc::new(Inner {
+            kind,
+            code: error.code().map(str::to_owned),
+            message: match (error.code(), error.detail()) {
+                (Some(code), Some(detail)) => format!("{code} {detail}"),
+                _ => error.to_string(),
+            },
+            alias: None,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_error_survives_the_way_through_redis_rs() {
+        let error = Error::timeout("no reply").with_alias(&"default".into());
+        let back = Error::from(RedisError::from(error));
+        assert_eq!(back.kind(), ErrorKind::Timeout);
+        assert_eq!(back.to_string(), "cache 'default': no reply");
+    }
+
+    #[test]
+    fn a_server_error_keeps_its_code() {
+        let redis::Value::ServerError(server) = redis::parse_redis_value(b"-WRONGTYPE bad\r\n").unwrap() else {
+            panic!("an error reply parses as one");
+        };
+        let error = Error::response(&server);
+        assert_eq!((error.kind(), error.code()), (ErrorKind::Response, Some("WRONGTYPE")));
+        assert_eq!(error.to_string(), "WRONGTYPE bad");
+        let through = Error::from(RedisError::from(server));
+        assert_eq!(through.code(), Some("WRONGTYPE"));
+        assert_eq!(through.to_string(), "WRONGTYPE bad");
+    }
+}

@@ -1,0 +1,62 @@
+//! **vcache**: one Valkey (or Redis) connection per process, driven by its callers.
+//!
+//! There is no I/O thread: whoever waits for a reply polls the connection. That is an asyncio loop, a blocking thread
+//! ([`block_on`]) or a tokio runtime, any number of them at a time, all on one socket. See [`Connection`].
+//!
+//! ```no_run
+//! use vcache::AsyncCommands;
+//!
+//! #[tokio::main]
+//! async fn main() -> vcache::Result<()> {
+//!     vcache::configure("default", vcache::Config::from_url("redis://localhost/1")?);
+//!     let mut conn = vcache::connection()?;
+//!     let () = conn.set("greeting", "hello").await?;
+//!     let greeting: String = conn.get("greeting").await?;
+//!     assert_eq!(greeting, "hello");
+//!     Ok(())
+//! }
+//! ```
+//!
+//! With the feature `python` the crate also turns async functions into functions that Python calls, blocking and on
+//! the running asyncio loop: see [`macro@hotpath`](crate#hot-paths).
+//!
+//! | module | is for |
+//! |---|---|
+//! | `config` | a URL and options become a validated [`Config`] |
+//! | `connection` | the handle, the driver, the socket, connecting and reconnecting |
+//! | `reactor` | the one poller of the process, and who drives it |
+//! | `blocking`, `tokio_driver`, `python` | the three who drive |
+//! | `admission` | throttles and streams |
+//! | `fork` | what a forked child must know |
+
+pub mod admission;
+mod blocking;
+mod config;
+mod connection;
+mod context;
+mod error;
+mod fork;
+#[cfg(feature = "python")]
+pub mod python;
+mod reactor;
+#[cfg(feature = "tokio")]
+mod tokio_driver;
+
+pub use blocking::block_on;
+pub use config::{Config, Options};
+pub use connection::{Connection, Packet, Request, configure, connection, connection_for};
+pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "python")]
+pub use hotpath_macros::{hotpath, module};
+#[cfg(feature = "python")]
+pub use pyo3;
+pub use redis::{self, AsyncCommands, FromRedisValue, ToRedisArgs, Value};
+
+/// What the file of a hot path begins with: `use vcache::prelude::*;`.
+pub mod prelude {
+    pub use redis::{AsyncCommands, FromRedisValue, ToRedisArgs};
+
+    pub use crate::connection::Connection;
+    #[cfg(feature = "python")]
+    pub use crate::{hotpath, module};
+}

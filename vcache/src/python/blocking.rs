@@ -1,0 +1,26 @@
+//! Blocking calls from Python: the GIL is released, and the calling thread drives the connections.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pyo3::prelude::*;
+
+use super::exceptions::{panic_message, to_exception};
+use crate::blocking::block_on_until;
+
+/// Runs `future` to its end with the GIL released. Ctrl-C is seen while it waits, and ends it.
+///
+/// # Errors
+/// What a signal handler raised, or `HotPathPanic`.
+pub fn block_on<F>(py: Python<'_>, future: F) -> PyResult<F::Output>
+where
+    F: Future + Send,
+    F::Output: Send,
+{
+    let outcome = py.detach(|| {
+        catch_unwind(AssertUnwindSafe(|| {
+            block_on_until(future, || Python::attach(|py| py.check_signals()))
+        }))
+    });
+    outcome.unwrap_or_else(|payload| Err(to_exception(py, &panic_message(&*payload))))
+}

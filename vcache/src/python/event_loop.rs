@@ -1,0 +1,290 @@
+//! What one asyncio loop keeps for us: the tasks that are ready, the watch on the process's poller, a bell that other
+//! threads ring, and one timer for the next deadline.
+//!
+//! Everything here runs on the loop's thread, except [`LoopState::push`]: a reply may be read by a blocking thread, or
+//! on another loop. Nothing holds the loop itself, so a loop that is closed and forgotten (asgiref makes one per call)
+//! is freed as usual; calls that were pending on it are dropped when their replies come.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
+use std::time::Instant;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
+
+use super::task::Runnable;
+use crate::context;
+use crate::fork;
+use crate::reactor::{Bell, lock, reactor};
+
+/// How many rounds of ready tasks one tick runs before the loop gets its turn again.
+const ROUNDS: usize = 32;
+
+pub(super) struct LoopState {
+    thread: ThreadId,
+    epoch: u64,
+    bell: Bell,
+    ready: Mutex<VecDeque<Arc<dyn Runnable>>>,
+    /// Tasks that were spawned and are not over.
+    pending: AtomicUsize,
+    /// A tick is running: it will look at `ready` again, so the bell need not be rung from within.
+    ticking: AtomicBool,
+    closed: AtomicBool,
+    /// The poller is watched. A loop with nothing pending is not woken for others' replies.
+    watching: AtomicBool,
+    flush_scheduled: AtomicBool,
+    timer: Mutex<Option<Instant>>,
+}
+
+impl LoopState {
+    fn new() -> PyResult<Self> {
+        Ok(Self {
+            thread: thread::current().id(),
+            epoch: fork::epoch(),
+            bell: Bell::new()?,
+            ready: Mutex::default(),
+            pending: AtomicUsize::new(0),
+            ticking: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            watching: AtomicBool::new(false),
+            flush_scheduled: AtomicBool::new(false),
+            timer: Mutex::new(None),
+        })
+    }
+
+    pub(super) fn started(&self) {
+        self.pending.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn finished(&self) {
+        self.pending.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Queues a task, from any thread, and makes sure that the loop comes to it.
+    pub(super) fn push(&self, task: Arc<dyn Runnable>) {
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
+        lock(&self.ready).push_back(task);
+        let within_tick = self.ticking.load(Ordering::Acquire) && self.thread == thread::current().id();
+        if !within_tick {
+            self.bell.ring();
+        }
+    }
+
+    /// The loop is gone: its tasks will never run.
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        let dropped = std::mem::take(&mut *lock(&self.ready));
+        drop(dropped);
+    }
+
+    /// Drives the connections, runs the tasks that became ready, and sends what they submitted.
+    fn tick(&self, py: Python<'_>) {
+        self.ticking.store(true, Ordering::Release);
+        reactor().drive();
+        let mut batch = VecDeque::new();
+        for _ in 0..ROUNDS {
+            std::mem::swap(&mut batch, &mut *lock(&self.ready));
+            if batch.is_empty() {
+                break;
+            }
+            for task in batch.drain(..) {
+                task.run(py);
+            }
+            context::send_unsent();
+        }
+        self.ticking.store(false, Ordering::Release);
+        if !lock(&self.ready).is_empty() {
+            self.bell.ring();
+        }
+    }
+}
+
+/// The callbacks that the loop holds.
+#[pyclass(frozen, module = "django_vcache._vcache")]
+struct Ticker {
+    state: Arc<LoopState>,
+}
+
+#[pymethods]
+impl Ticker {
+    /// The poller is readable.
+    fn readable(&self, py: Python<'_>) -> PyResult<()> {
+        if self.state.pending.load(Ordering::Relaxed) == 0 {
+            // Somebody else's reply. Watching again with the next call costs less than waking for each of these.
+            self.state.watching.store(false, Ordering::Relaxed);
+            let event_loop = running_loop(py)?;
+            event_loop.call_method1(intern!(py, "remove_reader"), (reactor().fd(),))?;
+        }
+        self.state.tick(py);
+        Ok(())
+    }
+
+    /// Another thread completed one of our calls.
+    fn rung(&self, py: Python<'_>) {
+        self.state.bell.silence();
+        self.state.tick(py);
+    }
+
+    /// The end of the iteration in which calls were submitted.
+    fn flush(&self) {
+        self.state.flush_scheduled.store(false, Ordering::Relaxed);
+        context::send_unsent();
+    }
+
+    /// A deadline may have come.
+    fn alarm(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let state = &slf.get().state;
+        *lock(&state.timer) = None;
+        state.tick(py);
+        if state.pending.load(Ordering::Relaxed) > 0 {
+            set_timer(&running_loop(py)?, slf)?;
+        }
+        Ok(())
+    }
+}
+
+/// One loop as its thread knows it.
+struct Entry {
+    /// The address is the quick look-up; the weak reference tells whether it is still the same loop.
+    address: usize,
+    event_loop: Py<PyWeakrefReference>,
+    ticker: Py<Ticker>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.ticker.get().state.close();
+    }
+}
+
+thread_local! {
+    static LOOPS: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The loop that runs on this thread.
+pub(super) struct Running<'py> {
+    pub(super) event_loop: Bound<'py, PyAny>,
+    ticker: Bound<'py, Ticker>,
+}
+
+impl<'py> Running<'py> {
+    pub(super) fn here(py: Python<'py>) -> PyResult<Self> {
+        let event_loop = running_loop(py)?;
+        let address = event_loop.as_ptr() as usize;
+        let epoch = fork::epoch();
+        let known = LOOPS.with_borrow(|entries| {
+            entries
+                .iter()
+                .find(|entry| {
+                    entry.address == address
+                        && entry.ticker.get().state.epoch == epoch
+                        && entry.event_loop.bind(py).upgrade().is_some()
+                })
+                .map(|entry| entry.ticker.clone_ref(py).into_bound(py))
+        });
+        let ticker = match known {
+            Some(ticker) => ticker,
+            None => adopt(&event_loop)?,
+        };
+        Ok(Self { event_loop, ticker })
+    }
+
+    pub(super) fn state(&self) -> &Arc<LoopState> {
+        &self.ticker.get().state
+    }
+
+    /// Sees to it that what was just submitted is sent, answered, and given up in time.
+    pub(super) fn after_spawn(&self) -> PyResult<()> {
+        let py = self.event_loop.py();
+        let state = self.state();
+        if context::has_unsent() && !state.flush_scheduled.swap(true, Ordering::Relaxed) {
+            let flush = self.ticker.getattr(intern!(py, "flush"))?;
+            self.event_loop.call_method1(intern!(py, "call_soon"), (flush,))?;
+        }
+        if state.pending.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        if !state.watching.swap(true, Ordering::Relaxed) {
+            let readable = self.ticker.getattr(intern!(py, "readable"))?;
+            self.event_loop.call_method1(intern!(py, "add_reader"), (reactor().fd(), readable))?;
+        }
+        set_timer(&self.event_loop, &self.ticker)
+    }
+}
+
+/// Makes a loop known to its thread, and forgets those that are gone.
+#[cold]
+fn adopt<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Ticker>> {
+    let py = event_loop.py();
+    let gone = LOOPS.with_borrow_mut(|entries| {
+        let epoch = fork::epoch();
+        let (kept, gone) = std::mem::take(entries).into_iter().partition::<Vec<_>, _>(|entry| {
+            entry.ticker.get().state.epoch == epoch
+                && entry.event_loop.bind(py).upgrade().is_some_and(|event_loop| !is_closed(&event_loop))
+        });
+        *entries = kept;
+        gone
+    });
+    drop(gone);
+    let ticker = Bound::new(py, Ticker { state: Arc::new(LoopState::new()?) })?;
+    let rung = ticker.getattr(intern!(py, "rung"))?;
+    event_loop.call_method1(intern!(py, "add_reader"), (ticker.get().state.bell.fd(), rung))?;
+    let entry = Entry {
+        address: event_loop.as_ptr() as usize,
+        event_loop: PyWeakrefReference::new(event_loop)?.unbind(),
+        ticker: ticker.clone().unbind(),
+    };
+    LOOPS.with_borrow_mut(|entries| entries.push(entry));
+    Ok(ticker)
+}
+
+fn is_closed(event_loop: &Bound<'_, PyAny>) -> bool {
+    event_loop
+        .call_method0(intern!(event_loop.py(), "is_closed"))
+        .and_then(|closed| closed.is_truthy())
+        .unwrap_or(true)
+}
+
+/// The running loop of this thread.
+///
+/// # Errors
+/// `RuntimeError` that says what to call instead.
+fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static GET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let get = GET.import(py, "asyncio", "_get_running_loop")?;
+    let event_loop = get.call0()?;
+    if event_loop.is_none() {
+        return Err(PyRuntimeError::new_err(
+            "no asyncio loop runs on this thread: await it inside one, or call the blocking form",
+        ));
+    }
+    Ok(event_loop)
+}
+
+/// One timer per loop: for the earliest deadline there is. Most never see their deadline, so it is not moved when that
+/// call is answered; it looks again when it goes off.
+fn set_timer(event_loop: &Bound<'_, PyAny>, ticker: &Bound<'_, Ticker>) -> PyResult<()> {
+    let py = event_loop.py();
+    let Some(deadline) = reactor().next_deadline() else { return Ok(()) };
+    {
+        let mut timer = lock(&ticker.get().state.timer);
+        if timer.is_some_and(|set| set <= deadline) {
+            return Ok(());
+        }
+        *timer = Some(deadline);
+    }
+    // A moment later rather than earlier, so that the deadline has come when we look.
+    let delay = deadline.saturating_duration_since(Instant::now()).as_secs_f64() + 0.001;
+    let alarm = ticker.getattr(intern!(py, "alarm"))?;
+    event_loop.call_method1(intern!(py, "call_later"), (delay, alarm))?;
+    Ok(())
+}

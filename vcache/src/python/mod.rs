@@ -1,0 +1,27 @@
+//! The bridge to Python: Rust futures become awaitables on the running asyncio loop or blocking calls, replies become
+//! Python values, errors become exceptions. It knows Python and asyncio, not Django.
+//!
+//! | module | is for |
+//! |---|---|
+//! | `event_loop` | what a loop's thread keeps: ready tasks, the watch on the poller, one timer |
+//! | `task` | one Rust future, polled on the loop's thread, that completes one `loop.create_future()` |
+//! | `blocking` | the same future, driven by the calling thread with the GIL released |
+//! | `exceptions` | [`Error`](crate::Error) as an exception of `django_vcache.exceptions` |
+//! | `aliases` | a hot path finds its connection, configured on first use |
+//! | `arguments` | what a hot path takes and gives |
+//! | `values` | [`Value`](crate::Value) as plain Python objects |
+
+mod aliases;
+mod arguments;
+mod blocking;
+mod event_loop;
+mod exceptions;
+mod task;
+mod values;
+
+pub use aliases::{connection_for, on_unknown_alias};
+pub use arguments::{Bytes, IntoHotResult, output_to_python};
+pub use blocking::block_on;
+pub use exceptions::{panic_message, to_exception};
+pub use task::{Steps, spawn};
+pub use values::to_python;

@@ -1,0 +1,147 @@
+//! One Rust future on an asyncio loop. It is polled on the loop's thread only, and completes a future that the loop
+//! made, so gather, wait_for, shield, cancellation and context variables behave as with any other.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::event_loop::{LoopState, Running};
+use super::exceptions::{panic_message, to_exception};
+use crate::context::{self, Context as Driving};
+use crate::reactor::lock;
+
+/// How often a future goes back to the server, which decides when a cancellation must be looked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Steps {
+    /// One call. If it is cancelled, its reply is dropped when it comes.
+    One,
+    /// Any number. Before each step after the first the future is dropped if the awaitable was cancelled.
+    Many,
+}
+
+/// What the loop's queue holds: a task, whatever its future is.
+pub(super) trait Runnable: Send + Sync {
+    fn run(self: Arc<Self>, py: Python<'_>);
+}
+
+struct Task<F, C> {
+    home: Arc<LoopState>,
+    queued: AtomicBool,
+    steps: Steps,
+    body: Mutex<Body<F, C>>,
+}
+
+/// All `None` once the task is over.
+struct Body<F, C> {
+    /// Pinned: it is polled and dropped where it lies, and never moved.
+    future: Option<F>,
+    finish: Option<C>,
+    awaitable: Option<Py<PyAny>>,
+}
+
+/// Polls `future` on the running asyncio loop and returns an `asyncio.Future` of what `finish` makes of its output.
+///
+/// The first poll happens now, so that a call is on its way when this returns.
+///
+/// # Errors
+/// `RuntimeError` if no loop runs on this thread.
+pub fn spawn<'py, F, C>(py: Python<'py>, steps: Steps, future: F, finish: C) -> PyResult<Bound<'py, PyAny>>
+where
+    F: Future + Send + 'static,
+    C: FnOnce(Python<'_>, F::Output) -> PyResult<Py<PyAny>> + Send + 'static,
+{
+    let running = Running::here(py)?;
+    let awaitable = running.event_loop.call_method0(intern!(py, "create_future"))?;
+    let task = Arc::new(Task {
+        home: Arc::clone(running.state()),
+        queued: AtomicBool::new(true),
+        steps,
+        body: Mutex::new(Body {
+            future: Some(future),
+            finish: Some(finish),
+            awaitable: Some(awaitable.clone().unbind()),
+        }),
+    });
+    running.state().started();
+    task.run(py);
+    running.after_spawn()?;
+    Ok(awaitable)
+}
+
+impl<F, C> Runnable for Task<F, C>
+where
+    F: Future + Send + 'static,
+    C: FnOnce(Python<'_>, F::Output) -> PyResult<Py<PyAny>> + Send + 'static,
+{
+    fn run(self: Arc<Self>, py: Python<'_>) {
+        let first = self.queued.swap(false, Ordering::AcqRel);
+        debug_assert!(first, "a task runs only when it was queued");
+        let waker = Waker::from(Arc::clone(&self));
+        let mut body = lock(&self.body);
+        let Some(awaitable) = &body.awaitable else { return };
+        let outcome = if self.steps == Steps::Many && is_done(py, awaitable) {
+            None
+        } else {
+            // SAFETY: the future lies in this task's heap allocation. It is only ever reached through this lock, polled
+            // here in place, and dropped in place by assigning `None` below.
+            let future = unsafe { Pin::new_unchecked(&mut body.future) };
+            let _driving = context::enter(Driving::Loop);
+            let polled = catch_unwind(AssertUnwindSafe(|| {
+                future.as_pin_mut().map(|future| future.poll(&mut Context::from_waker(&waker)))
+            }));
+            match polled {
+                Ok(Some(Poll::Pending)) => return,
+                Ok(Some(Poll::Ready(output))) => Some(Ok(output)),
+                Ok(None) => None,
+                Err(payload) => Some(Err(to_exception(py, &panic_message(&*payload)))),
+            }
+        };
+        body.future = None;
+        let (finish, awaitable) = (body.finish.take(), body.awaitable.take());
+        drop(body);
+        self.home.finished();
+        if let (Some(outcome), Some(finish), Some(awaitable)) = (outcome, finish, awaitable) {
+            let result = outcome.and_then(|output| {
+                catch_unwind(AssertUnwindSafe(|| finish(py, output)))
+                    .unwrap_or_else(|payload| Err(to_exception(py, &panic_message(&*payload))))
+            });
+            settle(py, awaitable.bind(py), result);
+        }
+    }
+}
+
+impl<F, C> Wake for Task<F, C>
+where
+    F: Future + Send + 'static,
+    C: FnOnce(Python<'_>, F::Output) -> PyResult<Py<PyAny>> + Send + 'static,
+{
+    fn wake(self: Arc<Self>) {
+        if !self.queued.swap(true, Ordering::AcqRel) {
+            let home = Arc::clone(&self.home);
+            home.push(self);
+        }
+    }
+}
+
+fn is_done(py: Python<'_>, awaitable: &Py<PyAny>) -> bool {
+    awaitable.call_method0(py, intern!(py, "done")).and_then(|done| done.is_truthy(py)).unwrap_or(true)
+}
+
+/// Gives the awaitable its result, unless it was cancelled in the meantime.
+fn settle(py: Python<'_>, awaitable: &Bound<'_, PyAny>, result: PyResult<Py<PyAny>>) {
+    let set = match result {
+        Ok(value) => awaitable.call_method1(intern!(py, "set_result"), (value,)),
+        Err(error) => awaitable.call_method1(intern!(py, "set_exception"), (error.into_value(py),)),
+    };
+    if let Err(error) = set
+        && !is_done(py, awaitable.as_unbound())
+    {
+        error.write_unraisable(py, Some(awaitable));
+    }
+}

@@ -1,0 +1,69 @@
+//! Replies as plain Python objects.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PySet, PyString, PyTuple};
+use redis::Value;
+
+use super::exceptions::to_exception;
+use crate::error::Error;
+
+/// A reply as Python sees it: `int`, `float`, `bool`, `None`, `bytes` (strings of the server), `str` (its status and
+/// verbatim texts), `list`, `dict`, `set`. Keys and members that Python cannot hash, lists, become tuples.
+///
+/// # Errors
+/// `ResponseError` if the reply is an error. Errors inside a list are exception objects in it.
+pub fn to_python<'py>(py: Python<'py>, value: Value) -> PyResult<Bound<'py, PyAny>> {
+    match value {
+        Value::ServerError(error) => Err(to_exception(py, &Error::response(&error))),
+        value => convert(py, value),
+    }
+}
+
+fn convert<'py>(py: Python<'py>, value: Value) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match value {
+        Value::Nil => py.None().into_bound(py),
+        Value::Int(number) => PyInt::new(py, number).into_any(),
+        Value::BulkString(bytes) => PyBytes::new(py, &bytes).into_any(),
+        Value::Okay => PyString::new(py, "OK").into_any(),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => PyString::new(py, &text).into_any(),
+        Value::Double(number) => PyFloat::new(py, number).into_any(),
+        Value::Boolean(truth) => PyBool::new(py, truth).to_owned().into_any(),
+        Value::BigNumber(digits) => {
+            py.get_type::<PyInt>().call1((String::from_utf8_lossy(&digits).into_owned(),))?
+        }
+        Value::Array(items) | Value::Push { data: items, .. } => list(py, items)?.into_any(),
+        Value::Set(items) => {
+            let set = PySet::empty(py)?;
+            for item in items {
+                set.add(hashable(convert(py, item)?)?)?;
+            }
+            set.into_any()
+        }
+        Value::Map(pairs) => {
+            let dict = PyDict::new(py);
+            for (key, value) in pairs {
+                dict.set_item(hashable(convert(py, key)?)?, convert(py, value)?)?;
+            }
+            dict.into_any()
+        }
+        Value::ServerError(error) => to_exception(py, &Error::response(&error)).into_value(py).into_bound(py).into_any(),
+        Value::Attribute { data, .. } => convert(py, *data)?,
+        other => return Err(PyTypeError::new_err(format!("no Python value for the reply {other:?}"))),
+    })
+}
+
+fn list<'py>(py: Python<'py>, items: Vec<Value>) -> PyResult<Bound<'py, PyList>> {
+    let items: Vec<_> = items.into_iter().map(|item| convert(py, item)).collect::<PyResult<_>>()?;
+    PyList::new(py, items)
+}
+
+fn hashable(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    match value.cast_into::<PyList>() {
+        Ok(list) => {
+            let items: Vec<_> = list.iter().map(hashable).collect::<PyResult<_>>()?;
+            Ok(PyTuple::new(list.py(), items)?.into_any())
+        }
+        Err(error) => Ok(error.into_inner()),
+    }
+}

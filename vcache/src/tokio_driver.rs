@@ -1,0 +1,120 @@
+//! Driving from a tokio runtime: one task per runtime watches the poller's descriptor. It is started by the first call
+//! that is polled in the runtime, and ends with it.
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::{Handle, Id};
+use tokio::sync::Notify;
+
+use crate::fork;
+use crate::reactor::{lock, reactor};
+
+/// A runtime that drives, in the process of this epoch.
+struct Runtime {
+    epoch: u64,
+    id: Id,
+    send: Arc<Notify>,
+}
+
+fn runtimes() -> &'static Mutex<Vec<Runtime>> {
+    static RUNTIMES: OnceLock<Mutex<Vec<Runtime>>> = OnceLock::new();
+    RUNTIMES.get_or_init(Mutex::default)
+}
+
+thread_local! {
+    /// The runtime that this thread's last call belonged to.
+    static RECENT: std::cell::RefCell<Option<(u64, Id, Arc<Notify>)>> = const { std::cell::RefCell::new(None) };
+}
+
+/// Makes sure that the current runtime drives. `false`: there is none.
+pub(crate) fn ensure() -> bool {
+    let Ok(handle) = Handle::try_current() else { return false };
+    let (epoch, id) = (fork::epoch(), handle.id());
+    if RECENT.with_borrow(|recent| recent.as_ref().is_some_and(|(e, i, _)| *e == epoch && *i == id)) {
+        return true;
+    }
+    let mut runtimes = lock(runtimes());
+    runtimes.retain(|runtime| runtime.epoch == epoch);
+    let send = match runtimes.iter().find(|runtime| runtime.id == id) {
+        Some(runtime) => Arc::clone(&runtime.send),
+        None => {
+            let Some(poller) = watch() else { return false };
+            let send = Arc::new(Notify::new());
+            runtimes.push(Runtime { epoch, id, send: Arc::clone(&send) });
+            handle.spawn(drive(poller, Registration { epoch, id }, Arc::clone(&send)));
+            send
+        }
+    };
+    RECENT.set(Some((epoch, id, send)));
+    true
+}
+
+/// Tells this thread's runtime that a call was submitted.
+pub(crate) fn send_soon() {
+    RECENT.with_borrow(|recent| {
+        if let Some((_, _, send)) = recent {
+            send.notify_one();
+        }
+    });
+}
+
+/// Takes the runtime off the list when its task ends.
+struct Registration {
+    epoch: u64,
+    id: Id,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        lock(runtimes()).retain(|runtime| runtime.epoch != self.epoch || runtime.id != self.id);
+    }
+}
+
+/// The poller's descriptor, borrowed for good: a reactor is never freed.
+struct Watched(RawFd);
+
+impl AsRawFd for Watched {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
+
+/// The poller as this runtime sees it; `None` in a runtime that was built without I/O or without time.
+fn watch() -> Option<AsyncFd<Watched>> {
+    std::panic::catch_unwind(|| {
+        drop(tokio::time::sleep(Duration::ZERO));
+        // SAFETY: the descriptor is the poller's of this process, which is never closed while the epoch lasts, and
+        // `drive` ends with the epoch.
+        unsafe { AsyncFd::register_with_interest(Watched(reactor().fd()), Interest::READABLE) }.ok()
+    })
+    .ok()
+    .flatten()
+}
+
+async fn drive(poller: AsyncFd<Watched>, registration: Registration, send: Arc<Notify>) {
+    let reactor = reactor();
+    while registration.epoch == fork::epoch() {
+        let wake_at = reactor.next_deadline().map(tokio::time::Instant::from_std);
+        let alarm = async {
+            match wake_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => tokio::time::sleep(Duration::from_secs(3600)).await,
+            }
+        };
+        tokio::select! {
+            ready = poller.readable() => {
+                // Cleared first: what comes in while we drive makes it readable again.
+                if let Ok(mut ready) = ready {
+                    ready.clear_ready();
+                }
+            }
+            () = send.notified() => {}
+            () = alarm => {}
+        }
+        reactor.drive();
+    }
+}
