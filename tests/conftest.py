@@ -4,7 +4,6 @@ configured once, with no cache of ours; a test that needs `settings.CACHES` over
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Protocol
 
@@ -12,7 +11,7 @@ import django
 import pytest
 from django.conf import settings
 from support.caches import make_cache
-from support.driver import LOOPS, AsyncDriven, loop_factory
+from support.driver import LOOPS, AsyncDriven, open_runner
 from support.server import ValkeyServer
 
 settings.configure(
@@ -53,16 +52,10 @@ def fresh_server() -> Iterator[ValkeyServer]:
         yield server
 
 
-def _runner(name: str) -> asyncio.Runner:
-    if name == "uvloop":
-        pytest.importorskip("uvloop")
-    return asyncio.Runner(loop_factory=loop_factory(name))
-
-
 @pytest.fixture(params=LOOPS)
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     """Runs a coroutine to its end; the test runs once on asyncio and once on uvloop."""
-    with _runner(request.param) as runner:
+    with open_runner(request.param) as runner:
         yield runner.run
 
 
@@ -72,7 +65,7 @@ def drive(request: pytest.FixtureRequest) -> Iterator[Callable[[Any], Any]]:
     if request.param == "sync":
         yield lambda cache: cache
         return
-    with _runner(request.param) as runner:
+    with open_runner(request.param) as runner:
         yield lambda cache: AsyncDriven(cache, runner)
 
 

@@ -50,8 +50,7 @@ def draw(title: str, panels: tuple[Panel, ...]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}"'
         f' width="{WIDTH}" height="{height}" role="img" aria-label="{escape(title)}"'
         ' font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif">',
-        f'<rect x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="10" fill="#ffffff"'
-        ' stroke="#d5dbe1"/>',
+        f'<rect x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="10" fill="#ffffff" stroke="#d5dbe1"/>',
         _text(MARGIN, 36, title, size=18, weight=600),
         _text(
             MARGIN,
@@ -79,8 +78,7 @@ def _panel(panel: Panel, top: int) -> Iterator[str]:
         weight = 600 if bar.ours else 400
         yield _text(left - 10, y + 12, bar.label, weight=weight, anchor="end")
         yield (
-            f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{BAR}" rx="2"'
-            f' fill="{OURS if bar.ours else PEER}"/>'
+            f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{BAR}" rx="2" fill="{OURS if bar.ours else PEER}"/>'
         )
         if bar.value > panel.scale:
             yield _cut(left + length - 26, y)
@@ -90,8 +88,7 @@ def _panel(panel: Panel, top: int) -> Iterator[str]:
 def _cut(x: float, y: int) -> str:
     """Two slanted gaps across the bar."""
     return "".join(
-        f'<path d="M{x + shift:.1f} {y + BAR + 1} l6 -{BAR + 2}" stroke="#ffffff"'
-        ' stroke-width="3"/>'
+        f'<path d="M{x + shift:.1f} {y + BAR + 1} l6 -{BAR + 2}" stroke="#ffffff" stroke-width="3"/>'
         for shift in (0, 7)
     )
 

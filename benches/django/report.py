@@ -16,12 +16,15 @@ from statistics import median
 from typing import Any
 
 import chart
-from clients import CLIENTS, OURS
+from clients import (
+    BASELINE,
+    BASELINE_AGAIN,
+    BASELINE_RAW,
+    CLIENTS,
+    DJANGO_REDIS_CACHE,
+    OURS,
+)
 from scenarios import SCENARIOS, Scenario
-
-BASELINE = "django-vcache-3.2"
-BASELINE_RAW = "django-vcache-3.2-raw"
-DJANGO_REDIS_CACHE = "redis-cache"
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,9 @@ class Ratio:
     middle: float
 
 
-def ratio(cells: Cells, scenario: str, to: str, figure: str) -> Ratio | None:
+def ratio(cells: Cells, scenario: str, to: str, figure: str, client: str = OURS) -> Ratio | None:
     """None where either has no figures."""
-    ours, theirs = cells.get((OURS, scenario)), cells.get((to, scenario))
+    ours, theirs = cells.get((client, scenario)), cells.get((to, scenario))
     if not isinstance(ours, Cell) or not isinstance(theirs, Cell):
         return None
     of = attrgetter(figure)
@@ -100,10 +103,10 @@ class Target:
     bound: float
     at_least: bool = False
 
-    def measured(self, cells: Cells) -> Ratio | None:
+    def measured(self, cells: Cells, client: str = OURS) -> Ratio | None:
         """None as soon as one scenario that was run has no figures."""
         run = [name for name in self.scenarios if (self.to, name) in cells]
-        ratios = [ratio(cells, name, self.to, self.figure) for name in run]
+        ratios = [ratio(cells, name, self.to, self.figure, client) for name in run]
         known = [value for value in ratios if value is not None]
         if not known or len(known) < len(ratios):
             return None
@@ -147,7 +150,7 @@ def header(results: dict[str, Any]) -> Iterator[str]:
     yield f"- Load average when the run began: {machine['load_before']}"
     yield f"- Server: {machine['server']}, on the loopback of the same machine"
     for name, title in titles().items():
-        if versions := _versions(results, name):
+        if name != BASELINE_AGAIN and (versions := _versions(results, name)):
             yield f"- {title}: {versions}"
     yield ""
 
@@ -164,21 +167,28 @@ def targets_table(cells: Cells) -> Iterator[str]:
     yield "## Targets"
     yield ""
     yield "This project's figure divided by the peer's: of the best rounds, which decide, and of"
-    yield "the medians. Where the two differ much, the machine was not quiet."
+    yield "the medians. The control is django-vcache 3.2 divided by itself, measured once more in the"
+    yield "same run: as far as it is from 1, so far chance alone moves the figures of that line."
     yield ""
-    yield "| figure | peer | target | best | median | |"
-    yield "|---|---|---:|---:|---:|---|"
+    yield "| figure | peer | target | best | median | control: best, median | |"
+    yield "|---|---|---:|---:|---:|---:|---|"
     for target in TARGETS:
         value = target.measured(cells)
         bound = f"{'≥' if target.at_least else '≤'} {target.bound:g}"
         row = f"| {target.title} | {titles()[target.to]} | {bound} |"
         if value is None:
-            yield f"{row} - | - | not measured |"
+            yield f"{row} - | - | - | not measured |"
             continue
         verdict = "reached" if target.reached(value.best) else "**not reached**"
-        yield f"{row} {value.best:.2f} | {value.middle:.2f} | {verdict} |"
+        yield f"{row} {value.best:.2f} | {value.middle:.2f} | {control(cells, target)} | {verdict} |"
     yield ""
     yield from raw_note(cells)
+
+
+def control(cells: Cells, target: Target) -> str:
+    """The peer of the target against itself; only django-vcache 3.2 is measured twice."""
+    value = target.measured(cells, BASELINE_AGAIN) if target.to == BASELINE else None
+    return "-" if value is None else f"{value.best:.2f}, {value.middle:.2f}"
 
 
 def raw_note(cells: Cells) -> Iterator[str]:
@@ -195,10 +205,7 @@ def scenario_table(results: dict[str, Any], cells: Cells, scenario: Scenario) ->
     added = f", {results['latency_ms']:g} ms added to every reply" if scenario.delayed else ""
     yield f"## {scenario.title[0].upper()}{scenario.title[1:]}{added}"
     yield ""
-    yield (
-        "| client | CPU µs/op | median | wall µs/op | ops/s | peak RSS MB | connections |"
-        " our CPU ÷ this |"
-    )
+    yield ("| client | CPU µs/op | median | wall µs/op | ops/s | peak RSS MB | connections | our CPU ÷ this |")
     yield "|---|---:|---:|---:|---:|---:|---:|---:|"
     for name, title in titles().items():
         cell = cells.get((name, scenario.name))
@@ -210,7 +217,7 @@ def scenario_table(results: dict[str, Any], cells: Cells, scenario: Scenario) ->
             yield (
                 f"| {title} | {best.cpu:.1f} | {cell.middle.cpu:.1f} | {best.wall:.1f} |"
                 f" {best.rate:,.0f} | {best.rss:.1f} | {cell.connections} |"
-                f" {'-' if share is None else f'{share.best:.2f}'} |"
+                f" {'-' if share is None else f'{share.best:.3f}'} |"
             )
     yield ""
 
@@ -233,7 +240,7 @@ def panels(cells: Cells) -> Iterator[chart.Panel]:
         bars = tuple(
             chart.Bar(title, cell.best.cpu, name == OURS)
             for name, title in titles().items()
-            if isinstance(cell := cells.get((name, scenario.name)), Cell)
+            if name != BASELINE_AGAIN and isinstance(cell := cells.get((name, scenario.name)), Cell)
         )
         if bars:
             yield chart.Panel(scenario.title, bars)

@@ -1,6 +1,6 @@
 """Compare our cache with its peers: every client against the same server, in the same run.
 
-    python benches/django/run.py            the whole run, about fifteen minutes
+    python benches/django/run.py            the whole run, about ten minutes
     python benches/django/run.py --quick    a look at whether everything works, two minutes
 
 Each client gets an environment of its own, each measurement a process of its own. Rounds are the
@@ -36,20 +36,14 @@ CELL_TIMEOUT = 120
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ours-python", type=Path, default=ROOT / ".venv" / "bin" / "python")
     parser.add_argument("--peers-dir", type=Path, default=BUILD / "peers")
     parser.add_argument("--quick", action="store_true", help="one short round, not published")
     parser.add_argument("--only", default="", help="names of clients and scenarios, with commas")
     parser.add_argument("--rounds", type=int, help="default 3, or 1 with --quick")
-    parser.add_argument(
-        "--latency", type=float, default=0.0, help="add a scenario with so many ms per reply"
-    )
-    parser.add_argument(
-        "--output", type=Path, help="default benches/results; .build/bench for a partial run"
-    )
+    parser.add_argument("--latency", type=float, default=0.0, help="add a scenario with so many ms per reply")
+    parser.add_argument("--output", type=Path, help="default benches/results; .build/bench for a partial run")
     options = parser.parse_args()
     partial = options.quick or bool(options.only)
     options.rounds = options.rounds or (1 if options.quick else 3)
@@ -58,9 +52,7 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def select(
-    parser: argparse.ArgumentParser, only: str, delayed: bool
-) -> tuple[list[Client], list[Scenario]]:
+def select(parser: argparse.ArgumentParser, only: str, delayed: bool) -> tuple[list[Client], list[Scenario]]:
     """The clients and scenarios named; all clients if none is named, and so for scenarios."""
     names = set(filter(None, only.split(",")))
     scenarios = [scenario for scenario in SCENARIOS if delayed or not scenario.delayed]
@@ -109,9 +101,7 @@ def measure(
     arguments += ["--warmup", "0.1" if quick else "0.4", "--seconds", "0.2" if quick else "1.5"]
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     try:
-        done = subprocess.run(
-            arguments, capture_output=True, text=True, timeout=CELL_TIMEOUT, env=environment
-        )
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=CELL_TIMEOUT, env=environment)
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
         return {"failed": f"no result within {CELL_TIMEOUT} s"}
@@ -183,13 +173,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     options = parse()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit("stopped"))
     try:
         results = run(options)
     except environments.InstallError as error:
         sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit("stopped")
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "latest.json").write_text(json.dumps(results, indent=1) + "\n")
     report.write(options.output)

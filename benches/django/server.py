@@ -78,9 +78,7 @@ def valkey(binary: str) -> Iterator[int]:
 def delay(port: int, milliseconds: float) -> Iterator[int]:
     """A proxy in a process of its own that holds every reply back so long."""
     front = free_port()
-    with _process(
-        [sys.executable, str(HERE / "proxy.py"), str(front), str(port), str(milliseconds)], front
-    ):
+    with _process([sys.executable, str(HERE / "proxy.py"), str(front), str(port), str(milliseconds)], front):
         yield front
 
 

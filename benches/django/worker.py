@@ -42,9 +42,7 @@ class Meter:
     def read(self) -> tuple[float, float, int]:
         return time.perf_counter(), time.process_time(), sum(self.counts)
 
-    def result(
-        self, start: tuple[float, float, int], end: tuple[float, float, int]
-    ) -> dict[str, Any]:
+    def result(self, start: tuple[float, float, int], end: tuple[float, float, int]) -> dict[str, Any]:
         """Called while the load is still on, so that the connections counted are those in use."""
         return {
             "wall": end[0] - start[0],
@@ -156,9 +154,7 @@ def start_thread(meter: Meter, target: Callable[..., None], *arguments: Any) -> 
     return thread
 
 
-def run_blocking(
-    session: Session, scenario: Scenario, meter: Meter, warmup: float, seconds: float
-) -> dict[str, Any]:
+def run_blocking(session: Session, scenario: Scenario, meter: Meter, warmup: float, seconds: float) -> dict[str, Any]:
     counts, stop, errors = meter.counts, meter.stop, meter.errors
     start_thread(meter, prepare_blocking, session, scenario.operation).join(START_TIMEOUT)
     arguments = arguments_of(scenario.operation, session)

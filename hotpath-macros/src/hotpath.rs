@@ -8,8 +8,9 @@ use syn::{Attribute, Error, FnArg, Ident, Item, ItemFn, Meta, Pat, Type, parse_q
 /// `#[hotpath]` met by the compiler itself, and not by `#[module]`.
 pub(crate) fn outside_of_a_module(_args: TokenStream, item: TokenStream) -> TokenStream {
     let span = syn::parse2::<ItemFn>(item.clone()).map_or_else(|_| Span::call_site(), |f| f.sig.ident.span());
-    let error = Error::new(span, "#[hotpath] must stand inside a #[vcache::module], which makes it known to Python")
-        .to_compile_error();
+    let error =
+        Error::new(span, "#[hotpath] must stand inside a #[vcache::module], which makes it known to Python")
+            .to_compile_error();
     quote! { #error #item }
 }
 
@@ -43,7 +44,10 @@ pub(crate) fn expand(attribute: &Attribute, function: &ItemFn) -> syn::Result<Ve
         return Err(Error::new_spanned(signature.fn_token, "a hot path must be an `async fn`"));
     }
     if !signature.generics.params.is_empty() {
-        return Err(Error::new_spanned(&signature.generics, "generic hot paths are not supported: Python has no types to choose"));
+        return Err(Error::new_spanned(
+            &signature.generics,
+            "generic hot paths are not supported: Python has no types to choose",
+        ));
     }
     let mut inputs = signature.inputs.iter();
     match inputs.next() {
@@ -58,7 +62,8 @@ pub(crate) fn expand(attribute: &Attribute, function: &ItemFn) -> syn::Result<Ve
     let name = &signature.ident;
     let python_name = name.to_string();
     let async_name = format!("a{python_name}");
-    let (sync_ident, async_ident) = (format_ident!("__vcache_sync_{name}"), format_ident!("__vcache_async_{name}"));
+    let (sync_ident, async_ident) =
+        (format_ident!("__vcache_sync_{name}"), format_ident!("__vcache_async_{name}"));
     let names: Vec<_> = parameters.iter().map(|p| &p.name).collect();
     let owned: Vec<_> = parameters.iter().map(|p| &p.owned).collect();
     let pass: Vec<_> = parameters.iter().map(|p| &p.pass).collect();
@@ -138,7 +143,10 @@ fn parameter(input: &FnArg) -> syn::Result<Parameter> {
         return Err(Error::new_spanned(input, "a hot path is a function, not a method"));
     };
     let Pat::Ident(pattern) = &*typed.pat else {
-        return Err(Error::new_spanned(&typed.pat, "a hot path's parameter needs a plain name: Python calls it by that"));
+        return Err(Error::new_spanned(
+            &typed.pat,
+            "a hot path's parameter needs a plain name: Python calls it by that",
+        ));
     };
     let name = pattern.ident.clone();
     let Type::Reference(reference) = &*typed.ty else {

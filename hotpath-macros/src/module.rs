@@ -16,7 +16,10 @@ fn try_expand(args: &TokenStream, item: TokenStream) -> syn::Result<TokenStream>
     }
     let mut module: ItemMod = syn::parse2(item)?;
     let Some((_, items)) = &mut module.content else {
-        return Err(Error::new_spanned(&module, "#[vcache::module] needs an inline module: `mod name { ... }`"));
+        return Err(Error::new_spanned(
+            &module,
+            "#[vcache::module] needs an inline module: `mod name { ... }`",
+        ));
     };
     let mut expanded = Vec::with_capacity(items.len());
     for item in std::mem::take(items) {

@@ -12,7 +12,6 @@ from . import _vcache
 from .exceptions import ConfigurationError
 from .reports import ignored, unreadable
 
-DEFAULT_LOCATION = "redis://localhost:6379/0"
 SERIALIZERS = ("auto", "pickle", "msgpack", "json")
 CLEAR = ("flushdb", "prefix")
 COMPRESS_MIN_LEN = 1024
@@ -81,7 +80,7 @@ def _build(location: object, options: Mapping[str, Any], secrets: tuple[Any, ...
         value = options.get(name, 1)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise wrong(f"OPTIONS[{name!r}] must be a number of seconds, not {value!r}")
-    for name, lowest in (("DB", 0), ("COMPRESS_MIN_LEN", 0), ("MAX_VALUE_LEN", 1)):
+    for name, lowest in (("DB", 0), ("COMPRESS_MIN_LEN", 1), ("MAX_VALUE_LEN", 1)):
         value = options.get(name)
         if value is None and name != "MAX_VALUE_LEN":
             continue
@@ -130,13 +129,15 @@ def _url(location: object, wrong: Any) -> str:
         location = location[0]
     if not isinstance(location, str):
         raise wrong(f"LOCATION must be a URL, not {type(location).__name__}")
-    location = location.strip() or DEFAULT_LOCATION
+    if not location.strip():
+        raise wrong("LOCATION is missing: give the server's URL, such as redis://localhost:6379/1")
+    location = location.strip()
     if location.startswith("embedded:"):
         from .embedded import resolve
 
         try:
             return resolve(location)
-        except (ValueError, ImportError, OSError) as error:
+        except (ValueError, ImportError, OSError, RuntimeError) as error:
             raise wrong(str(error)) from error
     return location
 
@@ -144,16 +145,19 @@ def _url(location: object, wrong: Any) -> str:
 def _serializer(choice: object, wrong: Any) -> tuple[str, Any, Any]:
     if isinstance(choice, str) and choice in SERIALIZERS:
         return choice, None, None
-    if not isinstance(choice, str) or "." not in choice:
-        raise wrong(f"OPTIONS['SERIALIZER'] must be one of {', '.join(SERIALIZERS)} or a dotted path, not {choice!r}")
-    try:
-        custom = import_string(choice)
-    except ImportError as error:
-        raise wrong(f"OPTIONS['SERIALIZER']: {error}") from error
+    custom = choice
+    if isinstance(choice, str):
+        if "." not in choice:
+            known = ", ".join(SERIALIZERS)
+            raise wrong(f"OPTIONS['SERIALIZER'] must be one of {known} or a dotted path, not {choice!r}")
+        try:
+            custom = import_string(choice)
+        except ImportError as error:
+            raise wrong(f"OPTIONS['SERIALIZER']: {error}") from error
     if isinstance(custom, type):
         custom = custom()
     try:
-        return "custom", custom.dumps, custom.loads
+        return "custom", custom.dumps, custom.loads  # type: ignore[attr-defined]
     except AttributeError as error:
         raise wrong(f"OPTIONS['SERIALIZER'] {choice!r} needs the functions dumps and loads: {error}") from error
 

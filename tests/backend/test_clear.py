@@ -23,12 +23,9 @@ def test_flushdb_empties_this_database_only(cache_factory: Any, server: ValkeySe
     assert other_database.get("k") == 3
 
 
-def test_prefix_drops_every_version_and_nothing_of_others(
-    cache_factory: Any, server: ValkeyServer
-) -> None:
+def test_prefix_drops_every_version_and_nothing_of_others(cache_factory: Any, server: ValkeyServer) -> None:
     cache = cache_factory(CLEAR="prefix", KEY_PREFIX="app")
-    foreign = [b"ap:1:k", b"app", b"app2:1:k", b"app:1", b"foreign", b"other:app:1:k"]
-    del foreign[3]  # b"app:1" is within the prefix, though no cache makes such a key
+    foreign = [b"ap:1:k", b"app", b"app2:1:k", b"foreign", b"other:app:1:k"]
     for key in foreign:
         server.execute("SET", key, "x")
     cache.set("k", 1)

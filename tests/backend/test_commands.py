@@ -40,9 +40,7 @@ def test_get_many_is_one_mget(warm: Any, server: ValkeyServer) -> None:
 
 
 @pytest.mark.parametrize("timeout", [60, 0.5, None])
-def test_set_many_is_one_pipeline_of_set(
-    warm: Any, server: ValkeyServer, timeout: float | None
-) -> None:
+def test_set_many_is_one_pipeline_of_set(warm: Any, server: ValkeyServer, timeout: float | None) -> None:
     data = dict.fromkeys(KEYS, "v")
     assert commands(server, lambda: warm.set_many(data, timeout)) == {"set": COUNT}
     assert reads(server, lambda: warm.set_many(data, timeout)) < 10

@@ -30,9 +30,7 @@ def test_the_delta_is_one_by_default(cache: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["incr", "decr"])
-def test_a_missing_key_is_a_value_error_and_stays_missing(
-    cache: Any, server: ValkeyServer, name: str
-) -> None:
+def test_a_missing_key_is_a_value_error_and_stays_missing(cache: Any, server: ValkeyServer, name: str) -> None:
     with pytest.raises(ValueError, match="k"):
         getattr(cache, name)("k")
     with pytest.raises(ValueError, match="k"):
@@ -114,9 +112,7 @@ def test_incr_version_replaces_what_the_other_version_held(cache: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["incr_version", "decr_version"])
-def test_the_version_of_a_missing_key_is_a_value_error(
-    cache: Any, server: ValkeyServer, name: str
-) -> None:
+def test_the_version_of_a_missing_key_is_a_value_error(cache: Any, server: ValkeyServer, name: str) -> None:
     with pytest.raises(ValueError, match="k"):
         getattr(cache, name)("k")
     assert server.keys() == []

@@ -29,16 +29,14 @@ def lua(body: str) -> tuple[str, str, int]:
         (("MGET", "a", "b"), [None, None]),
         (("LRANGE", "missing", 0, -1), []),
         (("HGETALL", "missing"), {}),
-        (lua("return {1, {'two', {3}}, false}"), [1, [b"two", [3]], None]),
+        (lua("return {1, {'two', {3}}, false}"), [1, [b"two", [3]], False]),
         (lua("return true"), True),
         (lua("return {double = 1.5}"), 1.5),
         (lua("return {map = {a = {map = {b = true}}}}"), {b"a": {b"b": True}}),
     ],
     ids=str,
 )
-def test_replies_are_plain_python_values(
-    cache: Any, command: tuple[Any, ...], expected: object
-) -> None:
+def test_replies_are_plain_python_values(cache: Any, command: tuple[Any, ...], expected: object) -> None:
     reply = cache.execute(*command)
     assert reply == expected
     assert type(reply) is type(expected)
@@ -99,9 +97,7 @@ def test_a_refusal_is_a_response_error_with_the_words_of_the_server(
 
 
 @pytest.mark.parametrize("args", [(), (None,), ("GET", None), ("GET", ["k"]), ("GET", object())])
-def test_arguments_that_cannot_be_sent_are_refused(
-    cache: Any, server: ValkeyServer, args: tuple[Any, ...]
-) -> None:
+def test_arguments_that_cannot_be_sent_are_refused(cache: Any, server: ValkeyServer, args: tuple[Any, ...]) -> None:
     cache.get("warm")
     server.execute("CONFIG", "RESETSTAT")
     with pytest.raises((TypeError, ValueError)):

@@ -43,7 +43,6 @@ def test_the_user_and_password_of_a_location_are_percent_decoded(drive: Any) -> 
 
 
 BAD = {
-    "nothing": "",
     "no list items": [],
     "no scheme": "localhost:6379",
     "another server's scheme": "memcached://localhost",

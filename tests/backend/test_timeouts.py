@@ -113,9 +113,7 @@ class TestZeroAndNegativeTimeouts:
         assert cache.add("k", "v", timeout) is False
         assert cache.get("k") == "old"
 
-    def test_touch_of_a_live_key_is_true_and_expires_it(
-        self, cache: Any, server: ValkeyServer, timeout: float
-    ) -> None:
+    def test_touch_of_a_live_key_is_true_and_expires_it(self, cache: Any, server: ValkeyServer, timeout: float) -> None:
         cache.set("k", "v")
         assert cache.touch("k", timeout) is True
         assert server.keys() == []
@@ -123,25 +121,19 @@ class TestZeroAndNegativeTimeouts:
     def test_touch_of_a_missing_key_is_false(self, cache: Any, timeout: float) -> None:
         assert cache.touch("k", timeout) is False
 
-    def test_get_or_set_returns_the_default(
-        self, cache: Any, server: ValkeyServer, timeout: float
-    ) -> None:
+    def test_get_or_set_returns_the_default(self, cache: Any, server: ValkeyServer, timeout: float) -> None:
         assert cache.get_or_set("k", "v", timeout) == "v"
         assert server.keys() == []
 
 
 @every_way
-def test_less_than_a_millisecond_is_not_for_ever(
-    cache: Any, server: ValkeyServer, store: Store
-) -> None:
+def test_less_than_a_millisecond_is_not_for_ever(cache: Any, server: ValkeyServer, store: Store) -> None:
     store(cache, 0.0001)
     wait_until(lambda: pttl(server) == MISSING)
 
 
 @every_way
-def test_the_value_is_gone_when_its_time_is_up(
-    cache: Any, server: ValkeyServer, store: Store
-) -> None:
+def test_the_value_is_gone_when_its_time_is_up(cache: Any, server: ValkeyServer, store: Store) -> None:
     store(cache, 0.05)
     wait_until(lambda: cache.get("k", "gone") == "gone")
     assert cache.has_key("k") is False
@@ -174,9 +166,7 @@ def test_set_of_a_key_with_a_timeout_replaces_the_timeout(cache: Any, server: Va
 
 
 @pytest.mark.parametrize("timeout", ["10", object(), [], float("nan")])
-def test_a_timeout_that_is_no_number_is_refused(
-    cache: Any, server: ValkeyServer, timeout: Any
-) -> None:
+def test_a_timeout_that_is_no_number_is_refused(cache: Any, server: ValkeyServer, timeout: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         cache.set("k", "v", timeout)
     assert server.keys() == []

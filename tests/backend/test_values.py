@@ -89,9 +89,7 @@ def test_digits_that_another_program_stored_are_an_int(cache: Any, server: Valke
 
 
 @pytest.mark.parametrize("junk", [b"", b"junk", b"\xc1", b"\x80\x04K\x01.", b"(\xb5/\xfd", b"1.5"])
-def test_what_another_program_stored_is_a_miss(
-    cache: Any, server: ValkeyServer, junk: bytes
-) -> None:
+def test_what_another_program_stored_is_a_miss(cache: Any, server: ValkeyServer, junk: bytes) -> None:
     server.execute("SET", ":1:k", junk)
     assert cache.get("k", "default") == "default"
     assert cache.get_many(["k"]) == {}
@@ -141,9 +139,7 @@ def test_get_many_leaves_out_what_is_missing(cache: Any) -> None:
     assert cache.get_many(["d"]) == {}
 
 
-@pytest.mark.parametrize(
-    "form", [list, tuple, iter, set, dict.fromkeys, lambda keys: (key for key in keys)]
-)
+@pytest.mark.parametrize("form", [list, tuple, iter, set, dict.fromkeys, lambda keys: (key for key in keys)])
 def test_many_keys_may_come_from_any_iterable(cache: Any, form: Any) -> None:
     cache.set_many({"a": 1, "b": 2, "c": 3})
     assert cache.get_many(form(["a", "b"])) == {"a": 1, "b": 2}

@@ -63,9 +63,7 @@ def _download(version: str, directory: Path) -> Path:
 
 def _unpack(archive: Path, directory: Path) -> Path:
     with tarfile.open(archive) as source:
-        wanted = [
-            member for member in source.getmembers() if member.name.split("/")[1:2] == ["tests"]
-        ]
+        wanted = [member for member in source.getmembers() if member.name.split("/")[1:2] == ["tests"]]
         source.extractall(directory, wanted, filter="data")
     [root] = directory.iterdir()
     return root
@@ -79,8 +77,7 @@ def written_tests(tests: Path, module: str, *classes: str) -> set[str]:
         item.name
         for name in classes
         for item in found[name].body
-        if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)
-        and item.name.startswith("test_")
+        if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef) and item.name.startswith("test_")
     }
 
 
@@ -121,7 +118,7 @@ class Run:
         command += ["--parallel=1", "--noinput"]
         command += [f"{package}.{module}.{label}" for label in labels]
         path = [str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._output = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        self._output = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  (close() does)
         self._process = subprocess.Popen(
             command,
             cwd=tests,

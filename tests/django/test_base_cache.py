@@ -67,9 +67,7 @@ def test_base_cache_tests_pass_unmodified(runs: dict[str, Run]) -> None:
 
 
 @pytest.mark.parametrize(("name", "case"), [("asyncio", "AsyncioTests"), ("uvloop", "UvloopTests")])
-def test_base_cache_tests_pass_through_the_async_methods(
-    runs: dict[str, Run], name: str, case: str
-) -> None:
+def test_base_cache_tests_pass_through_the_async_methods(runs: dict[str, Run], name: str, case: str) -> None:
     if name == "uvloop":
         pytest.importorskip("uvloop")
     result = runs[name].result()
@@ -96,9 +94,7 @@ def test_session_tests_pass_sync_and_async(runs: dict[str, Run]) -> None:
         ("CacheSessions", "CacheSessionTests"),
         ("CachedDatabaseSessions", "CacheDBSessionTests"),
     ]:
-        names = written_tests(
-            fetch_django_source(), "sessions_tests/tests.py", "SessionTestsMixin", base
-        )
+        names = written_tests(fetch_django_source(), "sessions_tests/tests.py", "SessionTestsMixin", base)
         outcomes = result.outcomes(case)
         assert names <= outcomes.keys(), case
         assert set(outcomes.values()) == {"ok"}, case

@@ -19,6 +19,7 @@ from django.test import override_settings
 from django.urls import path
 from django.views.decorators.cache import cache_page
 from support.caches import cache_setting
+from support.driver import LOOPS, open_runner
 from support.server import ValkeyServer
 
 visits = itertools.count(1)
@@ -113,13 +114,14 @@ async def asgi_get(path: str, cookie: str = "") -> Reply:
     return reply(start["status"], headers, b"".join(part["body"] for part in bodies))
 
 
-@pytest.fixture(params=["wsgi", "asgi"])
-def get(request: pytest.FixtureRequest) -> Get:
-    """GET a path through one of Django's handlers."""
+@pytest.fixture(params=["wsgi", *LOOPS])
+def get(request: pytest.FixtureRequest) -> Iterator[Get]:
+    """GET a path through Django's WSGI handler, and through its ASGI handler on each loop."""
     if request.param == "wsgi":
-        return wsgi_get
-    run = request.getfixturevalue("run")
-    return lambda *args: run(asgi_get(*args))
+        yield wsgi_get
+        return
+    with open_runner(request.param) as runner:
+        yield lambda *args: runner.run(asgi_get(*args))
 
 
 @pytest.fixture
@@ -173,9 +175,7 @@ def test_a_site_behind_the_cache_middleware(get: Get, sites: Any, path: str) -> 
 
 
 @pytest.mark.parametrize("path", ["/session", "/async-session"])
-def test_sessions_live_in_the_cache(
-    get: Get, sites: Any, server: ValkeyServer, path: str
-) -> None:
+def test_sessions_live_in_the_cache(get: Get, sites: Any, server: ValkeyServer, path: str) -> None:
     sites(
         MIDDLEWARE=["django.contrib.sessions.middleware.SessionMiddleware"],
         SESSION_ENGINE="django.contrib.sessions.backends.cache",

@@ -23,8 +23,8 @@ class CacheSessions(django_tests.CacheSessionTests):
     def test_alias_of_ours(self):
         self.session = self.backend()
         self.session.save()
-        self.assertIsNone(caches["default"].get(self.session.cache_key))
-        self.assertIsNotNone(caches["sessions"].get(self.session.cache_key))
+        assert caches["default"].get(self.session.cache_key) is None
+        assert caches["sessions"].get(self.session.cache_key) is not None
 
 
 @override_settings(CACHES={"default": OURS})

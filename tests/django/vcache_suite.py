@@ -3,7 +3,6 @@ its runtests.py, never by pytest. `BaseCacheTests` is inherited unmodified, once
 for each event loop with every call made through the async methods.
 """
 
-import asyncio
 import functools
 import os
 import unittest
@@ -13,7 +12,7 @@ from cache import tests as django_tests
 from cache.tests import BaseCacheTests, caches_setting_for_tests
 from django.core.cache import cache
 from django.test import TestCase, override_settings
-from support.driver import AsyncDriven, loop_factory
+from support.driver import AsyncDriven, open_runner
 
 from django_vcache import ValkeyCache
 
@@ -25,7 +24,7 @@ NOT_OURS = {"cull", "zero_cull"}  # the server evicts; the client has nothing to
 @functools.cache
 def runner(loop):
     """One event loop for all aliases, as in a server's process."""
-    runner = asyncio.Runner(loop_factory=loop_factory(loop))
+    runner = open_runner(loop)
     unittest.addModuleCleanup(runner.close)
     return runner
 
@@ -59,7 +58,7 @@ class AsyncCases(BaseCacheTests):
     def test_aget_or_set_racing(self):
         """The async twin of the test above: aadd() loses a race, the default is returned."""
         with mock.patch(f"{BACKEND}.aadd", new=mock.AsyncMock(return_value=False)):
-            self.assertEqual(cache.get_or_set("key", "default"), "default")
+            assert cache.get_or_set("key", "default") == "default"
 
     # Pickling a QuerySet evaluates it: a query, which Django refuses where an event loop runs,
     # and would make on another connection than the one that holds the test's transaction.
@@ -79,8 +78,8 @@ class AsyncCases(BaseCacheTests):
         queryset = django_tests.Poll.objects.defer("question")
         [poll] = queryset
         cache.set("deferred_queryset", queryset)
-        self.assertEqual(list(cache.get("deferred_queryset")), [poll])
-        self.assertEqual(django_tests.expensive_calculation.num_runs, 1)
+        assert list(cache.get("deferred_queryset")) == [poll]
+        assert django_tests.expensive_calculation.num_runs == 1
 
 
 @override_settings(CACHES=setting("cache.vcache_suite.OnAsyncio"))
@@ -98,10 +97,7 @@ class UvloopTests(AsyncCases, TestCase):
 
 def ours(**aliases):
     return override_settings(
-        CACHES={
-            alias: {"BACKEND": BACKEND, "LOCATION": LOCATION, **params}
-            for alias, params in aliases.items()
-        }
+        CACHES={alias: {"BACKEND": BACKEND, "LOCATION": LOCATION, **params} for alias, params in aliases.items()}
     )
 
 

@@ -22,13 +22,13 @@ TWINS = tuple(
 )
 
 
-def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """The factory of a loop by its name in LOOPS; ImportError when uvloop is not installed."""
+def open_runner(name: str) -> asyncio.Runner:
+    """A runner of a loop by its name in LOOPS; ImportError when uvloop is not installed."""
     if name == "uvloop":
         import uvloop
 
-        return uvloop.new_event_loop
-    return asyncio.new_event_loop
+        return asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    return asyncio.Runner(loop_factory=asyncio.new_event_loop)
 
 
 class AsyncDriven:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from typing import TypeAlias
 
-Reply: TypeAlias = "str | bytes | int | None | list[Reply]"
+Reply: TypeAlias = "str | bytes | int | list[Reply] | None"
 Arg: TypeAlias = str | bytes | int | float
 
 

@@ -154,10 +154,7 @@ class ValkeyServer:
         own = str(self.execute("CLIENT", "ID"))
         listing = self.execute("CLIENT", "LIST")
         assert isinstance(listing, bytes)
-        rows = [
-            dict(field.partition("=")[::2] for field in line.split())
-            for line in listing.decode().splitlines()
-        ]
+        rows = [dict(field.partition("=")[::2] for field in line.split()) for line in listing.decode().splitlines()]
         return [row for row in rows if row["id"] != own]
 
     def info(self, section: str) -> dict[str, str]:
@@ -173,11 +170,7 @@ class ValkeyServer:
             name.removeprefix("cmdstat_"): int(value.split(",")[0].removeprefix("calls="))
             for name, value in self.info("commandstats").items()
         }
-        return {
-            name: calls
-            for name, calls in counts.items()
-            if name.split("|")[0] not in {"info", "config"}
-        }
+        return {name: calls for name, calls in counts.items() if name.split("|")[0] not in {"info", "config"}}
 
     def keys(self, pattern: str = "*") -> list[bytes]:
         """Every key exactly as stored, sorted."""

@@ -53,12 +53,7 @@ struct Inner {
 impl Error {
     /// An error with this kind and text.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner {
-            kind,
-            code: None,
-            message: message.into(),
-            alias: None,
-        }))
+        Self(Arc::new(Inner { kind, code: None, message: message.into(), alias: None }))
     }
 
     /// A [`ErrorKind::Value`] error: what a hot path returns for input of its own that is wrong.
@@ -84,12 +79,7 @@ impl Error {
             Some(details) if !details.is_empty() => format!("{code} {details}"),
             _ => code.clone(),
         };
-        Self(Arc::new(Inner {
-            kind: ErrorKind::Response,
-            code: Some(code),
-            message,
-            alias: None,
-        }))
+        Self(Arc::new(Inner { kind: ErrorKind::Response, code: Some(code), message, alias: None }))
     }
 
     /// The same error, told to belong to a cache alias. The first alias stays.
@@ -146,7 +136,9 @@ impl From<Error> for RedisError {
 
 impl From<RedisError> for Error {
     fn from(error: RedisError) -> Self {
+        // NOTE: redis-rs gives its source as the `Arc` that it keeps it in.
         if let Some(ours) = std::error::Error::source(&error)
+            .and_then(|source| source.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>())
             .and_then(|source| source.downcast_ref::<io::Error>())
             .and_then(io::Error::get_ref)
             .and_then(|inner| inner.downcast_ref::<Self>())
@@ -185,7 +177,8 @@ mod tests {
 
     #[test]
     fn a_server_error_keeps_its_code() {
-        let redis::Value::ServerError(server) = redis::parse_redis_value(b"-WRONGTYPE bad\r\n").unwrap() else {
+        let redis::Value::ServerError(server) = redis::parse_redis_value(b"-WRONGTYPE bad\r\n").unwrap()
+        else {
             panic!("an error reply parses as one");
         };
         let error = Error::response(&server);

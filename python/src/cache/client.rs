@@ -33,7 +33,11 @@ impl Client {
         }
     }
 
-    fn start<'py, F: Finish<Value>>(&self, py: Python<'py>, operation: Operation<F>) -> PyResult<Object<'py>> {
+    fn start<'py, F: Finish<Value>>(
+        &self,
+        py: Python<'py>,
+        operation: Operation<F>,
+    ) -> PyResult<Object<'py>> {
         match operation {
             Operation::Done(answer) => spawn(py, Steps::One, ready(()), move |_, ()| Ok(answer)),
             Operation::Send(packet, finish) => {
@@ -48,13 +52,19 @@ impl Client {
         key: &Object<'_>,
         delta: i64,
         version: &Object<'_>,
-    ) -> PyResult<(impl Future<Output = vcache::Result<scripts::Outcome>> + Send + use<>, impl Finish<scripts::Outcome> + use<>)> {
+    ) -> PyResult<(
+        impl Future<Output = vcache::Result<scripts::Outcome>> + Send + use<>,
+        impl Finish<scripts::Outcome> + use<>,
+    )> {
         let stored_as = keys::build(cache, key, version)?;
         let finish = ops::incremented(&self.shared, key, &stored_as)?;
         Ok((scripts::incr(self.shared.connection.clone(), stored_as, delta), finish))
     }
 
-    fn sweep_parts(&self, prefix: &[u8]) -> (impl Future<Output = vcache::Result<i64>> + Send + use<>, impl Finish<i64> + use<>) {
+    fn sweep_parts(
+        &self,
+        prefix: &[u8],
+    ) -> (impl Future<Output = vcache::Result<i64>> + Send + use<>, impl Finish<i64> + use<>) {
         let shared = Arc::clone(&self.shared);
         let finish = move |py: Python<'_>, deleted| {
             let _ignored = shared.outcome(py, deleted)?;
@@ -123,11 +133,23 @@ impl Client {
         format!("<Client {:?}>", self.shared.connection)
     }
 
-    fn get(&self, cache: &Object<'_>, key: &Object<'_>, default: &Object<'_>, version: &Object<'_>) -> PyResult<Py<PyAny>> {
+    fn get(
+        &self,
+        cache: &Object<'_>,
+        key: &Object<'_>,
+        default: &Object<'_>,
+        version: &Object<'_>,
+    ) -> PyResult<Py<PyAny>> {
         self.run(cache.py(), ops::get(&self.shared, cache, key, default, version)?)
     }
 
-    fn aget<'py>(&self, cache: &Object<'py>, key: &Object<'_>, default: &Object<'_>, version: &Object<'_>) -> PyResult<Object<'py>> {
+    fn aget<'py>(
+        &self,
+        cache: &Object<'py>,
+        key: &Object<'_>,
+        default: &Object<'_>,
+        version: &Object<'_>,
+    ) -> PyResult<Object<'py>> {
         self.start(cache.py(), ops::get(&self.shared, cache, key, default, version)?)
     }
 
@@ -135,7 +157,12 @@ impl Client {
         self.run(cache.py(), ops::get_many(&self.shared, cache, keys, version)?)
     }
 
-    fn aget_many<'py>(&self, cache: &Object<'py>, keys: &Object<'_>, version: &Object<'_>) -> PyResult<Object<'py>> {
+    fn aget_many<'py>(
+        &self,
+        cache: &Object<'py>,
+        keys: &Object<'_>,
+        version: &Object<'_>,
+    ) -> PyResult<Object<'py>> {
         self.start(cache.py(), ops::get_many(&self.shared, cache, keys, version)?)
     }
 
@@ -183,7 +210,13 @@ impl Client {
         self.start(cache.py(), ops::add(&self.shared, cache, key, value, timeout, version)?)
     }
 
-    fn set_many(&self, cache: &Object<'_>, data: &Object<'_>, timeout: &Object<'_>, version: &Object<'_>) -> PyResult<Py<PyAny>> {
+    fn set_many(
+        &self,
+        cache: &Object<'_>,
+        data: &Object<'_>,
+        timeout: &Object<'_>,
+        version: &Object<'_>,
+    ) -> PyResult<Py<PyAny>> {
         self.run(cache.py(), ops::set_many(&self.shared, cache, data, timeout, version)?)
     }
 
@@ -197,7 +230,13 @@ impl Client {
         self.start(cache.py(), ops::set_many(&self.shared, cache, data, timeout, version)?)
     }
 
-    fn touch(&self, cache: &Object<'_>, key: &Object<'_>, timeout: &Object<'_>, version: &Object<'_>) -> PyResult<Py<PyAny>> {
+    fn touch(
+        &self,
+        cache: &Object<'_>,
+        key: &Object<'_>,
+        timeout: &Object<'_>,
+        version: &Object<'_>,
+    ) -> PyResult<Py<PyAny>> {
         self.run(cache.py(), ops::touch(&self.shared, cache, key, timeout, version)?)
     }
 
@@ -215,15 +254,30 @@ impl Client {
         self.run(cache.py(), ops::delete(&self.shared, cache, key, version)?)
     }
 
-    fn adelete<'py>(&self, cache: &Object<'py>, key: &Object<'_>, version: &Object<'_>) -> PyResult<Object<'py>> {
+    fn adelete<'py>(
+        &self,
+        cache: &Object<'py>,
+        key: &Object<'_>,
+        version: &Object<'_>,
+    ) -> PyResult<Object<'py>> {
         self.start(cache.py(), ops::delete(&self.shared, cache, key, version)?)
     }
 
-    fn delete_many(&self, cache: &Object<'_>, keys: &Object<'_>, version: &Object<'_>) -> PyResult<Py<PyAny>> {
+    fn delete_many(
+        &self,
+        cache: &Object<'_>,
+        keys: &Object<'_>,
+        version: &Object<'_>,
+    ) -> PyResult<Py<PyAny>> {
         self.run(cache.py(), ops::delete_many(&self.shared, cache, keys, version)?)
     }
 
-    fn adelete_many<'py>(&self, cache: &Object<'py>, keys: &Object<'_>, version: &Object<'_>) -> PyResult<Object<'py>> {
+    fn adelete_many<'py>(
+        &self,
+        cache: &Object<'py>,
+        keys: &Object<'_>,
+        version: &Object<'_>,
+    ) -> PyResult<Object<'py>> {
         self.start(cache.py(), ops::delete_many(&self.shared, cache, keys, version)?)
     }
 
@@ -231,21 +285,44 @@ impl Client {
         self.run(cache.py(), ops::has_key(&self.shared, cache, key, version)?)
     }
 
-    fn ahas_key<'py>(&self, cache: &Object<'py>, key: &Object<'_>, version: &Object<'_>) -> PyResult<Object<'py>> {
+    fn ahas_key<'py>(
+        &self,
+        cache: &Object<'py>,
+        key: &Object<'_>,
+        version: &Object<'_>,
+    ) -> PyResult<Object<'py>> {
         self.start(cache.py(), ops::has_key(&self.shared, cache, key, version)?)
     }
 
-    fn incr(&self, cache: &Object<'_>, key: &Object<'_>, delta: i64, version: &Object<'_>) -> PyResult<Py<PyAny>> {
+    fn incr(
+        &self,
+        cache: &Object<'_>,
+        key: &Object<'_>,
+        delta: i64,
+        version: &Object<'_>,
+    ) -> PyResult<Py<PyAny>> {
         let (future, finish) = self.incr_parts(cache, key, delta, version)?;
         finish(cache.py(), block_on(cache.py(), future)?)
     }
 
-    fn aincr<'py>(&self, cache: &Object<'py>, key: &Object<'_>, delta: i64, version: &Object<'_>) -> PyResult<Object<'py>> {
+    fn aincr<'py>(
+        &self,
+        cache: &Object<'py>,
+        key: &Object<'_>,
+        delta: i64,
+        version: &Object<'_>,
+    ) -> PyResult<Object<'py>> {
         let (future, finish) = self.incr_parts(cache, key, delta, version)?;
         spawn(cache.py(), Steps::Many, future, finish)
     }
 
-    fn move_version(&self, cache: &Object<'_>, key: &Object<'_>, from: &Object<'_>, to: &Object<'_>) -> PyResult<Py<PyAny>> {
+    fn move_version(
+        &self,
+        cache: &Object<'_>,
+        key: &Object<'_>,
+        from: &Object<'_>,
+        to: &Object<'_>,
+    ) -> PyResult<Py<PyAny>> {
         self.run(cache.py(), ops::move_version(&self.shared, cache, key, from, to)?)
     }
 

@@ -1,6 +1,6 @@
 //! Django's `timeout` becomes what the server is told.
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -40,7 +40,10 @@ impl Expiry {
             let shown = timeout.repr().map_or_else(|_| "?".to_owned(), |r| r.to_string());
             PyTypeError::new_err(format!("timeout must be a number of seconds or None, not {shown}"))
         })?;
-        if seconds.is_nan() || seconds <= 0.0 {
+        if seconds.is_nan() {
+            return Err(PyValueError::new_err("timeout is not a number of seconds: nan"));
+        }
+        if seconds <= 0.0 {
             return Ok(Self::AtOnce);
         }
         #[expect(clippy::cast_possible_truncation, reason = "bounded by LONGEST_MS")]

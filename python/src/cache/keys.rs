@@ -15,7 +15,11 @@ use pyo3::types::{PyInt, PyString};
 const LONGEST: usize = 250;
 
 /// The key on the server for `key`, as `cache` (the backend object) is configured right now.
-pub(super) fn build(cache: &Bound<'_, PyAny>, key: &Bound<'_, PyAny>, version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+pub(super) fn build(
+    cache: &Bound<'_, PyAny>,
+    key: &Bound<'_, PyAny>,
+    version: &Bound<'_, PyAny>,
+) -> PyResult<Vec<u8>> {
     let mut out = Vec::with_capacity(64);
     let py = cache.py();
     if !is_plain(cache)? {
@@ -54,7 +58,9 @@ fn is_plain(cache: &Bound<'_, PyAny>) -> PyResult<bool> {
 fn write_text(out: &mut Vec<u8>, part: &Bound<'_, PyAny>) -> PyResult<()> {
     if let Ok(text) = part.cast_exact::<PyString>() {
         out.extend_from_slice(text.to_str()?.as_bytes());
-    } else if let Ok(number) = part.cast_exact::<PyInt>().map_err(PyErr::from).and_then(|n| n.extract::<i64>()) {
+    } else if let Ok(number) =
+        part.cast_exact::<PyInt>().map_err(PyErr::from).and_then(|n| n.extract::<i64>())
+    {
         // Writing to a vector does not fail.
         let _ = write!(out, "{number}");
     } else {
@@ -79,7 +85,9 @@ mod tests {
     fn a_key_that_memcached_would_refuse_is_noticed() {
         assert!(!needs_warning(b":1:key"));
         assert!(!needs_warning("é".repeat(250).as_bytes()));
-        for key in ["a b".to_owned(), "a\n".to_owned(), "a\u{7f}".to_owned(), "x".repeat(251), "é".repeat(251)] {
+        for key in
+            ["a b".to_owned(), "a\n".to_owned(), "a\u{7f}".to_owned(), "x".repeat(251), "é".repeat(251)]
+        {
             assert!(needs_warning(key.as_bytes()), "{key:?}");
         }
     }

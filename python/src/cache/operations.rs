@@ -16,9 +16,15 @@ use super::scripts::Outcome;
 pub(super) type Object<'py> = Bound<'py, PyAny>;
 
 /// Makes Python's answer of an outcome.
-pub(super) trait Finish<T>: FnOnce(Python<'_>, vcache::Result<T>) -> PyResult<Py<PyAny>> + Send + 'static {}
+pub(super) trait Finish<T>:
+    FnOnce(Python<'_>, vcache::Result<T>) -> PyResult<Py<PyAny>> + Send + 'static
+{
+}
 
-impl<T, F> Finish<T> for F where F: FnOnce(Python<'_>, vcache::Result<T>) -> PyResult<Py<PyAny>> + Send + 'static {}
+impl<T, F> Finish<T> for F where
+    F: FnOnce(Python<'_>, vcache::Result<T>) -> PyResult<Py<PyAny>> + Send + 'static
+{
+}
 
 /// One operation.
 pub(super) enum Operation<F> {
@@ -63,7 +69,8 @@ pub(super) fn get_many(
     version: &Object<'_>,
 ) -> Prepared<impl Finish<Value>> {
     let py = cache.py();
-    let wanted: Vec<Py<PyAny>> = wanted.try_iter()?.map(|key| key.map(Bound::unbind)).collect::<PyResult<_>>()?;
+    let wanted: Vec<Py<PyAny>> =
+        wanted.try_iter()?.map(|key| key.map(Bound::unbind)).collect::<PyResult<_>>()?;
     if wanted.is_empty() {
         return Ok(Operation::Done(PyDict::new(py).into_any().unbind()));
     }
@@ -155,7 +162,8 @@ pub(super) fn add(
     let shared = Arc::clone(shared);
     Ok(Operation::Send(packet, move |py: Python<'_>, result| {
         let reply = shared.reply(py, result)?;
-        let added = if only_asks { matches!(reply, Ok(Value::Int(0))) } else { matches!(reply, Ok(Value::Okay)) };
+        let added =
+            if only_asks { matches!(reply, Ok(Value::Int(0))) } else { matches!(reply, Ok(Value::Okay)) };
         Ok(boolean(py, added))
     }))
 }
@@ -314,7 +322,8 @@ pub(super) fn move_version(
     let missing = PyValueError::new_err(missing_key(key)?);
     let (shared, to) = (Arc::clone(shared), to.clone().unbind());
     Ok(Operation::Send(packet, move |py: Python<'_>, result| {
-        if matches!(&result, Ok(Value::ServerError(error)) if error.details().is_some_and(|d| d.contains("no such key"))) {
+        if matches!(&result, Ok(Value::ServerError(error)) if error.details().is_some_and(|d| d.contains("no such key")))
+        {
             return Err(missing);
         }
         match shared.reply(py, result)? {
@@ -330,7 +339,11 @@ fn missing_key(key: &Object<'_>) -> PyResult<String> {
 }
 
 /// What `incr` answers.
-pub(super) fn incremented(shared: &Arc<Shared>, key: &Object<'_>, stored_as: &[u8]) -> PyResult<impl Finish<Outcome> + use<>> {
+pub(super) fn incremented(
+    shared: &Arc<Shared>,
+    key: &Object<'_>,
+    stored_as: &[u8],
+) -> PyResult<impl Finish<Outcome> + use<>> {
     let missing = missing_key(key)?;
     let (shared, stored_as) = (Arc::clone(shared), stored_as.to_vec());
     Ok(move |py: Python<'_>, result: vcache::Result<Outcome>| match shared.outcome(py, result)? {
@@ -340,7 +353,8 @@ pub(super) fn incremented(shared: &Arc<Shared>, key: &Object<'_>, stored_as: &[u
             let Some(value) = shared.decode(py, &stored_as, &stored)? else {
                 return Err(PyValueError::new_err(missing));
             };
-            let message = format!("cannot increment or decrement a value of type {}", value.get_type().name()?);
+            let message =
+                format!("cannot increment or decrement a value of type {}", value.get_type().name()?);
             Err(PyTypeError::new_err(message))
         }
     })
@@ -353,7 +367,9 @@ pub(super) fn command(arguments: &Bound<'_, PyTuple>) -> PyResult<vcache::redis:
         return Err(PyValueError::new_err("execute() needs a command: execute('CLIENT', 'ID')"));
     }
     for argument in arguments {
-        if argument.is_exact_instance_of::<pyo3::types::PyFloat>() || argument.is_exact_instance_of::<pyo3::types::PyInt>() {
+        if argument.is_exact_instance_of::<pyo3::types::PyFloat>()
+            || argument.is_exact_instance_of::<pyo3::types::PyInt>()
+        {
             command.arg(argument.str()?.to_str()?);
         } else {
             command.arg(&*argument.extract::<vcache::python::Bytes>()?);

@@ -20,7 +20,12 @@ pub(super) struct Shared {
 
 impl Shared {
     /// A stored value, or `None` if it cannot be read, which is logged.
-    pub(super) fn decode<'py>(&self, py: Python<'py>, key: &[u8], stored: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
+    pub(super) fn decode<'py>(
+        &self,
+        py: Python<'py>,
+        key: &[u8],
+        stored: &[u8],
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         match self.codec.decode(py, stored) {
             Ok(value) => Ok(Some(value)),
             Err(DecodeError::Interrupted(error)) => Err(error),

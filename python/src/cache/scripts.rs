@@ -8,7 +8,8 @@ if string.find(value, '^-?%d+$') then return redis.call('INCRBY', KEYS[1], ARGV[
 return {value}";
 
 /// SHA-1 of the script, which is how the server knows it.
-static SCRIPT: std::sync::LazyLock<vcache::redis::Script> = std::sync::LazyLock::new(|| vcache::redis::Script::new(INCR));
+static SCRIPT: std::sync::LazyLock<vcache::redis::Script> =
+    std::sync::LazyLock::new(|| vcache::redis::Script::new(INCR));
 
 /// What became of it.
 pub(super) enum Outcome {

@@ -17,7 +17,12 @@ use crate::error::{Error, Result};
 /// let id = vcache::admission::enqueue(conn, "events", br#"{"level": "error"}"#, Some(1_000_000)).await?;
 /// # Ok(()) }
 /// ```
-pub async fn enqueue(conn: &mut Connection, stream: &str, payload: &[u8], maxlen: Option<u64>) -> Result<String> {
+pub async fn enqueue(
+    conn: &mut Connection,
+    stream: &str,
+    payload: &[u8],
+    maxlen: Option<u64>,
+) -> Result<String> {
     if stream.is_empty() {
         return Err(Error::value("the stream's name is empty"));
     }

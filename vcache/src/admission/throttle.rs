@@ -41,7 +41,13 @@ pub struct Allowance {
 /// }
 /// # Ok(()) }
 /// ```
-pub async fn allow(conn: &mut Connection, key: &str, limit: i64, period: f64, cost: i64) -> Result<Allowance> {
+pub async fn allow(
+    conn: &mut Connection,
+    key: &str,
+    limit: i64,
+    period: f64,
+    cost: i64,
+) -> Result<Allowance> {
     if key.is_empty() {
         return Err(Error::value("the throttle's key is empty"));
     }

@@ -164,8 +164,8 @@ fn name_of(args: &[&[u8]]) -> String {
 /// Commands that change the connection itself. It is shared, so they would change it under everybody else.
 fn refuse(name: &str) -> Result<()> {
     let instead = match name {
-        "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" | "UNSUBSCRIBE" | "PUNSUBSCRIBE" | "SUNSUBSCRIBE" | "MONITOR"
-        | "SYNC" | "PSYNC" => "it needs a connection of its own, opened with a client library",
+        "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" | "UNSUBSCRIBE" | "PUNSUBSCRIBE" | "SUNSUBSCRIBE"
+        | "MONITOR" | "SYNC" | "PSYNC" => "it needs a connection of its own, opened with a client library",
         "MULTI" | "EXEC" | "DISCARD" | "WATCH" | "UNWATCH" => "use redis::pipe().atomic() or a script",
         "SELECT" => "configure another alias with that database number",
         "AUTH" | "HELLO" | "RESET" | "QUIT" => "the connection looks after itself",
@@ -177,19 +177,25 @@ fn refuse(name: &str) -> Result<()> {
 /// Whether running the command twice has the effect and the reply of running it once. Unknown commands are not.
 fn is_idempotent(name: &str, args: &[&[u8]]) -> bool {
     match name {
-        "GET" | "MGET" | "STRLEN" | "GETRANGE" | "EXISTS" | "TTL" | "PTTL" | "EXPIRETIME" | "PEXPIRETIME" | "TYPE"
-        | "KEYS" | "SCAN" | "HSCAN" | "SSCAN" | "ZSCAN" | "DBSIZE" | "RANDOMKEY" | "PING" | "ECHO" | "TIME" | "INFO"
-        | "HGET" | "HMGET" | "HGETALL" | "HKEYS" | "HVALS" | "HLEN" | "HEXISTS" | "HSTRLEN" | "HRANDFIELD"
-        | "LRANGE" | "LLEN" | "LINDEX" | "LPOS" | "SMEMBERS" | "SISMEMBER" | "SMISMEMBER" | "SCARD" | "SRANDMEMBER"
-        | "SINTER" | "SUNION" | "SDIFF" | "ZSCORE" | "ZMSCORE" | "ZRANGE" | "ZRANGEBYSCORE" | "ZREVRANGE" | "ZRANK"
-        | "ZREVRANK" | "ZCARD" | "ZCOUNT" | "XRANGE" | "XREVRANGE" | "XLEN" | "XPENDING" | "XINFO" | "GETBIT"
-        | "BITCOUNT" | "BITPOS" | "OBJECT" | "DUMP" | "EVAL_RO" | "EVALSHA_RO" | "FCALL_RO" | "COMMAND" | "MSET"
+        "GET" | "MGET" | "STRLEN" | "GETRANGE" | "EXISTS" | "TTL" | "PTTL" | "EXPIRETIME" | "PEXPIRETIME"
+        | "TYPE" | "KEYS" | "SCAN" | "HSCAN" | "SSCAN" | "ZSCAN" | "DBSIZE" | "RANDOMKEY" | "PING"
+        | "ECHO" | "TIME" | "INFO" | "HGET" | "HMGET" | "HGETALL" | "HKEYS" | "HVALS" | "HLEN"
+        | "HEXISTS" | "HSTRLEN" | "HRANDFIELD" | "LRANGE" | "LLEN" | "LINDEX" | "LPOS" | "SMEMBERS"
+        | "SISMEMBER" | "SMISMEMBER" | "SCARD" | "SRANDMEMBER" | "SINTER" | "SUNION" | "SDIFF" | "ZSCORE"
+        | "ZMSCORE" | "ZRANGE" | "ZRANGEBYSCORE" | "ZREVRANGE" | "ZRANK" | "ZREVRANK" | "ZCARD"
+        | "ZCOUNT" | "XRANGE" | "XREVRANGE" | "XLEN" | "XPENDING" | "XINFO" | "GETBIT" | "BITCOUNT"
+        | "BITPOS" | "OBJECT" | "DUMP" | "EVAL_RO" | "EVALSHA_RO" | "FCALL_RO" | "COMMAND" | "MSET"
         | "SETEX" | "PSETEX" => true,
-        "SET" => !args.iter().skip(3).any(|arg| ["NX", "XX", "GET"].iter().any(|o| arg.eq_ignore_ascii_case(o.as_bytes()))),
+        "SET" => !args
+            .iter()
+            .skip(3)
+            .any(|arg| ["NX", "XX", "GET"].iter().any(|o| arg.eq_ignore_ascii_case(o.as_bytes()))),
         "CLIENT" => args.get(1).is_some_and(|sub| {
             ["ID", "LIST", "INFO", "GETNAME"].iter().any(|known| sub.eq_ignore_ascii_case(known.as_bytes()))
         }),
-        "SCRIPT" => args.get(1).is_some_and(|sub| sub.eq_ignore_ascii_case(b"LOAD") || sub.eq_ignore_ascii_case(b"EXISTS")),
+        "SCRIPT" => args
+            .get(1)
+            .is_some_and(|sub| sub.eq_ignore_ascii_case(b"LOAD") || sub.eq_ignore_ascii_case(b"EXISTS")),
         "CONFIG" => args.get(1).is_some_and(|sub| sub.eq_ignore_ascii_case(b"GET")),
         _ => false,
     }
@@ -198,7 +204,10 @@ fn is_idempotent(name: &str, args: &[&[u8]]) -> bool {
 /// Whether the server may sit on the command, and for how long.
 fn blocks(name: &str, args: &[&[u8]]) -> Blocking {
     let seconds = |arg: Option<&&[u8]>, unit: f64| {
-        let limit = arg.and_then(|a| std::str::from_utf8(a).ok()).and_then(|a| a.parse::<f64>().ok()).map(|v| v * unit);
+        let limit = arg
+            .and_then(|a| std::str::from_utf8(a).ok())
+            .and_then(|a| a.parse::<f64>().ok())
+            .map(|v| v * unit);
         Blocking::Yes(limit.filter(|&limit| limit > 0.0))
     };
     match name {
@@ -271,7 +280,10 @@ mod tests {
         for (command, expected) in [
             (cmd("BLPOP").arg("k").arg(1.5).clone(), Blocking::Yes(Some(1.5))),
             (cmd("BLPOP").arg("k").arg(0).clone(), Blocking::Yes(None)),
-            (cmd("XREAD").arg("BLOCK").arg(250).arg("STREAMS").arg("s").arg("$").clone(), Blocking::Yes(Some(0.25))),
+            (
+                cmd("XREAD").arg("BLOCK").arg(250).arg("STREAMS").arg("s").arg("$").clone(),
+                Blocking::Yes(Some(0.25)),
+            ),
             (cmd("XREAD").arg("STREAMS").arg("s").arg("0").clone(), Blocking::No),
             (cmd("BLMPOP").arg(2).arg(1).arg("k").arg("LEFT").clone(), Blocking::Yes(Some(2.0))),
         ] {

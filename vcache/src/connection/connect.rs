@@ -17,14 +17,16 @@ use crate::error::{Error, Result};
 pub(crate) fn spawn(driver: &Arc<Driver>, attempt: u64) {
     let config = Arc::clone(driver.config());
     let weak = Arc::downgrade(driver);
-    let started = std::thread::Builder::new().name("vcache-connect".into()).stack_size(256 * 1024).spawn(move || {
-        let outcome = connect(&config);
-        if let Some(driver) = Weak::upgrade(&weak) {
-            driver.connected(attempt, outcome);
-        }
-    });
+    let started =
+        std::thread::Builder::new().name("vcache-connect".into()).stack_size(256 * 1024).spawn(move || {
+            let outcome = connect(&config);
+            if let Some(driver) = Weak::upgrade(&weak) {
+                driver.connected(attempt, outcome);
+            }
+        });
     if let Err(error) = started {
-        driver.connected(attempt, Err(Error::connection(format!("cannot start a thread to connect: {error}"))));
+        driver
+            .connected(attempt, Err(Error::connection(format!("cannot start a thread to connect: {error}"))));
     }
 }
 
@@ -114,13 +116,18 @@ fn check(config: &Config, replies: &[Value]) -> Result<()> {
     if let Some(Value::ServerError(error)) = replies.first() {
         let hint = match error.code() {
             "WRONGPASS" => "check the user name and the password",
-            "NOAUTH" => "the server wants a password: give it in LOCATION (redis://:password@host) or in OPTIONS",
+            "NOAUTH" => {
+                "the server wants a password: give it in LOCATION (redis://:password@host) or in OPTIONS"
+            }
             "NOPROTO" => "the server is too old: vcache needs RESP3, that is Redis 6 or Valkey",
             "LOADING" => "the server is still loading its data",
             _ => "the server refused HELLO 3",
         };
         let words = error.details().unwrap_or_default();
-        return Err(Error::connection(format!("cannot connect to {config}: {hint} ({} {words})", error.code())));
+        return Err(Error::connection(format!(
+            "cannot connect to {config}: {hint} ({} {words})",
+            error.code()
+        )));
     }
     if config.db != 0
         && let Some(Value::ServerError(error)) = replies.get(1)

@@ -66,8 +66,14 @@ enum Link {
     /// Not connected. After a failed attempt: why, and when the next one may be made.
     Down(Option<(Error, Instant)>),
     /// An attempt is under way since then; what the attempt before it failed with, if it did.
-    Connecting { since: Instant, previous: Option<Error> },
-    Up { socket: Socket, reader: Reader },
+    Connecting {
+        since: Instant,
+        previous: Option<Error>,
+    },
+    Up {
+        socket: Socket,
+        reader: Reader,
+    },
 }
 
 struct Entry {
@@ -322,7 +328,8 @@ impl Driver {
         };
         for entry in std::mem::take(&mut state.waiting) {
             if due(&entry) {
-                let error = unreachable.clone().unwrap_or_else(|| too_late(&entry, "could not take the call"));
+                let error =
+                    unreachable.clone().unwrap_or_else(|| too_late(&entry, "could not take the call"));
                 state.complete(entry, Err(error));
             } else {
                 state.waiting.push_back(entry);
@@ -363,9 +370,9 @@ impl State {
         entry.overdue = match entry.packet.blocking {
             Blocking::No => Some(now + response_timeout),
             Blocking::Yes(None) => None,
-            Blocking::Yes(Some(seconds)) => {
-                Some(now + response_timeout + Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX / 4))
-            }
+            Blocking::Yes(Some(seconds)) => Some(
+                now + response_timeout + Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX / 4),
+            ),
         };
         self.expire_no_later_than(entry.overdue);
         self.bytes_in_flight += entry.packet.bytes.len();
@@ -382,7 +389,9 @@ impl State {
 
     fn recompute_earliest(&mut self, config: &Config) {
         let connecting = match self.link {
-            Link::Connecting { since, .. } => Some(since + config.connect_timeout + Duration::from_millis(100)),
+            Link::Connecting { since, .. } => {
+                Some(since + config.connect_timeout + Duration::from_millis(100))
+            }
             _ => None,
         };
         self.earliest = self
@@ -475,7 +484,10 @@ impl State {
                 Err(error) => return Err(lost(config, &error)),
             };
             if count == 0 {
-                return Err(lost(config, &io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed it")));
+                return Err(lost(
+                    config,
+                    &io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed it"),
+                ));
             }
             loop {
                 let Link::Up { reader, .. } = &mut self.link else { return Ok(()) };
@@ -499,12 +511,17 @@ impl State {
 
     /// Gives a reply to the oldest call.
     fn deliver(&mut self, reply: Value, config: &Config) -> Result<()> {
-        if self.written == 0 {
-            return Err(Error::connection(format!(
+        let unasked = || {
+            Error::connection(format!(
                 "{config} sent a reply that nothing asked for: the connection was reset"
-            )));
+            ))
+        };
+        let Some(oldest) = self.in_flight.front_mut() else { return Err(unasked()) };
+        // A long pipeline is answered while it is being written, but for its last reply.
+        let complete = oldest.replies.len() + 1 == oldest.packet.replies;
+        if self.written == 0 && (self.partly == 0 || complete) {
+            return Err(unasked());
         }
-        let Some(oldest) = self.in_flight.front_mut() else { return Ok(()) };
         let result = if oldest.packet.replies == 1 {
             reply
         } else {

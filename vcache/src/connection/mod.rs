@@ -103,7 +103,6 @@ impl Connection {
 
     /// Sends an encoded packet. One command gives its reply, a pipeline a [`Value::Array`] of them; an error reply is a
     /// [`Value::ServerError`] inside, so that one failed command does not hide the others' results.
-    #[must_use]
     pub fn send(&self, packet: Packet) -> Request {
         Request::new(self.clone(), packet)
     }
@@ -173,7 +172,7 @@ impl std::fmt::Debug for Connection {
 impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         let request = self.send_command(cmd);
-        Box::pin(async move { Ok(request?.await?.extract_error()?) })
+        Box::pin(async move { request?.await?.extract_error() })
     }
 
     fn req_packed_commands<'a>(
@@ -182,8 +181,9 @@ impl ConnectionLike for Connection {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        let packet = Packet::checked(pipeline.get_packed_pipeline(), pipeline.cmd_iter(), pipeline.is_transaction())
-            .map_err(|error| error.with_alias(&self.shared.alias));
+        let packet =
+            Packet::checked(pipeline.get_packed_pipeline(), pipeline.cmd_iter(), pipeline.is_transaction())
+                .map_err(|error| error.with_alias(&self.shared.alias));
         let request = packet.map(|packet| self.send(packet));
         Box::pin(async move {
             let replies = match request?.await? {

@@ -68,18 +68,15 @@ enum Step {
 
 impl Reader {
     pub(crate) fn new() -> Self {
-        Self {
-            window: vec![0; WINDOW].into_boxed_slice(),
-            start: 0,
-            end: 0,
-            open: Vec::new(),
-            string: None,
-        }
+        Self { window: vec![0; WINDOW].into_boxed_slice(), start: 0, end: 0, open: Vec::new(), string: None }
     }
 
     /// Calls `read` once with the place where the next bytes belong. `Ok(0)` is the end of the stream; the second
     /// value says whether the place was filled, so that more may be waiting.
-    pub(crate) fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<(usize, bool)> {
+    pub(crate) fn fill(
+        &mut self,
+        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<(usize, bool)> {
         if let Some(string) = &mut self.string
             && self.start == self.end
             && string.length - string.have >= DIRECT
@@ -164,7 +161,9 @@ impl Reader {
                     .and_then(|t| t.trim().parse().ok())
                     .ok_or_else(|| garbage("a double", text))?,
             ),
-            b'(' if !text.is_empty() && text.iter().skip(usize::from(text[0] == b'-')).all(u8::is_ascii_digit) => {
+            b'(' if !text.is_empty()
+                && text.iter().skip(usize::from(text[0] == b'-')).all(u8::is_ascii_digit) =>
+            {
                 Value::BigNumber(text.to_vec())
             }
             other => return Err(ProtocolError(format!("a reply cannot begin with byte 0x{other:02x}"))),
@@ -210,7 +209,8 @@ impl Reader {
             self.end_of_string(length)?;
             return Ok(Step::Value(string_value(kind, bytes)));
         }
-        self.string = Some(StringInProgress { bytes: Vec::with_capacity(length.min(STEP)), have: 0, length, kind });
+        self.string =
+            Some(StringInProgress { bytes: Vec::with_capacity(length.min(STEP)), have: 0, length, kind });
         self.continue_string()
     }
 
@@ -318,7 +318,9 @@ fn string_value(kind: u8, bytes: Vec<u8>) -> Value {
 fn server_error(text: &[u8]) -> Value {
     let mut line = Vec::with_capacity(text.len() + 3);
     line.push(b'-');
-    line.extend(String::from_utf8_lossy(text).bytes().map(|b| if b == b'\r' || b == b'\n' { b' ' } else { b }));
+    line.extend(
+        String::from_utf8_lossy(text).bytes().map(|b| if b == b'\r' || b == b'\n' { b' ' } else { b }),
+    );
     line.extend_from_slice(b"\r\n");
     redis::parse_redis_value(&line).unwrap_or(Value::Nil)
 }
@@ -384,7 +386,10 @@ mod tests {
             let values = read_all(wire, piece).unwrap();
             assert_eq!(values.len(), 20, "piece {piece}: {values:?}");
             assert_eq!(values[3], Value::BulkString(b"he\r\nl".to_vec()));
-            assert_eq!(values[6], Value::Array(vec![Value::Int(1), Value::Array(vec![Value::SimpleString("a".into())])]));
+            assert_eq!(
+                values[6],
+                Value::Array(vec![Value::Int(1), Value::Array(vec![Value::SimpleString("a".into())])])
+            );
             assert_eq!(values[11], Value::Map(vec![(Value::SimpleString("k".into()), Value::Int(2))]));
             assert_eq!(values[15], Value::Int(7), "an attribute is dropped, its value is not");
             assert!(matches!(values[18], Value::ServerError(_)));

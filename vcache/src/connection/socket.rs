@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, FromRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -41,8 +41,16 @@ impl Socket {
             .checked_duration_since(Instant::now())
             .filter(|left| !left.is_zero())
             .ok_or_else(|| io::Error::from(io::ErrorKind::TimedOut))?;
-        rustix::net::sockopt::set_socket_timeout(self.as_fd(), rustix::net::sockopt::Timeout::Recv, Some(left))?;
-        rustix::net::sockopt::set_socket_timeout(self.as_fd(), rustix::net::sockopt::Timeout::Send, Some(left))?;
+        rustix::net::sockopt::set_socket_timeout(
+            self.as_fd(),
+            rustix::net::sockopt::Timeout::Recv,
+            Some(left),
+        )?;
+        rustix::net::sockopt::set_socket_timeout(
+            self.as_fd(),
+            rustix::net::sockopt::Timeout::Send,
+            Some(left),
+        )?;
         Ok(())
     }
 

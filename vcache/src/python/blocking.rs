@@ -18,9 +18,7 @@ where
     F::Output: Send,
 {
     let outcome = py.detach(|| {
-        catch_unwind(AssertUnwindSafe(|| {
-            block_on_until(future, || Python::attach(|py| py.check_signals()))
-        }))
+        catch_unwind(AssertUnwindSafe(|| block_on_until(future, || Python::attach(|py| py.check_signals()))))
     });
     outcome.unwrap_or_else(|payload| Err(to_exception(py, &panic_message(&*payload))))
 }

@@ -47,7 +47,9 @@ fn convert<'py>(py: Python<'py>, value: Value) -> PyResult<Bound<'py, PyAny>> {
             }
             dict.into_any()
         }
-        Value::ServerError(error) => to_exception(py, &Error::response(&error)).into_value(py).into_bound(py).into_any(),
+        Value::ServerError(error) => {
+            to_exception(py, &Error::response(&error)).into_value(py).into_bound(py).into_any()
+        }
         Value::Attribute { data, .. } => convert(py, *data)?,
         other => return Err(PyTypeError::new_err(format!("no Python value for the reply {other:?}"))),
     })

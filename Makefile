@@ -1,0 +1,71 @@
+# The same few words for everybody: make demo, make test, make serve, make bench, make lint.
+
+PYTHON ?= $(shell sh scripts/python.sh newest)
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PYO3_PYTHON := $(abspath $(BIN)/python)
+# The Rust tests are compiled for the same interpreter as the wheel, so that they share its build.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+SOURCES := $(shell find vcache hotpath-macros python Cargo.toml Cargo.lock pyproject.toml -type f \
+	-not -path '*/__pycache__/*' -not -name '*.so')
+
+.PHONY: help setup demo serve test test-python test-rust lint format bench clean
+
+help:
+	@echo "make demo    build, start a server and examples/ingest, send it events, show what happened"
+	@echo "make serve   the same, and keep it running"
+	@echo "make test    everything that must hold: lint, Rust tests, Python tests"
+	@echo "make bench   compare with the other cache backends on this machine (about 20 minutes)"
+	@echo "make lint    formatting, clippy, ruff, mypy"
+	@echo "make clean   remove what was built"
+
+setup: $(VENV)/.installed
+
+$(VENV)/.created: requirements-dev.txt
+	@test -n "$(PYTHON)" || { echo "No CPython 3.11 or newer was found. Install one, or say PYTHON=/path/to/python."; exit 1; }
+	@echo "==> $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --upgrade pip
+	@$(BIN)/pip install --quiet -r requirements-dev.txt $(DJANGO)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created $(SOURCES)
+	@echo "==> Building the wheel in release mode (a few minutes the first time)"
+	@VIRTUAL_ENV=$(abspath $(VENV)) PATH=$(abspath $(BIN)):$$PATH $(BIN)/maturin develop --release --quiet
+	@touch $@
+
+demo: setup
+	@$(BIN)/python examples/ingest/demo.py
+
+serve: setup
+	@$(BIN)/python examples/ingest/demo.py --serve
+
+test: lint test-rust test-python
+
+test-rust: setup
+	@echo "==> Rust tests"
+	@sh scripts/with-server.sh $(BIN)/python cargo test --workspace --quiet
+
+test-python: setup
+	@echo "==> Python tests, $$($(BIN)/python --version), Django $$($(BIN)/python -m django --version)"
+	@$(BIN)/python -m pytest -q
+
+lint: setup
+	@echo "==> Lint"
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets --quiet -- -D warnings
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+
+format:
+	@cargo fmt --all
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format .
+
+bench: setup
+	@$(BIN)/python benches/django/run.py $(BENCH)
+
+clean:
+	rm -rf .venv .build target
