@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread, ThreadId};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::context::{self, Context as Driving};
 use crate::error::{Error, Result};
@@ -126,12 +126,7 @@ fn wait<E>(
         if parker.is_notified() {
             break Ok(());
         }
-        let undisturbed = if reading {
-            sleep(reactor, parker)
-        } else {
-            thread::park_timeout(LOOK_UP);
-            parker.is_notified()
-        };
+        let undisturbed = if reading { sleep(reactor, parker) } else { park(reactor, parker) };
         if !undisturbed && let Err(error) = interrupted() {
             break Err(error);
         }
@@ -139,6 +134,21 @@ fn wait<E>(
     };
     reactor.blocking.leave(parker);
     outcome
+}
+
+/// One turn of a parked thread. `false` says that it should look whether it was interrupted.
+fn park(reactor: &'static Reactor, parker: &Arc<Parker>) -> bool {
+    // The reader went to sleep before this thread's call was there, perhaps for longer than this call may take.
+    let now = Instant::now();
+    let until = reactor.next_deadline().map_or(LOOK_UP, |deadline| deadline.saturating_duration_since(now));
+    thread::park_timeout(until.min(LOOK_UP));
+    if parker.is_notified() {
+        return true;
+    }
+    if reactor.next_deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+        reactor.drive();
+    }
+    false
 }
 
 /// One turn of the reader. `false` says that a signal came.

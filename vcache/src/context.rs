@@ -19,6 +19,7 @@ pub(crate) enum Context {
 
 thread_local! {
     static CURRENT: Cell<Context> = const { Cell::new(Context::Elsewhere) };
+    static PROMPT_CANCEL: Cell<bool> = const { Cell::new(false) };
     static UNSENT: RefCell<Vec<Arc<Driver>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -60,4 +61,16 @@ pub(crate) fn send_unsent() {
     while let Some(driver) = UNSENT.with_borrow_mut(Vec::pop) {
         driver.flush();
     }
+}
+
+/// Notes that the call being polled must learn of its cancellation at once, and not with its reply: it waits for its turn
+/// with its bytes in hand, or the server sits on it.
+pub(crate) fn want_prompt_cancel() {
+    PROMPT_CANCEL.set(true);
+}
+
+/// Whether that was noted since it was last asked.
+#[cfg(feature = "python")]
+pub(crate) fn take_prompt_cancel() -> bool {
+    PROMPT_CANCEL.take()
 }

@@ -125,11 +125,13 @@ fn a_blocking_command_does_not_hold_up_the_others() {
     let conn = server.connection();
     std::thread::scope(|scope| {
         let mut waiting = conn.clone();
-        let popped = scope.spawn(move || block_on(waiting.blpop::<_, (String, String)>("queue", 0.0)).unwrap());
+        let popped =
+            scope.spawn(move || block_on(waiting.blpop::<_, (String, String)>("queue", 0.0)).unwrap());
         let mut conn = conn.clone();
         let mut blocked = 0;
         while blocked == 0 {
-            let info: String = block_on(vcache::redis::cmd("INFO").arg("clients").query_async(&mut conn)).unwrap();
+            let info: String =
+                block_on(vcache::redis::cmd("INFO").arg("clients").query_async(&mut conn)).unwrap();
             blocked = info
                 .lines()
                 .find_map(|line| line.strip_prefix("blocked_clients:"))

@@ -147,6 +147,6 @@ def count(name: str) -> None:
         counts[name] += 1
 
 
-def client_fields(line: bytes) -> dict[str, str]:
+def client_fields(line: str) -> dict[str, str]:
     """One client of CLIENT LIST or CLIENT INFO: `id=3 addr=... lib-name=... lib-ver=...`."""
-    return dict(field.partition("=")[::2] for field in line.decode().split())
+    return dict(field.partition("=")[::2] for field in line.split())

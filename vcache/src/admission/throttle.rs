@@ -63,11 +63,6 @@ pub async fn allow(
     let period_us = (period * 1e6).ceil();
     #[expect(clippy::cast_precision_loss, reason = "numbers this large are refused right below")]
     let (units, spent) = (limit as f64, cost as f64);
-    if units > period_us {
-        return Err(Error::value(format!(
-            "limit {limit} in {period} s is more than one unit a microsecond, the finest that is counted"
-        )));
-    }
     if period_us * units > LARGEST || period_us * spent > LARGEST {
         return Err(Error::value(format!(
             "limit {limit}, period {period} s and cost {cost} are together too large to be counted exactly"

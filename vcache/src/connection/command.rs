@@ -112,7 +112,7 @@ impl Packet {
                 })
                 .collect();
             let name = name_of(&args);
-            refuse(&name)?;
+            refuse(&name, args.get(1).copied().unwrap_or_default())?;
             packet.idempotent &= is_idempotent(&name, &args);
             if let Blocking::Yes(limit) = blocks(&name, &args) {
                 packet.blocking = Blocking::Yes(limit);
@@ -162,15 +162,26 @@ fn name_of(args: &[&[u8]]) -> String {
 }
 
 /// Commands that change the connection itself. It is shared, so they would change it under everybody else.
-fn refuse(name: &str) -> Result<()> {
+fn refuse(name: &str, subcommand: &[u8]) -> Result<()> {
+    let subcommand = String::from_utf8_lossy(subcommand).to_ascii_uppercase();
     let instead = match name {
         "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" | "UNSUBSCRIBE" | "PUNSUBSCRIBE" | "SUNSUBSCRIBE"
         | "MONITOR" | "SYNC" | "PSYNC" => "it needs a connection of its own, opened with a client library",
         "MULTI" | "EXEC" | "DISCARD" | "WATCH" | "UNWATCH" => "use redis::pipe().atomic() or a script",
         "SELECT" => "configure another alias with that database number",
-        "AUTH" | "HELLO" | "RESET" | "QUIT" => "the connection looks after itself",
+        "AUTH" | "HELLO" | "RESET" | "QUIT" | "READONLY" | "READWRITE" | "ASKING" => {
+            "the connection looks after itself"
+        }
+        "CLIENT" => match subcommand.as_str() {
+            "SETNAME" => "set OPTIONS[\"CLIENT_NAME\"], or client_name in the URL",
+            "REPLY" | "TRACKING" | "CACHING" | "NO-EVICT" | "NO-TOUCH" | "SETINFO" => {
+                "it would change the connection for every other caller"
+            }
+            _ => return Ok(()),
+        },
         _ => return Ok(()),
     };
+    let name = if name == "CLIENT" { format!("CLIENT {subcommand}") } else { name.to_owned() };
     Err(Error::value(format!("{name} cannot run on the shared connection: {instead}")))
 }
 
@@ -293,8 +304,13 @@ mod tests {
 
     #[test]
     fn commands_that_would_change_the_shared_connection_are_refused() {
-        for name in ["SUBSCRIBE", "multi", "Select", "QUIT"] {
-            let error = packet(&cmd(name)).unwrap_err();
+        for name in ["SUBSCRIBE", "multi", "Select", "QUIT", "CLIENT reply", "client TRACKING"] {
+            let mut words = name.split(' ');
+            let mut command = cmd(words.next().unwrap());
+            words.for_each(|word| {
+                command.arg(word);
+            });
+            let error = packet(&command).unwrap_err();
             assert!(error.to_string().contains("shared connection"), "{error}");
         }
     }

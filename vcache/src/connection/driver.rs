@@ -31,6 +31,10 @@ const MOST_IN_FLIGHT: usize = 16_384;
 const MOST_BYTES_IN_FLIGHT: usize = 16 * 1024 * 1024;
 /// Calls that wait for a connection or for room, at most; more are refused at once.
 const MOST_WAITING: usize = 65_536;
+/// Bytes of those, at most.
+const MOST_BYTES_WAITING: usize = 256 * 1024 * 1024;
+/// After so long without a reply, an idle connection is looked at before it is used: the server may have closed it.
+const MAY_BE_STALE: Duration = Duration::from_millis(10);
 /// Pieces of one vectored write.
 const MOST_PIECES: usize = 128;
 /// After a failed attempt, the first back-off; it doubles up to `LONGEST_BACK_OFF`, and is jittered.
@@ -51,6 +55,10 @@ struct State {
     waiting: VecDeque<Entry>,
     in_flight: VecDeque<Entry>,
     bytes_in_flight: usize,
+    bytes_waiting: usize,
+    /// Calls given up since `waiting` was last cleared of such.
+    abandoned: usize,
+    last_read: Instant,
     /// Entries at the front of `in_flight` whose bytes the kernel has, all of them.
     written: usize,
     /// Bytes that it has of the entry after those.
@@ -89,6 +97,17 @@ struct Entry {
     resent: bool,
 }
 
+/// What became of a call that was submitted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Accepted {
+    /// It is the only one: sending it at once is best.
+    Alone,
+    /// It joined others that are on their way.
+    Busy,
+    /// It waits for a connection, or for room.
+    Waiting,
+}
+
 /// What the caller of a step has to do once the mutex is free.
 #[derive(Default)]
 struct After {
@@ -106,6 +125,9 @@ impl Driver {
                 waiting: VecDeque::new(),
                 in_flight: VecDeque::new(),
                 bytes_in_flight: 0,
+                bytes_waiting: 0,
+                abandoned: 0,
+                last_read: Instant::now(),
                 written: 0,
                 partly: 0,
                 earliest: None,
@@ -124,16 +146,15 @@ impl Driver {
         self.reactor.epoch()
     }
 
-    /// Accepts a call. `Ok(true)` says that the connection was idle: writing at once saves a loop iteration.
+    /// Accepts a call, or refuses it at once.
     pub(crate) fn submit(
         self: &Arc<Self>,
         packet: Packet,
         slot: &Arc<Slot>,
         timeout: Option<Duration>,
-    ) -> Result<bool> {
+    ) -> Result<Accepted> {
         let now = Instant::now();
         let deadline = timeout.map(|timeout| now + timeout);
-        let mut state = lock(&self.state);
         let mut entry = Entry {
             packet,
             slot: Some(Arc::clone(slot)),
@@ -143,13 +164,20 @@ impl Driver {
             overdue: None,
             resent: false,
         };
-        let mut idle = false;
+        let mut state = lock(&self.state);
+        let mut after = After::default();
+        if state.in_flight.is_empty() && now.saturating_duration_since(state.last_read) > MAY_BE_STALE {
+            state.last_read = now;
+            if let Err(error) = state.read(&self.config) {
+                self.lose(&mut state, &error, &mut after);
+            }
+        }
         match &state.link {
             Link::Up { .. } if state.waiting.is_empty() && state.has_room(&entry) => {
                 state.expire_no_later_than(deadline);
-                idle = state.in_flight.is_empty();
+                let accepted = if state.in_flight.is_empty() { Accepted::Alone } else { Accepted::Busy };
                 state.enter(entry, now, self.config.response_timeout);
-                return Ok(idle);
+                return Ok(accepted);
             }
             Link::Up { .. } => {}
             Link::Down(Some((error, retry_at))) if now < *retry_at => return Err(error.clone()),
@@ -160,25 +188,52 @@ impl Driver {
             }
             Link::Connecting { previous: None, .. } => {}
         }
-        if state.waiting.len() >= MOST_WAITING {
+        let bytes = state.bytes_waiting + entry.packet.bytes.len();
+        if state.waiting.len() >= MOST_WAITING || (bytes > MOST_BYTES_WAITING && !state.waiting.is_empty()) {
             return Err(Error::connection(format!(
-                "{MOST_WAITING} calls are already waiting for {}: it is too slow for this load",
+                "{} calls with {} bytes are already waiting for {}: it is too slow for this load",
+                state.waiting.len(),
+                state.bytes_waiting,
                 self.config
             )));
         }
         state.expire_no_later_than(entry.deadline);
-        state.waiting.push_back(entry);
-        let mut after = After::default();
+        state.wait(entry);
         if matches!(state.link, Link::Down(_)) {
             state.begin_attempt(&mut after);
-            idle = true;
         }
         self.release(state, after);
-        Ok(idle)
+        Ok(Accepted::Waiting)
+    }
+
+    /// A caller has gone away. Once many have, those that still wait for their turn are let go with their bytes.
+    pub(crate) fn abandoned(&self) {
+        if self.is_stale() {
+            return;
+        }
+        let mut state = lock(&self.state);
+        state.abandoned += 1;
+        if state.abandoned > 16 && state.abandoned > state.waiting.len() / 2 {
+            state.abandoned = 0;
+            let gone = state.take_waiting();
+            for entry in gone {
+                if entry.slot.as_ref().is_some_and(|slot| !slot.is_abandoned()) {
+                    state.wait(entry);
+                }
+            }
+        }
+    }
+
+    /// Whether this is a forked child and the connection is its parent's: it must not be touched.
+    fn is_stale(&self) -> bool {
+        self.epoch() != crate::fork::epoch()
     }
 
     /// Writes what is to be written and can be.
     pub(crate) fn flush(self: &Arc<Self>) {
+        if self.is_stale() {
+            return;
+        }
         let mut state = lock(&self.state);
         let mut after = After::default();
         if state.has_unwritten()
@@ -191,6 +246,9 @@ impl Driver {
 
     /// One step: read, complete, let waiting calls in, write, expire.
     pub(crate) fn drive(self: &Arc<Self>, now: Instant) {
+        if self.is_stale() {
+            return;
+        }
         let mut state = lock(&self.state);
         let mut after = After::default();
         if let Err(error) = state.read(&self.config) {
@@ -214,6 +272,9 @@ impl Driver {
 
     /// Drops the connection, and with it a call that nobody waits for any more.
     pub(crate) fn close(self: &Arc<Self>) {
+        if self.is_stale() {
+            return;
+        }
         let mut state = lock(&self.state);
         let mut after = After::default();
         self.lose(&mut state, &Error::connection("the call was cancelled"), &mut after);
@@ -228,6 +289,9 @@ impl Driver {
 
     /// The connector's report on its attempt. One that took too long has been given up; its socket is closed here.
     pub(crate) fn connected(self: &Arc<Self>, attempt: u64, outcome: Result<Socket>) {
+        if self.is_stale() {
+            return;
+        }
         let mut state = lock(&self.state);
         let mut after = After::default();
         if state.attempt != attempt || !matches!(state.link, Link::Connecting { .. }) {
@@ -297,8 +361,12 @@ impl Driver {
             }
         }
         (state.written, state.partly, state.bytes_in_flight) = (0, 0, 0);
-        again.append(&mut state.waiting);
-        state.waiting = again;
+        for entry in state.take_waiting() {
+            again.push_back(entry);
+        }
+        for entry in again {
+            state.wait(entry);
+        }
         if !state.waiting.is_empty() {
             state.begin_attempt(after);
         }
@@ -326,13 +394,13 @@ impl Driver {
             Link::Connecting { previous: Some(error), .. } => Some(error.clone()),
             _ => None,
         };
-        for entry in std::mem::take(&mut state.waiting) {
+        for entry in state.take_waiting() {
             if due(&entry) {
                 let error =
                     unreachable.clone().unwrap_or_else(|| too_late(&entry, "could not take the call"));
                 state.complete(entry, Err(error));
             } else {
-                state.waiting.push_back(entry);
+                state.wait(entry);
             }
         }
         for at in 0..state.in_flight.len() {
@@ -360,6 +428,16 @@ impl State {
         self.in_flight.is_empty()
             || (self.in_flight.len() < MOST_IN_FLIGHT
                 && self.bytes_in_flight + entry.packet.bytes.len() <= MOST_BYTES_IN_FLIGHT)
+    }
+
+    fn wait(&mut self, entry: Entry) {
+        self.bytes_waiting += entry.packet.bytes.len();
+        self.waiting.push_back(entry);
+    }
+
+    fn take_waiting(&mut self) -> VecDeque<Entry> {
+        self.bytes_waiting = 0;
+        std::mem::take(&mut self.waiting)
     }
 
     fn has_unwritten(&self) -> bool {
@@ -422,7 +500,7 @@ impl State {
         let back_off = back_off(self.failures, self.attempt);
         self.failures = self.failures.saturating_add(1);
         self.link = Link::Down(Some((error.clone(), Instant::now() + back_off)));
-        for entry in std::mem::take(&mut self.waiting) {
+        for entry in self.take_waiting() {
             self.complete(entry, Err(error.clone()));
         }
     }
@@ -434,10 +512,12 @@ impl State {
         }
         let now = Instant::now();
         while let Some(entry) = self.waiting.pop_front() {
+            self.bytes_waiting -= entry.packet.bytes.len();
             if entry.slot.as_ref().is_none_or(|slot| slot.is_abandoned()) {
                 continue;
             }
             if !self.has_room(&entry) {
+                self.bytes_waiting += entry.packet.bytes.len();
                 self.waiting.push_front(entry);
                 return;
             }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use redis::Value;
 
 use super::command::{Blocking, Packet};
+use super::driver::Accepted;
 use super::slot::Slot;
 use super::{Connection, Driver};
 use crate::context::{self, Context as Driving};
@@ -52,9 +53,13 @@ impl Request {
         };
         let driver = if dedicated { self.connection.dedicated_driver() } else { self.connection.driver() };
         let slot = Arc::new(Slot::new());
-        let idle = driver.submit(packet, &slot, timeout)?;
+        let accepted = driver.submit(packet, &slot, timeout)?;
+        if context == Driving::Loop && (dedicated || accepted == Accepted::Waiting) {
+            context::want_prompt_cancel();
+        }
         match context {
-            Driving::Loop if !idle => context::send_later(Arc::clone(&driver)),
+            // An idle connection sends at once, which saves a loop iteration; a busy one collects what comes.
+            Driving::Loop if accepted == Accepted::Busy => context::send_later(Arc::clone(&driver)),
             Driving::Loop | Driving::Blocking => driver.flush(),
             #[cfg(feature = "tokio")]
             Driving::Elsewhere => crate::tokio_driver::send_soon(),
@@ -93,6 +98,8 @@ impl Drop for Request {
             if *dedicated {
                 // The server sits on the command: only closing the connection takes it back.
                 driver.close();
+            } else {
+                driver.abandoned();
             }
         }
     }

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use pyo3::intern;
@@ -28,11 +28,32 @@ pub enum Steps {
 /// What the loop's queue holds: a task, whatever its future is.
 pub(super) trait Runnable: Send + Sync {
     fn run(self: Arc<Self>, py: Python<'_>);
+
+    /// Drops the future if nobody waits for it any more.
+    fn give_up(&self, py: Python<'_>);
+}
+
+/// Called by the awaitable when it is done, which it also is when it was cancelled.
+#[pyclass(frozen, module = "django_vcache._vcache")]
+struct Canceller {
+    /// Weak, because the awaitable holds this and the task holds the awaitable.
+    task: Weak<dyn Runnable>,
+}
+
+#[pymethods]
+impl Canceller {
+    fn __call__(&self, py: Python<'_>, _awaitable: &Bound<'_, PyAny>) {
+        if let Some(task) = self.task.upgrade() {
+            task.give_up(py);
+        }
+    }
 }
 
 struct Task<F, C> {
     home: Arc<LoopState>,
     queued: AtomicBool,
+    /// The awaitable has a [`Canceller`].
+    watched: AtomicBool,
     steps: Steps,
     body: Mutex<Body<F, C>>,
 }
@@ -61,6 +82,7 @@ where
     let task = Arc::new(Task {
         home: Arc::clone(running.state()),
         queued: AtomicBool::new(true),
+        watched: AtomicBool::new(false),
         steps,
         body: Mutex::new(Body {
             future: Some(future),
@@ -96,7 +118,14 @@ where
                 future.as_pin_mut().map(|future| future.poll(&mut Context::from_waker(&waker)))
             }));
             match polled {
-                Ok(Some(Poll::Pending)) => return,
+                Ok(Some(Poll::Pending)) => {
+                    if context::take_prompt_cancel() && !self.watched.swap(true, Ordering::Relaxed) {
+                        let awaitable = body.awaitable.as_ref().map(|awaitable| awaitable.clone_ref(py));
+                        drop(body);
+                        awaitable.iter().for_each(|awaitable| self.watch(py, awaitable));
+                    }
+                    return;
+                }
                 Ok(Some(Poll::Ready(output))) => Some(Ok(output)),
                 Ok(None) => None,
                 Err(payload) => Some(Err(to_exception(py, &panic_message(&*payload)))),
@@ -112,6 +141,34 @@ where
                     .unwrap_or_else(|payload| Err(to_exception(py, &panic_message(&*payload))))
             });
             settle(py, awaitable.bind(py), result);
+        }
+    }
+
+    fn give_up(&self, py: Python<'_>) {
+        let mut body = lock(&self.body);
+        if body.awaitable.as_ref().is_some_and(|awaitable| is_done(py, awaitable)) {
+            body.future = None;
+            let dropped = (body.finish.take(), body.awaitable.take());
+            drop(body);
+            drop(dropped);
+            self.home.finished();
+        }
+    }
+}
+
+impl<F, C> Task<F, C>
+where
+    F: Future + Send + 'static,
+    C: FnOnce(Python<'_>, F::Output) -> PyResult<Py<PyAny>> + Send + 'static,
+{
+    /// Has the awaitable tell at once when it is cancelled. Not done for every call, because asyncio then schedules a
+    /// callback for each, which would be a good part of what a call costs.
+    fn watch(self: &Arc<Self>, py: Python<'_>, awaitable: &Py<PyAny>) {
+        let task = Arc::downgrade(self);
+        let watched = Bound::new(py, Canceller { task })
+            .and_then(|canceller| awaitable.call_method1(py, intern!(py, "add_done_callback"), (canceller,)));
+        if let Err(error) = watched {
+            error.write_unraisable(py, Some(awaitable.bind(py)));
         }
     }
 }
