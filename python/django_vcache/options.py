@@ -2,7 +2,7 @@
 
 import difflib
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -19,19 +19,23 @@ MAX_VALUE_LEN = 64 * 1024 * 1024
 
 _TEXT = ("CLIENT_NAME", "USERNAME", "PASSWORD")
 _SECONDS = ("CONNECT_TIMEOUT", "RESPONSE_TIMEOUT")
+_INTEGERS = {"DB": 0, "COMPRESS_MIN_LEN": 1, "MAX_VALUE_LEN": 1}
+"""The least that each may be."""
+_MAY_BE_NONE = ("DB", "COMPRESS_MIN_LEN", *_TEXT, *_SECONDS)
 _KNOWN = (
     *_TEXT,
     *_SECONDS,
-    "DB",
+    *_INTEGERS,
     "SERIALIZER",
-    "COMPRESS_MIN_LEN",
-    "MAX_VALUE_LEN",
     "CLEAR",
     "IGNORE_EXCEPTIONS",
     # Django's own, which it also allows here; the server does its own culling.
     "MAX_ENTRIES",
     "CULL_FREQUENCY",
 )
+
+Wrong = Callable[[str], ConfigurationError]
+"""Makes the error for a setting of the cache at hand."""
 
 
 class Settings(NamedTuple):
@@ -68,34 +72,9 @@ def _build(location: object, options: Mapping[str, Any], secrets: tuple[Any, ...
     def wrong(message: str) -> ConfigurationError:
         return ConfigurationError(f"cache '{alias}': {message}")
 
-    for name in options:
-        if name not in _KNOWN:
-            near = difflib.get_close_matches(str(name).upper(), _KNOWN, n=3)
-            hint = f" Did you mean {' or '.join(near)}?" if near else f" Known are {', '.join(_KNOWN)}."
-            raise wrong(f"unknown option {name!r} in OPTIONS.{hint}")
-    for name in _TEXT:
-        if not isinstance(options.get(name, ""), str):
-            raise wrong(f"OPTIONS[{name!r}] must be a string, not {type(options[name]).__name__}")
-    for name in _SECONDS:
-        value = options.get(name, 1)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise wrong(f"OPTIONS[{name!r}] must be a number of seconds, not {value!r}")
-    for name, lowest in (("DB", 0), ("COMPRESS_MIN_LEN", 1), ("MAX_VALUE_LEN", 1)):
-        value = options.get(name)
-        if value is None and name != "MAX_VALUE_LEN":
-            continue
-        value = options.get(name, MAX_VALUE_LEN)
-        if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-            raise wrong(f"OPTIONS[{name!r}] must be an integer of at least {lowest}, not {value!r}")
-    for name in ("IGNORE_EXCEPTIONS",):
-        if not isinstance(options.get(name, False), bool):
-            raise wrong(f"OPTIONS[{name!r}] must be True or False, not {options[name]!r}")
-    clear = options.get("CLEAR", "flushdb")
-    if clear not in CLEAR:
-        raise wrong(f"OPTIONS['CLEAR'] must be one of {', '.join(CLEAR)}, not {clear!r}")
-
+    for name, value in options.items():
+        _check(name, value, wrong)
     serializer, dumps, loads = _serializer(options.get("SERIALIZER", "auto"), wrong)
-    compress_min_len = options.get("COMPRESS_MIN_LEN", COMPRESS_MIN_LEN)
     try:
         client = _vcache.Client(
             alias,
@@ -109,7 +88,7 @@ def _build(location: object, options: Mapping[str, Any], secrets: tuple[Any, ...
             serializer=serializer,
             dumps=dumps,
             loads=loads,
-            compress_min_len=compress_min_len,
+            compress_min_len=options.get("COMPRESS_MIN_LEN", COMPRESS_MIN_LEN),
             max_value_len=options.get("MAX_VALUE_LEN", MAX_VALUE_LEN),
             signing_keys=[key.encode() if isinstance(key, str) else bytes(key) for key in secrets],
             ignore_exceptions=options.get("IGNORE_EXCEPTIONS", False),
@@ -118,14 +97,40 @@ def _build(location: object, options: Mapping[str, Any], secrets: tuple[Any, ...
         )
     except ConfigurationError as error:
         raise wrong(str(error)) from None
-    return Settings(client, clear == "prefix")
+    return Settings(client, options.get("CLEAR") == "prefix")
 
 
-def _url(location: object, wrong: Any) -> str:
+def _check(name: str, value: object, wrong: Wrong) -> None:
+    """Refuses an option that is unknown, or of the wrong type or size."""
+    shown = f"OPTIONS[{name!r}]"
+    if name not in _KNOWN:
+        near = difflib.get_close_matches(str(name).upper(), _KNOWN, n=3)
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"Known are {', '.join(_KNOWN)}."
+        raise wrong(f"unknown option {name!r} in OPTIONS. {hint}")
+    if value is None and name in _MAY_BE_NONE:
+        return
+    if name in _TEXT and not isinstance(value, str):
+        # The value may be a secret, so only its type is told.
+        raise wrong(f"{shown} must be a string, not {type(value).__name__}")
+    if name in _SECONDS and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise wrong(f"{shown} must be a number of seconds, not {value!r}")
+    if name in _INTEGERS:
+        least = _INTEGERS[name]
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise wrong(f"{shown} must be an integer of at least {least}, not {value!r}")
+    if name == "IGNORE_EXCEPTIONS" and not isinstance(value, bool):
+        raise wrong(f"{shown} must be True or False, not {value!r}")
+    if name == "CLEAR" and value not in CLEAR:
+        raise wrong(f"{shown} must be one of {', '.join(CLEAR)}, not {value!r}")
+
+
+def _url(location: object, wrong: Wrong) -> str:
     """The one URL in LOCATION, with ``embedded://`` resolved to the socket of a running server."""
     if isinstance(location, list | tuple):
         if len(location) != 1:
-            raise wrong(f"LOCATION holds {len(location)} servers: give one URL (replicas and clusters are not supported)")
+            raise wrong(
+                f"LOCATION holds {len(location)} servers: give one URL, replicas and clusters are not supported"
+            )
         location = location[0]
     if not isinstance(location, str):
         raise wrong(f"LOCATION must be a URL, not {type(location).__name__}")
@@ -142,7 +147,7 @@ def _url(location: object, wrong: Any) -> str:
     return location
 
 
-def _serializer(choice: object, wrong: Any) -> tuple[str, Any, Any]:
+def _serializer(choice: object, wrong: Wrong) -> tuple[str, Any, Any]:
     if isinstance(choice, str) and choice in SERIALIZERS:
         return choice, None, None
     custom = choice

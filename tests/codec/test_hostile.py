@@ -11,9 +11,10 @@ import tracemalloc
 import zlib
 
 import pytest
-from django_vcache._vcache import Codec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from django_vcache._vcache import Codec
 
 KEY = b"a secret"
 OTHER = b"another secret"
@@ -123,9 +124,7 @@ def test_random_bytes_are_refused_or_plain_data(data, header):
         MSGPACK.dumps(value)
 
 
-@pytest.mark.parametrize(
-    "value", [frozenset({1}), frozenset(range(1000))], ids=["plain", "compressed"]
-)
+@pytest.mark.parametrize("value", [frozenset({1}), frozenset(range(1000))], ids=["plain", "compressed"])
 def test_each_flipped_bit_of_a_signed_pickle_is_refused(value):
     stored = AUTO.dumps(value)
     assert AUTO.loads(stored) == value
@@ -222,9 +221,7 @@ def test_each_serializer_reads_its_own_kinds_only(serializer, kind):
         refused(codec, STORED[kind], f"does not read a stored {kind} value")
 
 
-@pytest.mark.parametrize(
-    "flags", [f for f in range(256) if f & ~0x08 not in (0x10, 0x11, 0x12, 0x13)]
-)
+@pytest.mark.parametrize("flags", [f for f in range(256) if f & ~0x08 not in (0x10, 0x11, 0x12, 0x13)])
 def test_an_unknown_version_or_kind_is_not_guessed_at(flags):
     refused(AUTO, bytes([0xC1, flags]) + b"\xc0" * 40, f"0x{flags:02x}")
 
@@ -384,9 +381,7 @@ def test_nested_lengths_do_not_each_claim_the_rest_of_the_input():
 
 def zstd_frame(blocks, size=None):
     """A frame from blocks of (count, byte) runs: what a bomb is made of."""
-    header = b"\x28\xb5\x2f\xfd" + (
-        b"\x00\x58" if size is None else b"\xe0" + struct.pack("<Q", size)
-    )
+    header = b"\x28\xb5\x2f\xfd" + (b"\x00\x58" if size is None else b"\xe0" + struct.pack("<Q", size))
     out = [header]
     for n, (count, byte) in enumerate(blocks):
         last = n == len(blocks) - 1
@@ -443,9 +438,7 @@ MAKERS = {
     "msgpack": lambda **options: Codec("msgpack", keys=[], **options),
     "pickle": lambda **options: Codec("pickle", keys=[KEY], **options),
     "json": lambda **options: Codec("json", keys=[], **options),
-    "custom": lambda **options: Codec(
-        "custom", keys=[], dumps=str.encode, loads=bytes.decode, **options
-    ),
+    "custom": lambda **options: Codec("custom", keys=[], dumps=str.encode, loads=bytes.decode, **options),
 }
 
 

@@ -12,9 +12,10 @@ from decimal import Decimal
 from enum import IntEnum
 
 import pytest
-from django_vcache._vcache import Codec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from django_vcache._vcache import Codec
 
 KEY = b"a secret"
 AUTO = Codec(keys=[KEY])
@@ -89,12 +90,8 @@ def same(a, b):
 zones = st.one_of(
     st.none(),
     st.just(dt.UTC),
-    st.sampled_from(["Europe/Amsterdam", "America/Port-au-Prince", "Etc/GMT+1", "UTC"]).map(
-        zoneinfo.ZoneInfo
-    ),
-    st.timedeltas(dt.timedelta(hours=-23, minutes=-59), dt.timedelta(hours=23, minutes=59)).map(
-        dt.timezone
-    ),
+    st.sampled_from(["Europe/Amsterdam", "America/Port-au-Prince", "Etc/GMT+1", "UTC"]).map(zoneinfo.ZoneInfo),
+    st.timedeltas(dt.timedelta(hours=-23, minutes=-59), dt.timedelta(hours=23, minutes=59)).map(dt.timezone),
     st.builds(
         dt.timezone,
         st.timedeltas(dt.timedelta(hours=-23), dt.timedelta(hours=23)),
@@ -124,9 +121,7 @@ hashable_scalars = st.one_of(
 )
 # Of the scalars only a signalling NaN has no hash.
 scalars = st.one_of(hashable_scalars, st.just(Decimal("sNaN7")))
-keys = st.recursive(
-    hashable_scalars, lambda inner: st.lists(inner, max_size=3).map(tuple), max_leaves=4
-)
+keys = st.recursive(hashable_scalars, lambda inner: st.lists(inner, max_size=3).map(tuple), max_leaves=4)
 values = st.recursive(
     scalars,
     lambda inner: st.one_of(
@@ -198,9 +193,7 @@ def test_an_int_over_the_digit_limit_is_fine_inside_a_container():
     assert AUTO.loads(AUTO.dumps([10**5000, -(10**5000)])) == [10**5000, -(10**5000)]
 
 
-@pytest.mark.parametrize(
-    "number", [2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 2**71 - 1, 2**71, -(2**71), 2**4000]
-)
+@pytest.mark.parametrize("number", [2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 2**71 - 1, 2**71, -(2**71), 2**4000])
 def test_big_ints_in_containers_come_back(number):
     assert same(AUTO.loads(AUTO.dumps([number])), [number])
 
@@ -226,19 +219,14 @@ def test_utc_comes_back_as_the_singleton():
 
 
 def test_a_named_utc_offset_keeps_its_name():
-    zone = AUTO.loads(
-        AUTO.dumps(dt.datetime(2026, 1, 1, tzinfo=dt.timezone(dt.timedelta(0), "GMT")))
-    ).tzinfo
+    zone = AUTO.loads(AUTO.dumps(dt.datetime(2026, 1, 1, tzinfo=dt.timezone(dt.timedelta(0), "GMT")))).tzinfo
     assert zone is not dt.UTC
     assert zone.tzname(None) == "GMT"
 
 
 def test_a_zoneinfo_comes_back_as_the_cached_zone():
     zone = zoneinfo.ZoneInfo("Europe/Amsterdam")
-    assert (
-        AUTO.loads(PLAIN.dumps(dt.datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=zone))).tzinfo
-        is zone
-    )
+    assert AUTO.loads(PLAIN.dumps(dt.datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=zone))).tzinfo is zone
 
 
 def test_a_zoneinfo_outside_the_cache_is_pickled():
@@ -395,9 +383,7 @@ def test_msgpack_mode_refuses_what_is_too_deep_or_in_itself():
 
 
 def test_compression_starts_at_the_threshold():
-    codec = Codec(
-        keys=[KEY], compress_min_len=103
-    )  # a header of two bytes and 100 of text, plus one
+    codec = Codec(keys=[KEY], compress_min_len=103)  # a header of two bytes and 100 of text, plus one
     assert codec.dumps("x" * 100).startswith(MSGPACK_HEADER)
     assert codec.dumps("x" * 101).startswith(bytes([0xC1, 0x10 | COMPRESSED]))
     assert AUTO.dumps("x" * 1000).startswith(MSGPACK_HEADER)

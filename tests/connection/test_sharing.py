@@ -139,18 +139,3 @@ def test_all_ways_to_call_have_the_same_client_id(run: Any, server: ValkeyServer
     run(ask())
     assert len(seen) == 5
     assert len(set(seen)) == 1
-
-
-def test_a_connection_without_a_cache_on_it_is_closed(fresh_server: ValkeyServer) -> None:
-    source = """
-        from django_vcache import ValkeyCache
-        from django_vcache.options import _cached
-        other = ValkeyCache(_request["caches"]["default"]["LOCATION"], {"OPTIONS": {"DB": 5}})
-        cache.get("k"), other.get("k")
-        before = len(cache.execute("CLIENT", "LIST").splitlines())
-        del other
-        _cached.cache_clear()
-        gc.collect()
-        report([before, len(cache.execute("CLIENT", "LIST").splitlines())])
-    """
-    assert run_program(source, {"default": cache_setting(fresh_server)}) == [2, 1]

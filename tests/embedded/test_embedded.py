@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
 from django_vcache import embedded
 
 TIMEOUT = 20.0  # seconds: how long an event may take before its test fails
@@ -55,9 +56,7 @@ def directory() -> Iterator[Path]:
 class Process:
     """A process that resolves a URL and then waits to be told to exit."""
 
-    def __init__(
-        self, url: str, code: str = OWN, *arguments: str, fds: tuple[int, ...] = ()
-    ) -> None:
+    def __init__(self, url: str, code: str = OWN, *arguments: str, fds: tuple[int, ...] = ()) -> None:
         self.popen = subprocess.Popen(
             [sys.executable, "-c", code, url, *arguments],
             stdin=subprocess.PIPE,
@@ -157,17 +156,13 @@ def test_a_second_process_joins(directory: Path, start: Callable[..., Process]) 
     assert info(joined, "process_id") == info(own, "process_id")
 
 
-def test_processes_that_start_at_once_share_one_server(
-    directory: Path, start: Callable[..., Process]
-) -> None:
+def test_processes_that_start_at_once_share_one_server(directory: Path, start: Callable[..., Process]) -> None:
     processes = [start(f"embedded://{directory}") for _ in range(4)]
     assert len({info(process.url(), "run_id") for process in processes}) == 1
 
 
 @pytest.mark.parametrize("way", ["exit", "kill"])
-def test_a_joined_process_does_not_stop_the_server(
-    directory: Path, start: Callable[..., Process], way: str
-) -> None:
+def test_a_joined_process_does_not_stop_the_server(directory: Path, start: Callable[..., Process], way: str) -> None:
     url = embedded.resolve(f"embedded://{directory}")
     run = info(url, "run_id")
     joined = start(f"embedded://{directory}")
@@ -206,9 +201,7 @@ def test_the_next_process_gets_a_new_server_while_the_old_one_is_stopping(
         embedded.stop()
 
 
-def test_a_joined_process_becomes_the_owner_of_the_next_server(
-    directory: Path, start: Callable[..., Process]
-) -> None:
+def test_a_joined_process_becomes_the_owner_of_the_next_server(directory: Path, start: Callable[..., Process]) -> None:
     owner = start(f"embedded://{directory}")
     owner.url()
     url = embedded.resolve(f"embedded://{directory}")
@@ -262,9 +255,7 @@ def test_a_directory_removed_under_the_server_is_made_again(directory: Path) -> 
 
 def test_the_server_outlives_the_thread_that_started_it(directory: Path) -> None:
     urls: list[str] = []
-    thread = threading.Thread(
-        target=lambda: urls.append(embedded.resolve(f"embedded://{directory}"))
-    )
+    thread = threading.Thread(target=lambda: urls.append(embedded.resolve(f"embedded://{directory}")))
     thread.start()
     thread.join()
     with closing(connect(urls[0])) as client:
@@ -272,9 +263,7 @@ def test_the_server_outlives_the_thread_that_started_it(directory: Path) -> None
         assert client.recv(7) == b"+PONG\r\n"
 
 
-def test_the_end_of_a_forked_child_does_not_stop_the_server(
-    directory: Path, start: Callable[..., Process]
-) -> None:
+def test_the_end_of_a_forked_child_does_not_stop_the_server(directory: Path, start: Callable[..., Process]) -> None:
     owner = start(f"embedded://{directory}", OWN_AND_FORK, "exit")
     assert command(owner.url(), "PING").startswith("+PONG")
     owner.exit()
@@ -305,9 +294,7 @@ if child == 0:
     os._exit(0 if embedded.resolve(sys.argv[1]) == own else 1)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-    subprocess.run(
-        [sys.executable, "-c", code, f"embedded://{directory}"], check=True, timeout=TIMEOUT
-    )
+    subprocess.run([sys.executable, "-c", code, f"embedded://{directory}"], check=True, timeout=TIMEOUT)
 
 
 def test_ctrl_c_in_the_terminal_does_not_reach_the_server(directory: Path) -> None:
@@ -331,9 +318,7 @@ def test_the_default_directory_is_private_to_the_user_and_the_project(
         assert parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_default_directory_that_others_can_use_is_refused(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_default_directory_that_others_can_use_is_refused(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(directory))
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     with pytest.raises(ValueError, match=r"vcache-12345-\w+ is not private to this user"):

@@ -39,6 +39,12 @@ Call = Callable[..., list[Answer]]
 
 
 @pytest.fixture
+def server(fresh_server: ValkeyServer) -> ValkeyServer:
+    """A server of the test's own, because its connections are counted."""
+    return fresh_server
+
+
+@pytest.fixture
 def call(server: ValkeyServer) -> Call:
     """Sends (method, path, body) requests to the project, in one process, with these settings."""
 
@@ -106,13 +112,9 @@ def test_a_body_above_the_limit_is_refused(call: Call, server: ValkeyServer, vie
     assert server.execute("XLEN", "events") == 1
 
 
-def test_a_project_above_its_limit_is_told_when_to_come_again(
-    call: Call, server: ValkeyServer, view: str
-) -> None:
+def test_a_project_above_its_limit_is_told_when_to_come_again(call: Call, server: ValkeyServer, view: str) -> None:
     other = view.replace("/1/", "/2/")
-    *accepted, throttled, unaffected = call(
-        *[("POST", view, EVENT)] * 4, ("POST", other, EVENT), INGEST_LIMIT="3"
-    )
+    *accepted, throttled, unaffected = call(*[("POST", view, EVENT)] * 4, ("POST", other, EVENT), INGEST_LIMIT="3")
     assert [answer.status for answer in accepted] == [200] * 3
     assert throttled.status == 429
     assert "too many events" in throttled.json["error"]
@@ -121,9 +123,7 @@ def test_a_project_above_its_limit_is_told_when_to_come_again(
     assert server.execute("XLEN", "events") == 4
 
 
-def test_a_project_without_a_budget_is_told_to_come_again_in_a_period(
-    call: Call, view: str
-) -> None:
+def test_a_project_without_a_budget_is_told_to_come_again_in_a_period(call: Call, view: str) -> None:
     [answer] = call(("POST", view, EVENT), INGEST_LIMIT="0")
     assert answer.status == 429
     assert answer.headers["Retry-After"] == "60"
@@ -213,9 +213,7 @@ def test_the_demo_fails_with_the_reason(demo: Callable[..., subprocess.Popen[str
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_serve_stays_up_until_it_is_stopped(
-    demo: Callable[..., subprocess.Popen[str]], number: signal.Signals
-) -> None:
+def test_serve_stays_up_until_it_is_stopped(demo: Callable[..., subprocess.Popen[str]], number: signal.Signals) -> None:
     process = demo("--serve")
     lines = []
     for line in process.stdout:

@@ -20,6 +20,15 @@ def failures() -> tuple[type[Exception], ...]:
     return (exceptions.ConnectionError, exceptions.TimeoutError)
 
 
+def works_again(cache: Any) -> bool:
+    """Whether the cache takes and gives values again."""
+    try:
+        cache.set("works again", "yes")
+        return cache.get("works again") == "yes"
+    except failures():
+        return False
+
+
 class Account:
     """What the calls came to: successes, and failures by class name."""
 

@@ -5,6 +5,7 @@ loop the test names), `report` (a JSON value for the test) and `wait_for_word` (
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -133,10 +134,8 @@ class Program:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, 9)
-        except ProcessLookupError:
-            pass
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None

@@ -17,6 +17,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
+
 from django_vcache import hotpaths
 
 LIMIT_TTL = 60  # seconds for which a project's limit is cached
@@ -41,9 +42,7 @@ async def store(request: HttpRequest, project_id: int) -> JsonResponse:
     try:
         event = read_event(request)
         count("limit lookups")
-        limit = await cache.aget_or_set(
-            limit_key(project_id), partial(load_limit, project_id), LIMIT_TTL
-        )
+        limit = await cache.aget_or_set(limit_key(project_id), partial(load_limit, project_id), LIMIT_TTL)
         decision = await hotpaths.aallow(throttle_key(project_id), limit, settings.INGEST_PERIOD)
         if not decision.allowed:
             raise too_many(decision.retry_after)
@@ -83,9 +82,7 @@ async def stats(request: HttpRequest) -> JsonResponse:
             "cache_misses": counts["limits loaded"],
             "stream_length": await cache.aexecute("XLEN", settings.INGEST_STREAM),
             # The connections that present themselves as ours does: one a worker process.
-            "connections": sum(
-                client_fields(line).get("lib-name") == own.get("lib-name") for line in clients
-            ),
+            "connections": sum(client_fields(line).get("lib-name") == own.get("lib-name") for line in clients),
         }
     )
 

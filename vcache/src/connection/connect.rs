@@ -1,5 +1,5 @@
 //! Making a connection: a thread that lives as long as one attempt. It resolves the name, connects, and shakes hands
-//! (HELLO with AUTH and SETNAME, SELECT, CLIENT SETINFO), all within the connect timeout, and reports to the driver.
+//! (HELLO with AUTH and SETNAME, SELECT, CLIENT SETINFO, PING), all within the connect timeout, and reports to the driver.
 
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -78,6 +78,8 @@ fn handshake(config: &Config) -> Packet {
     // Servers before 7.2 do not know these two; their error is no reason to fail.
     packet.then("CLIENT", 3).arg(b"SETINFO").arg(b"LIB-NAME").arg(b"vcache");
     packet.then("CLIENT", 3).arg(b"SETINFO").arg(b"LIB-VER").arg(env!("CARGO_PKG_VERSION").as_bytes());
+    // A server that is loading its data shakes hands and then refuses every command, this one too.
+    packet.then("PING", 0);
     packet
 }
 
@@ -113,6 +115,11 @@ fn shake_hands(config: &Config, socket: &Socket, until: Instant) -> Result<Vec<V
 
 /// The server's own words on what it refused; they hold no password, and we add none.
 fn check(config: &Config, replies: &[Value]) -> Result<()> {
+    if replies.iter().any(|reply| matches!(reply, Value::ServerError(error) if error.code() == "LOADING")) {
+        return Err(Error::connection(format!(
+            "cannot connect to {config}: the server is still loading its data"
+        )));
+    }
     if let Some(Value::ServerError(error)) = replies.first() {
         let hint = match error.code() {
             "WRONGPASS" => "check the user name and the password",
@@ -120,7 +127,6 @@ fn check(config: &Config, replies: &[Value]) -> Result<()> {
                 "the server wants a password: give it in LOCATION (redis://:password@host) or in OPTIONS"
             }
             "NOPROTO" => "the server is too old: vcache needs RESP3, that is Redis 6 or Valkey",
-            "LOADING" => "the server is still loading its data",
             _ => "the server refused HELLO 3",
         };
         let words = error.details().unwrap_or_default();

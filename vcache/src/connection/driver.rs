@@ -33,8 +33,8 @@ const MOST_BYTES_IN_FLIGHT: usize = 16 * 1024 * 1024;
 const MOST_WAITING: usize = 65_536;
 /// Bytes of those, at most.
 const MOST_BYTES_WAITING: usize = 256 * 1024 * 1024;
-/// After so long without a reply, an idle connection is looked at before it is used: the server may have closed it.
-const MAY_BE_STALE: Duration = Duration::from_millis(10);
+/// An idle connection that was not read from for so long is looked at before it is used: the server may have closed it.
+const MAY_BE_STALE: Duration = Duration::from_millis(1);
 /// Pieces of one vectored write.
 const MOST_PIECES: usize = 128;
 /// After a failed attempt, the first back-off; it doubles up to `LONGEST_BACK_OFF`, and is jittered.
@@ -58,7 +58,8 @@ struct State {
     bytes_waiting: usize,
     /// Calls given up since `waiting` was last cleared of such.
     abandoned: usize,
-    last_read: Instant,
+    /// When the socket was last read from, or tried.
+    looked: Instant,
     /// Entries at the front of `in_flight` whose bytes the kernel has, all of them.
     written: usize,
     /// Bytes that it has of the entry after those.
@@ -127,7 +128,7 @@ impl Driver {
                 bytes_in_flight: 0,
                 bytes_waiting: 0,
                 abandoned: 0,
-                last_read: Instant::now(),
+                looked: Instant::now(),
                 written: 0,
                 partly: 0,
                 earliest: None,
@@ -166,8 +167,8 @@ impl Driver {
         };
         let mut state = lock(&self.state);
         let mut after = After::default();
-        if state.in_flight.is_empty() && now.saturating_duration_since(state.last_read) > MAY_BE_STALE {
-            state.last_read = now;
+        if state.in_flight.is_empty() && now.saturating_duration_since(state.looked) > MAY_BE_STALE {
+            state.looked = now;
             if let Err(error) = state.read(&self.config) {
                 self.lose(&mut state, &error, &mut after);
             }
@@ -251,6 +252,7 @@ impl Driver {
         }
         let mut state = lock(&self.state);
         let mut after = After::default();
+        state.looked = now;
         if let Err(error) = state.read(&self.config) {
             self.lose(&mut state, &error, &mut after);
         }

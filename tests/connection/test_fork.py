@@ -1,0 +1,334 @@
+"""Fork, in every pattern that servers use: a child has a connection of its own, reads only its own
+replies, and neither its work nor its end disturbs the parent. Each case is a program of its own.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import threading
+
+import pytest
+from support.caches import cache_setting
+from support.driver import LOOPS
+from support.programs import Program, run_program
+from support.server import ValkeyServer, wait_until
+
+HELPERS = """
+import warnings
+# Forking with threads is what is tested here.
+warnings.simplefilter("ignore", DeprecationWarning)
+
+def check(name, turns):
+    for turn in range(turns):
+        cache.set(f"{name}", f"{name} {turn}")
+        got = cache.get(f"{name}")
+        assert got == f"{name} {turn}", (name, turn, got)
+
+async def acheck(name, turns):
+    for turn in range(turns):
+        await cache.aset(f"{name}", f"{name} {turn}")
+        got = await cache.aget(f"{name}")
+        assert got == f"{name} {turn}", (name, turn, got)
+
+async def acrowd(name, tasks, turns):
+    await asyncio.gather(*(acheck(f"{name} {task}", turns) for task in range(tasks)))
+
+def fork(body):
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        # A fork inside a running loop leaves the child believing that it runs.
+        asyncio._set_running_loop(None)
+        body()
+        code = 0
+    except BaseException:
+        import traceback
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+def join(pid):
+    # So that a child that hangs is found: the test's patience kills the group.
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def client_id():
+    return cache.execute("CLIENT", "ID")
+"""
+
+UNDER_LOAD = """
+stop = threading.Event()
+failures = []
+
+def load(number):
+    try:
+        while not stop.is_set():
+            check(f"parent {number}", 5)
+    except BaseException as error:
+        failures.append(repr(error))
+
+cache.set("warm", 1)
+own = client_id()
+loaders = [threading.Thread(target=load, args=(number,)) for number in range(4)]
+for each in loaders:
+    each.start()
+
+def child():
+    assert cache.get("warm") == 1
+    report(client_id())
+    check(f"child {os.getpid()}", 1000)
+    run(acheck(f"child {os.getpid()} alone", 200))
+    run(acrowd(f"child {os.getpid()}", 20, 50))
+    in_threads(4, lambda number: check(f"child {os.getpid()} {number}", 100))
+
+codes = []
+for _ in range(10):
+    codes.append(join(fork(child)))
+stop.set()
+for each in loaders:
+    each.join()
+assert not failures, failures
+check("parent", 100)
+report([own, client_id(), codes])
+"""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_children_forked_under_load_use_connections_of_their_own(fresh_server: ValkeyServer, loop: str) -> None:
+    *children, (before, after, codes) = run_program(
+        HELPERS + UNDER_LOAD, {"default": cache_setting(fresh_server)}, loop
+    )
+    assert codes == [0] * 10
+    assert before == after, "the parent's connection was disturbed"
+    assert len({before, *children}) == 11
+    assert int(fresh_server.info("stats")["total_connections_received"]) == 12
+
+
+BOTH_AT_ONCE = """
+cache.set("warm", 1)
+run(acheck("parent", 5))
+own = client_id()
+
+def child():
+    check("child", 3000)
+    run(acrowd("child", 20, 100))
+
+pid = fork(child)
+check("parent", 3000)
+run(acrowd("parent", 20, 100))
+assert join(pid) == 0
+assert client_id() == own
+report("done")
+"""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_parent_and_child_at_once_never_read_each_others_replies(server: ValkeyServer, loop: str) -> None:
+    assert run_program(HELPERS + BOTH_AT_ONCE, {"default": cache_setting(server)}, loop) == "done"
+
+
+INSIDE_A_LOOP = """
+def child():
+    run(acrowd("child", 10, 20))
+    check("child", 50)
+    report(client_id())
+    wait_for_word()
+
+async def main():
+    await cache.aset("k", "parent")
+    pending = [asyncio.ensure_future(cache.aget("k")) for _ in range(50)]
+    # Now some are written and the rest are waiting for the end of the iteration.
+    await asyncio.sleep(0)
+    pid = fork(child)
+    assert await asyncio.gather(*pending) == ["parent"] * 50
+    await acrowd("parent", 10, 20)
+    report(await cache.aexecute("CLIENT", "ID"))
+    before = time.process_time()
+    assert await cache.aexecute("BLPOP", "queue", 0) == [b"queue", b"element"]
+    report(time.process_time() - before)
+    assert await asyncio.to_thread(join, pid) == 0
+    await acrowd("parent", 10, 20)
+
+run(main())
+"""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_fork_in_the_middle_of_a_loop_iteration_leaves_the_calls_to_the_parent(
+    fresh_server: ValkeyServer, loop: str
+) -> None:
+    with Program(HELPERS + INSIDE_A_LOOP, {"default": cache_setting(fresh_server)}, loop) as program:
+        ids = {program.report(), program.report()}
+        wait_until(lambda: "blpop" in {client["cmd"] for client in fresh_server.clients()})
+        # The parent's, the child's, and the parent's for BLPOP.
+        clients = fresh_server.clients()
+        assert len(clients) == 3, clients
+        assert {str(each) for each in ids} < {client["id"] for client in clients}
+        # Were the child's socket in the parent's poller, the parent would burn a CPU now.
+        threading.Event().wait(1.0)
+        fresh_server.execute("RPUSH", "queue", "element")
+        assert program.report() < 0.5
+        program.tell()
+        program.end()
+
+
+PRE_FORK = """
+cache.set("warm", 1)
+hotpaths.allow("budget", limit=10, period=60)
+master = client_id()
+
+def worker():
+    assert client_id() != master
+    report(client_id())
+    check(f"worker {os.getpid()}", 200)
+    run(acrowd(f"worker {os.getpid()}", 10, 20))
+    in_threads(4, lambda number: check(f"worker {os.getpid()} {number}", 50))
+    hotpaths.enqueue("stream", b"x")
+    async def hot():
+        return await hotpaths.aenqueue("stream", b"x")
+    run(hot())
+    wait_for_word()
+
+workers = [fork(worker) for _ in range(3)]
+report(master)
+assert [join(pid) for pid in workers] == [0, 0, 0]
+# gunicorn's master starts a new worker when one dies.
+report("replacing")
+assert join(fork(worker)) == 0
+assert client_id() == master
+report(cache.execute("XLEN", "stream"))
+"""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_workers_forked_from_a_connected_master_work(fresh_server: ValkeyServer, loop: str) -> None:
+    with Program(HELPERS + PRE_FORK, {"default": cache_setting(fresh_server)}, loop) as program:
+        ids = {program.report() for _ in range(4)}
+        assert len(ids) == 4
+        wait_until(lambda: fresh_server.execute("XLEN", "stream") == 6, timeout=30)
+        assert {int(client["id"]) for client in fresh_server.clients()} == ids
+        for _ in range(3):
+            program.tell("x" * 64)
+        assert program.report() == "replacing"
+        assert program.report() not in ids
+        program.tell()
+        assert program.report() == 8
+        program.end()
+
+
+GRANDCHILD = """
+cache.set("warm", 1)
+ids = [client_id()]
+
+def grandchild():
+    check("grandchild", 200)
+    run(acheck("grandchild", 100))
+    report(client_id())
+
+def child():
+    check("child", 200)
+    report(client_id())
+    assert join(fork(grandchild)) == 0
+    check("child", 200)
+
+assert join(fork(child)) == 0
+check("parent", 200)
+report(client_id())
+assert ids == [client_id()]
+"""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_grandchild_has_a_connection_of_its_own(server: ValkeyServer, loop: str) -> None:
+    ids = run_program(HELPERS + GRANDCHILD, {"default": cache_setting(server)}, loop)
+    assert len(ids) == 3
+    assert len(set(ids)) == 3
+
+
+UNUSED_IN_THE_CHILD = """
+cache.set("warm", 1)
+own = client_id()
+for _ in range(5):
+    assert join(fork(lambda: None)) == 0
+    assert join(fork(gc.collect)) == 0
+# The other end: not os._exit, but the interpreter's whole shutdown.
+pid = os.fork()
+if pid == 0:
+    sys.exit(0)
+assert join(pid) == 0
+assert client_id() == own
+check("parent", 100)
+report(len(cache.execute("CLIENT", "LIST").splitlines()))
+"""
+
+
+def test_the_end_of_a_child_does_not_close_the_parents_connection(fresh_server: ValkeyServer) -> None:
+    clients = run_program(HELPERS + UNUSED_IN_THE_CHILD, {"default": cache_setting(fresh_server)})
+    # The program's and the test's own.
+    assert clients == 2
+    assert int(fresh_server.info("stats")["total_connections_received"]) == 2
+
+
+MULTIPROCESSING = """
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+def work(number):
+    check(f"process {os.getpid()}", 100)
+    run(acheck(f"process {os.getpid()}", 50))
+    return client_id()
+
+cache.set("warm", 1)
+own = client_id()
+context = multiprocessing.get_context("fork")
+with ProcessPoolExecutor(3, mp_context=context) as pool:
+    ids = set(pool.map(work, range(12)))
+check("parent", 100)
+assert client_id() == own
+assert own not in ids
+report(len(ids))
+"""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_multiprocessing_with_fork_works(server: ValkeyServer, loop: str) -> None:
+    assert 1 <= run_program(HELPERS + MULTIPROCESSING, {"default": cache_setting(server)}, loop) <= 3
+
+
+WHILE_CONNECTING = """
+report("up")
+wait_for_word()
+waiting = threading.Thread(target=lambda: report(["parent", cache.get("k", "miss")]))
+waiting.start()
+time.sleep(0.1)
+pid = fork(lambda: report(["child", cache.get("k", "miss")]))
+report("forked")
+waiting.join()
+assert join(pid) == 0
+"""
+
+
+def test_a_fork_while_the_parent_connects_leaves_both_able_to(fresh_server: ValkeyServer) -> None:
+    setting = cache_setting(fresh_server, CONNECT_TIMEOUT=20.0, RESPONSE_TIMEOUT=20.0)
+    with Program(HELPERS + WHILE_CONNECTING, {"default": setting}) as program:
+        assert program.report() == "up"
+        fresh_server.pause()
+        program.tell()
+        assert program.report() == "forked"
+        fresh_server.resume()
+        assert sorted([program.report(), program.report()]) == [["child", "miss"], ["parent", "miss"]]
+        program.end()
+
+
+def test_a_child_keeps_no_copy_of_the_parents_socket(fresh_server: ValkeyServer) -> None:
+    """Otherwise the server would not notice when the parent is gone."""
+    source = """
+        cache.set("warm", 1)
+        pid = fork(wait_for_word)
+        report(pid)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    with Program(HELPERS + textwrap.dedent(source), {"default": cache_setting(fresh_server)}) as program:
+        program.report()
+        wait_until(lambda: fresh_server.clients() == [])

@@ -1,0 +1,73 @@
+"""Commands that would change the shared connection under everybody else are refused with ValueError,
+before anything is sent; what only looks like one of them goes through.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.server import ValkeyServer
+
+REFUSED = [
+    ("SUBSCRIBE", "c"),
+    ("PSUBSCRIBE", "c*"),
+    ("SSUBSCRIBE", "c"),
+    ("UNSUBSCRIBE",),
+    ("MONITOR",),
+    ("SYNC",),
+    ("PSYNC", "?", "-1"),
+    ("MULTI",),
+    ("EXEC",),
+    ("DISCARD",),
+    ("WATCH", "k"),
+    ("UNWATCH",),
+    ("SELECT", 1),
+    ("AUTH", "s3cr3t"),
+    ("HELLO", 2),
+    ("RESET",),
+    ("QUIT",),
+    ("select", 1),
+    (b"Multi",),
+    ("CLIENT", "REPLY", "OFF"),
+    ("client", "reply", "SKIP"),
+    ("CLIENT", "TRACKING", "ON"),
+    ("CLIENT", "SETNAME", "other"),
+    ("CLIENT", "NO-TOUCH", "ON"),
+    ("CLIENT", "NO-EVICT", "ON"),
+]
+
+
+@pytest.mark.parametrize("command", REFUSED, ids=str)
+def test_a_command_that_changes_the_connection_is_refused_unsent(
+    cache: Any, server: ValkeyServer, command: tuple[Any, ...]
+) -> None:
+    before = cache.execute("CLIENT", "ID")
+    server.execute("CONFIG", "RESETSTAT")
+    with pytest.raises(ValueError, match="shared connection") as caught:
+        cache.execute(*command)
+    assert "s3cr3t" not in str(caught.value)
+    assert server.command_counts() == {}
+    assert cache.execute("CLIENT", "ID") == before
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("CLIENT", "ID"),
+        ("CLIENT", "LIST"),
+        ("CLIENT", "GETNAME"),
+        ("PUBLISH", "SELECT", "MULTI"),
+        ("SET", "MULTI", "EXEC"),
+        ("OBJECT", "HELP"),
+    ],
+    ids=str,
+)
+def test_a_command_that_only_mentions_one_goes_through(cache: Any, command: tuple[Any, ...]) -> None:
+    cache.execute(*command)
+
+
+def test_a_script_that_selects_does_not_move_the_connection(cache: Any, server: ValkeyServer) -> None:
+    cache.execute("EVAL", "redis.call('SELECT', 1) return redis.call('SET', 'inside', '1')", 0)
+    cache.execute("SET", "outside", "1")
+    assert server.keys() == [b"outside"]
