@@ -1,5 +1,5 @@
-"""The cache backend. It is thin: keys, encoding, sending and decoding are Rust, in one call per operation. What users may
-want to override (``make_key``, ``validate_key``) is Django's own, and is called as soon as it is overridden."""
+"""The cache backend. It is thin: keys, encoding, sending and decoding are Rust, in one call per operation. What users
+may want to override (``make_key``, ``validate_key``) is Django's own, and is called as soon as it is overridden."""
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -19,8 +19,8 @@ _KEY_METHODS = ("make_key", "validate_key", "make_and_validate_key")
 class ValkeyCache(BaseCache):
     """Django's cache on the one Valkey (or Redis) connection of this process.
 
-    Every method is native in both forms: ``get`` blocks with the GIL released, ``await aget`` runs on the loop and needs
-    no thread. OPTIONS, all optional:
+    Every method is native in both forms: ``get`` blocks with the GIL released, ``await aget`` runs on the loop and
+    needs no thread. OPTIONS, all optional:
 
     ``CONNECT_TIMEOUT`` (2.0), ``RESPONSE_TIMEOUT`` (5.0)
         Seconds, fractions allowed.

@@ -73,7 +73,7 @@ def test_50_values_of_a_megabyte_at_once_arrive_intact(run: Any, server: ValkeyS
     blobs = [os.urandom(MEGABYTE) for _ in range(50)]
 
     async def main() -> None:
-        small = [asyncio.ensure_future(cache.aset(f"small {number}", number)) for number in range(50)]
+        small = [asyncio.ensure_future(cache.aset(f"small{number}", number)) for number in range(50)]
         await asyncio.gather(*(cache.aset(f"k{number}", blob) for number, blob in enumerate(blobs)), *small)
         found = await asyncio.gather(*(cache.aget(f"k{number}") for number in range(50)))
         assert found == blobs

@@ -14,6 +14,7 @@ from types import TracebackType
 
 HELLO = b"%2\r\n$6\r\nserver\r\n$6\r\nvalkey\r\n$5\r\nproto\r\n:3\r\n"
 OK = b"+OK\r\n"
+PONG = b"+PONG\r\n"
 
 
 def bulk(value: bytes) -> bytes:
@@ -35,7 +36,12 @@ class Peer:
         self._file = connection.makefile("rb")
 
     def command(self) -> list[bytes]:
-        """The next command, which is recorded unless it belongs to the handshake; Closed at the end."""
+        """The next command; Closed at the end."""
+        command = self._command()
+        self.fake.record(self.number, command)
+        return command
+
+    def _command(self) -> list[bytes]:
         try:
             header = self._line(b"*")
             command = []
@@ -44,8 +50,6 @@ class Peer:
                 command.append(self._file.read(size + 2)[:-2])
         except (OSError, ValueError) as error:
             raise Closed from error
-        if command[0] != b"HELLO" and command[:2] != [b"CLIENT", b"SETINFO"]:
-            self.fake.record(self.number, command)
         return command
 
     def commands(self) -> Iterator[list[bytes]]:
@@ -54,11 +58,11 @@ class Peer:
             yield self.command()
 
     def shake_hands(self) -> None:
-        """Answer HELLO and the two CLIENT SETINFO that follow it."""
+        """Answer HELLO and what follows it, up to the PING at its end; none of it is recorded."""
         while True:
-            command = self.command()
-            self.send(HELLO if command[0] == b"HELLO" else OK)
-            if command[1:3] == [b"SETINFO", b"LIB-VER"]:
+            command = self._command()
+            self.send({b"HELLO": HELLO, b"PING": PONG}.get(command[0], OK))
+            if command[0] == b"PING":
                 return
 
     def send(self, data: bytes) -> None:
@@ -187,7 +191,7 @@ def answer(command: list[bytes]) -> bytes:
     if name in (b"INCR", b"UNLINK", b"DEL", b"EXISTS", b"PEXPIRE"):
         return b":1\r\n"
     if name == b"PING":
-        return b"+PONG\r\n"
+        return PONG
     if name == b"XADD":
         return bulk(b"1-1")
     return OK

@@ -23,8 +23,8 @@ def failures() -> tuple[type[Exception], ...]:
 def works_again(cache: Any) -> bool:
     """Whether the cache takes and gives values again."""
     try:
-        cache.set("works again", "yes")
-        return cache.get("works again") == "yes"
+        cache.set("works-again", "yes")
+        return cache.get("works-again") == "yes"
     except failures():
         return False
 

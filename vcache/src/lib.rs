@@ -18,7 +18,7 @@
 //! ```
 //!
 //! With the feature `python` the crate also turns async functions into functions that Python calls, blocking and on
-//! the running asyncio loop: see [`macro@hotpath`](crate#hot-paths).
+//! the running asyncio loop: the macros `hotpath` and `module`.
 //!
 //! | module | is for |
 //! |---|---|

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`command`] | one request as it goes onto the wire |
 //! | [`slot`] | where a call waits for its reply |
-//! | [`driver`] | the state of one connection and the steps that move it on |
+//! | [`driver`], [`state`] | one connection, and the steps that move it on |
 //! | [`connect`] | making a connection, off everybody's thread |
 //! | [`socket`], [`resp`] | bytes and replies |
 //! | [`request`] | the future of one call |
@@ -17,6 +17,7 @@ mod request;
 mod resp;
 mod slot;
 mod socket;
+mod state;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
