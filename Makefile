@@ -3,8 +3,8 @@
 PYTHON ?= $(shell sh scripts/python.sh newest)
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Everything is compiled for the interpreter that runs it.
 export PYO3_PYTHON := $(abspath $(BIN)/python)
-# The Rust tests are compiled for the same interpreter as the wheel, so that they share its build.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SOURCES := $(shell find vcache hotpath-macros python Cargo.toml Cargo.lock pyproject.toml -type f \
@@ -55,6 +55,7 @@ lint: setup
 	@echo "==> Lint"
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --quiet -- -D warnings
+	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps -p vcache -p hotpath-macros --features vcache/python
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
@@ -65,7 +66,7 @@ format:
 	@$(BIN)/ruff format .
 
 bench: setup
-	@$(BIN)/python benches/django/run.py $(BENCH)
+	@$(BIN)/python benches/django/run.py --latency 2 $(BENCH)
 
 clean:
 	rm -rf .venv .build target

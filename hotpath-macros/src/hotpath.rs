@@ -71,7 +71,10 @@ pub(crate) fn expand(attribute: &Attribute, function: &ItemFn) -> syn::Result<Ve
     let shown = options.signature.unwrap_or_else(|| quote! { #(#names),* });
     let call = quote! {
         let mut connection = ::vcache::python::connection_for(py, "default")?;
-        let future = async move { ::vcache::python::IntoHotResult::into_hot_result(#name(&mut connection, #(#pass),*).await) };
+        let future = async move {
+            let result = #name(&mut connection, #(#pass),*).await;
+            ::vcache::python::IntoHotResult::into_hot_result(result, connection.alias())
+         };
     };
     let finish = quote! {
         |py, output| ::vcache::python::output_to_python(py, output)
@@ -80,7 +83,7 @@ pub(crate) fn expand(attribute: &Attribute, function: &ItemFn) -> syn::Result<Ve
         parse_quote! { #function },
         parse_quote! {
             #(#docs)*
-            #[pyfunction]
+            #[::vcache::pyo3::pyfunction]
             #[pyo3(crate = "::vcache::pyo3", name = #python_name, signature = (#shown))]
             fn #sync_ident(
                 py: ::vcache::pyo3::Python<'_>, #(#names: #owned),*
@@ -92,7 +95,7 @@ pub(crate) fn expand(attribute: &Attribute, function: &ItemFn) -> syn::Result<Ve
         },
         parse_quote! {
             #(#docs)*
-            #[pyfunction]
+            #[::vcache::pyo3::pyfunction]
             #[pyo3(crate = "::vcache::pyo3", name = #async_name, signature = (#shown))]
             fn #async_ident<'py>(
                 py: ::vcache::pyo3::Python<'py>, #(#names: #owned),*

@@ -41,6 +41,7 @@ Wrong = Callable[[str], ConfigurationError]
 class Settings(NamedTuple):
     """What a backend object needs beside Django's own parameters."""
 
+    alias: str
     client: _vcache.Client
     clear_by_prefix: bool
 
@@ -75,10 +76,11 @@ def _build(location: object, options: Mapping[str, Any], secrets: tuple[Any, ...
     for name, value in options.items():
         _check(name, value, wrong)
     serializer, dumps, loads = _serializer(options.get("SERIALIZER", "auto"), wrong)
+    url = _url(location, wrong)
     try:
         client = _vcache.Client(
             alias,
-            _url(location, wrong),
+            url,
             connect_timeout=options.get("CONNECT_TIMEOUT"),
             response_timeout=options.get("RESPONSE_TIMEOUT"),
             client_name=options.get("CLIENT_NAME"),
@@ -95,9 +97,9 @@ def _build(location: object, options: Mapping[str, Any], secrets: tuple[Any, ...
             on_miss=unreadable,
             on_error=ignored,
         )
-    except ConfigurationError as error:
+    except (ConfigurationError, ValueError, OverflowError) as error:
         raise wrong(str(error)) from None
-    return Settings(client, options.get("CLEAR") == "prefix")
+    return Settings(alias, client, options.get("CLEAR") == "prefix")
 
 
 def _check(name: str, value: object, wrong: Wrong) -> None:
@@ -160,7 +162,10 @@ def _serializer(choice: object, wrong: Wrong) -> tuple[str, Any, Any]:
         except ImportError as error:
             raise wrong(f"OPTIONS['SERIALIZER']: {error}") from error
     if isinstance(custom, type):
-        custom = custom()
+        try:
+            custom = custom()
+        except TypeError as error:
+            raise wrong(f"OPTIONS['SERIALIZER'] {choice!r} cannot be made without arguments: {error}") from error
     try:
         return "custom", custom.dumps, custom.loads  # type: ignore[attr-defined]
     except AttributeError as error:

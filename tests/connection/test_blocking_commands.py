@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from support.caches import cache_setting, make_cache
+from support.driver import LOOPS
 from support.programs import Program
 from support.server import ValkeyServer, wait_until
 
@@ -193,6 +194,33 @@ def test_a_wait_cancelled_before_it_is_connected_is_never_sent(run: Any, fresh_s
         assert "blpop" not in fresh_server.command_counts()
 
     run(main())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_wait_on_a_closed_loop_is_given_up(fresh_server: ValkeyServer, loop: str) -> None:
+    source = """
+        async def wait():
+            waiting = asyncio.ensure_future(cache.aexecute("BLPOP", "queue", 0))
+            while "cmd=blpop" not in await cache.aexecute("CLIENT", "LIST"):
+                await asyncio.sleep(0.005)
+
+        async def use():
+            return await cache.aget("k")
+
+        closed = open_runner(_request["loop"]).get_loop()
+        closed.run_until_complete(wait())
+        closed.close()
+        del closed
+        gc.collect()
+        run(use()), run(use())
+        report("closed")
+        wait_for_word()
+    """
+    with Program(source, {"default": cache_setting(fresh_server)}, loop) as program:
+        assert program.report() == "closed"
+        wait_until(lambda: not blocked(fresh_server), what="the connection of the closed loop's BLPOP is gone")
+        assert fresh_server.execute("RPUSH", "queue", "x") == 1
+        assert fresh_server.execute("LLEN", "queue") == 1
 
 
 INTERRUPTED = """

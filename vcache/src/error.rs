@@ -82,13 +82,14 @@ impl Error {
         Self(Arc::new(Inner { kind: ErrorKind::Response, code: Some(code), message, alias: None }))
     }
 
-    /// The same error, told to belong to a cache alias. The first alias stays.
-    pub(crate) fn with_alias(self, alias: &Arc<str>) -> Self {
+    /// The same error, told to belong to a cache alias, which its text then names. The first alias stays.
+    #[must_use]
+    pub fn with_alias(self, alias: &str) -> Self {
         if self.0.alias.is_some() {
             return self;
         }
         let mut inner = (*self.0).clone();
-        inner.alias = Some(Arc::clone(alias));
+        inner.alias = Some(alias.into());
         Self(Arc::new(inner))
     }
 
@@ -169,7 +170,7 @@ mod tests {
 
     #[test]
     fn our_error_survives_the_way_through_redis_rs() {
-        let error = Error::timeout("no reply").with_alias(&"default".into());
+        let error = Error::timeout("no reply").with_alias("default");
         let back = Error::from(RedisError::from(error));
         assert_eq!(back.kind(), ErrorKind::Timeout);
         assert_eq!(back.to_string(), "cache 'default': no reply");

@@ -360,12 +360,12 @@ impl Client {
     fn execute(&self, arguments: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
         let py = arguments.py();
         let request = self.shared.connection.send_command(&ops::command(arguments)?)?;
-        ops::plain(py, block_on(py, request)?)
+        ops::plain(&self.shared)(py, block_on(py, request)?)
     }
 
     #[pyo3(signature = (*arguments))]
     fn aexecute<'py>(&self, arguments: &Bound<'py, PyTuple>) -> PyResult<Object<'py>> {
         let request = self.shared.connection.send_command(&ops::command(arguments)?)?;
-        spawn(arguments.py(), Steps::One, request, ops::plain)
+        spawn(arguments.py(), Steps::One, request, ops::plain(&self.shared))
     }
 }

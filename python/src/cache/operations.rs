@@ -379,6 +379,9 @@ pub(super) fn command(arguments: &Bound<'_, PyTuple>) -> PyResult<vcache::redis:
 }
 
 /// The reply of `execute`.
-pub(super) fn plain(py: Python<'_>, result: vcache::Result<Value>) -> PyResult<Py<PyAny>> {
-    to_python(py, result?).map(Bound::unbind)
+pub(super) fn plain(shared: &Arc<Shared>) -> impl Finish<Value> + use<> {
+    let shared = Arc::clone(shared);
+    move |py: Python<'_>, result| {
+        to_python(py, result.and_then(|reply| shared.connection.check(reply))?).map(Bound::unbind)
+    }
 }

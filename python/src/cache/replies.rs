@@ -3,7 +3,7 @@
 
 use pyo3::prelude::*;
 use vcache::python::to_exception;
-use vcache::{Connection, Error, ErrorKind, Value};
+use vcache::{Connection, ErrorKind, Value};
 
 use crate::codec::{Codec, DecodeError};
 
@@ -39,7 +39,7 @@ impl Shared {
 
     /// The reply, unless it is an error. `Ok(Err(()))` says that the error was ignored, as the user wished.
     pub(super) fn reply(&self, py: Python<'_>, result: vcache::Result<Value>) -> PyResult<Result<Value, ()>> {
-        self.outcome(py, result.and_then(|reply| reply.extract_error().map_err(Error::from)))
+        self.outcome(py, result.and_then(|reply| self.connection.check(reply)))
     }
 
     /// The same for any outcome.

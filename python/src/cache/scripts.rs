@@ -30,7 +30,7 @@ pub(super) async fn incr(connection: Connection, key: Vec<u8>, delta: i64) -> Re
         call.arg(INCR.as_bytes()).arg(b"1").arg(&key).int(delta);
         reply = connection.send(call).await?;
     }
-    Ok(match reply.extract_error().map_err(vcache::Error::from)? {
+    Ok(match connection.check(reply)? {
         Value::Int(number) => Outcome::Number(number),
         Value::Array(items) => match items.into_iter().next() {
             Some(Value::BulkString(stored)) => Outcome::Other(stored),

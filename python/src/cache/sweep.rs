@@ -27,7 +27,7 @@ pub(super) async fn unlink_prefix(connection: Connection, prefix: Vec<u8>) -> Re
     loop {
         let mut scan = Packet::command("SCAN", 5, true);
         scan.arg(&cursor).arg(b"MATCH").arg(&pattern).arg(b"COUNT").int(STEP);
-        let reply = connection.send(scan).await?.extract_error()?;
+        let reply = connection.check(connection.send(scan).await?)?;
         let (next, keys): (Vec<u8>, Vec<Vec<u8>>) = vcache::redis::from_redis_value(reply)
             .map_err(|error| Error::from(vcache::redis::RedisError::from(error)))?;
         if !keys.is_empty() {
@@ -36,7 +36,7 @@ pub(super) async fn unlink_prefix(connection: Connection, prefix: Vec<u8>) -> Re
             for key in &keys {
                 unlink.arg(key);
             }
-            if let Value::Int(count) = connection.send(unlink).await?.extract_error()? {
+            if let Value::Int(count) = connection.check(connection.send(unlink).await?)? {
                 deleted += count;
             }
         }

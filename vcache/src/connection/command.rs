@@ -167,7 +167,9 @@ fn refuse(name: &str, subcommand: &[u8]) -> Result<()> {
     let instead = match name {
         "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" | "UNSUBSCRIBE" | "PUNSUBSCRIBE" | "SUNSUBSCRIBE"
         | "MONITOR" | "SYNC" | "PSYNC" => "it needs a connection of its own, opened with a client library",
-        "MULTI" | "EXEC" | "DISCARD" | "WATCH" | "UNWATCH" => "use redis::pipe().atomic() or a script",
+        "MULTI" | "EXEC" | "DISCARD" | "WATCH" | "UNWATCH" => {
+            "use a script, or in Rust redis::pipe().atomic()"
+        }
         "SELECT" => "configure another alias with that database number",
         "AUTH" | "HELLO" | "RESET" | "QUIT" | "READONLY" | "READWRITE" | "ASKING" => {
             "the connection looks after itself"

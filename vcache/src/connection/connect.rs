@@ -18,7 +18,7 @@ pub(crate) fn spawn(driver: &Arc<Driver>, attempt: u64) {
     let config = Arc::clone(driver.config());
     let weak = Arc::downgrade(driver);
     let started =
-        std::thread::Builder::new().name("vcache-connect".into()).stack_size(256 * 1024).spawn(move || {
+        std::thread::Builder::new().name("vcache-connect".into()).stack_size(1024 * 1024).spawn(move || {
             let outcome = connect(&config);
             if let Some(driver) = Weak::upgrade(&weak) {
                 driver.connected(attempt, outcome);
@@ -60,13 +60,21 @@ enum HandshakeError {
     Protocol(String),
 }
 
+/// Who we are: a user without a password may be one that needs none, which the server decides.
+fn credentials(config: &Config) -> Option<(&str, &str)> {
+    match (config.username.as_deref(), config.password.as_deref()) {
+        (None, None) => None,
+        (user, password) => Some((user.unwrap_or("default"), password.unwrap_or_default())),
+    }
+}
+
 fn handshake(config: &Config) -> Packet {
-    let auth = config.password.as_ref().map_or(0, |_| 3);
+    let credentials = credentials(config);
+    let auth = credentials.map_or(0, |_| 3);
     let name = config.client_name.as_ref().map_or(0, |_| 2);
     let mut packet = Packet::command("HELLO", 1 + auth + name, true);
     packet.arg(b"3");
-    if let Some(password) = &config.password {
-        let user = config.username.as_deref().unwrap_or("default");
+    if let Some((user, password)) = credentials {
         packet.arg(b"AUTH").arg(user.as_bytes()).arg(password.as_bytes());
     }
     if let Some(name) = &config.client_name {

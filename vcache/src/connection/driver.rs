@@ -95,12 +95,10 @@ impl Driver {
             }
             Link::Up { .. } => {}
             Link::Down(Some((error, retry_at))) if now < *retry_at => return Err(error.clone()),
-            Link::Down(_) => {}
-            Link::Connecting { since, previous: Some(_) } => {
-                let patience = *since + PATIENCE;
-                entry.deadline = Some(entry.deadline.map_or(patience, |deadline| deadline.min(patience)));
-            }
-            Link::Connecting { previous: None, .. } => {}
+            // After a failed attempt nobody waits long for the next one to fail too, whoever it was that began it.
+            Link::Down(Some(_)) => entry.be_patient_until(now + PATIENCE),
+            Link::Connecting { since, previous: Some(_) } => entry.be_patient_until(*since + PATIENCE),
+            Link::Down(None) | Link::Connecting { previous: None, .. } => {}
         }
         let bytes = state.bytes_waiting + entry.packet.bytes.len();
         if state.waiting.len() >= MOST_WAITING || (bytes > MOST_BYTES_WAITING && !state.waiting.is_empty()) {

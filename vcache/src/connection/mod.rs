@@ -118,12 +118,19 @@ impl Connection {
         Ok(self.send(packet))
     }
 
-    fn timeout(&self) -> Duration {
-        self.timeout.unwrap_or(self.shared.config.response_timeout)
+    /// The reply, or the error that it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Response`](crate::ErrorKind::Response) with the server's words and this alias.
+    pub fn check(&self, reply: Value) -> Result<Value> {
+        match reply {
+            Value::ServerError(error) => Err(Error::response(&error).with_alias(self.alias())),
+            reply => Ok(reply),
+        }
     }
 
-    fn alias_arc(&self) -> &Arc<str> {
-        &self.shared.alias
+    fn timeout(&self) -> Duration {
+        self.timeout.unwrap_or(self.shared.config.response_timeout)
     }
 
     /// This process's driver.

@@ -79,7 +79,7 @@ impl Future for Request {
         {
             match self.submit(packet) {
                 Ok(sent) => self.state = sent,
-                Err(error) => return Poll::Ready(Err(error.with_alias(self.connection.alias_arc()))),
+                Err(error) => return Poll::Ready(Err(error.with_alias(self.connection.alias()))),
             }
         }
         let State::Sent { slot, .. } = &self.state else { return Poll::Pending };
@@ -87,7 +87,7 @@ impl Future for Request {
         if let State::Sent { driver, dedicated: true, .. } = std::mem::replace(&mut self.state, State::Over) {
             self.connection.give_back(driver);
         }
-        Poll::Ready(result.map_err(|error| error.with_alias(self.connection.alias_arc())))
+        Poll::Ready(result.map_err(|error| error.with_alias(self.connection.alias())))
     }
 }
 

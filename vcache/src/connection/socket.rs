@@ -14,6 +14,13 @@ use crate::config::Address;
 use crate::fork;
 use crate::reactor::Reactor;
 
+/// NOTE: sendmsg and not writev, for this flag: a Rust library in somebody's process must not raise SIGPIPE. Apple's
+/// systems do not have it; there the standard library sets SO_NOSIGPIPE on the sockets it opens.
+#[cfg(not(target_vendor = "apple"))]
+const SEND_FLAGS: rustix::net::SendFlags = rustix::net::SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const SEND_FLAGS: rustix::net::SendFlags = rustix::net::SendFlags::empty();
+
 /// A connected socket. Dropping it in the process that opened it closes it; in a forked child the number may belong to
 /// something else by then, so there it is left alone.
 pub(crate) struct Socket {
@@ -87,13 +94,12 @@ impl Socket {
     }
 
     pub(crate) fn write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        // NOTE: sendmsg and not writev, for MSG_NOSIGNAL: a Rust library in somebody's process must not raise SIGPIPE.
         loop {
             match rustix::net::sendmsg(
                 self.as_fd(),
                 pieces,
                 &mut rustix::net::SendAncillaryBuffer::default(),
-                rustix::net::SendFlags::NOSIGNAL,
+                SEND_FLAGS,
             ) {
                 Ok(count) => return Ok(count),
                 Err(Errno::INTR) => {}

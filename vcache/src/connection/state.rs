@@ -82,6 +82,12 @@ pub(super) struct After {
     pub(super) connect: Option<u64>,
 }
 
+impl Entry {
+    pub(super) fn be_patient_until(&mut self, limit: Instant) {
+        self.deadline = Some(self.deadline.map_or(limit, |deadline| deadline.min(limit)));
+    }
+}
+
 impl State {
     pub(super) fn new() -> Self {
         Self {
@@ -123,7 +129,8 @@ impl State {
 
     pub(super) fn enter(&mut self, mut entry: Entry, now: Instant, response_timeout: Duration) {
         entry.overdue = match entry.packet.blocking {
-            Blocking::No => Some(now + response_timeout),
+            // A caller with more patience than usual must not lose the connection before it runs out.
+            Blocking::No => Some(now + response_timeout.max(entry.timeout.unwrap_or_default())),
             Blocking::Yes(None) => None,
             Blocking::Yes(Some(seconds)) => Some(
                 now + response_timeout + Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX / 4),

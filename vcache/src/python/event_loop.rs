@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, ThreadId};
 use std::time::Instant;
 
@@ -39,6 +39,8 @@ pub(super) struct LoopState {
     /// The poller is watched. A loop with nothing pending is not woken for others' replies.
     watching: AtomicBool,
     flush_scheduled: AtomicBool,
+    /// Tasks that may wait without end, which must not outlive the loop.
+    patient: Mutex<Vec<Weak<dyn Runnable>>>,
     timer: Mutex<Option<Instant>>,
 }
 
@@ -54,6 +56,7 @@ impl LoopState {
             closed: AtomicBool::new(false),
             watching: AtomicBool::new(false),
             flush_scheduled: AtomicBool::new(false),
+            patient: Mutex::default(),
             timer: Mutex::new(None),
         })
     }
@@ -78,11 +81,23 @@ impl LoopState {
         }
     }
 
-    /// The loop is gone: its tasks will never run.
+    /// Notes a task that is to be given up when the loop is closed.
+    pub(super) fn keep_in_view(&self, task: Weak<dyn Runnable>) {
+        let mut patient = lock(&self.patient);
+        if patient.len() == patient.capacity() {
+            patient.retain(|task| task.strong_count() > 0);
+        }
+        patient.push(task);
+    }
+
+    /// The loop is gone: its tasks will never run. One whose reply is to come is dropped with it; one that the server
+    /// may sit on for ever is given up now, and its connection closed.
     fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        let dropped = std::mem::take(&mut *lock(&self.ready));
-        drop(dropped);
+        let ready = std::mem::take(&mut *lock(&self.ready));
+        let patient = std::mem::take(&mut *lock(&self.patient));
+        drop(ready);
+        patient.iter().filter_map(Weak::upgrade).for_each(|task| task.abandon());
     }
 
     /// Drives the connections, runs the tasks that became ready, and sends what they submitted.

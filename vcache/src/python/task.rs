@@ -31,6 +31,9 @@ pub(super) trait Runnable: Send + Sync {
 
     /// Drops the future if nobody waits for it any more.
     fn give_up(&self, py: Python<'_>);
+
+    /// Drops the future: its loop is gone.
+    fn abandon(&self);
 }
 
 /// Called by the awaitable when it is done, which it also is when it was cancelled.
@@ -145,8 +148,16 @@ where
     }
 
     fn give_up(&self, py: Python<'_>) {
-        let mut body = lock(&self.body);
+        let body = lock(&self.body);
         if body.awaitable.as_ref().is_some_and(|awaitable| is_done(py, awaitable)) {
+            drop(body);
+            self.abandon();
+        }
+    }
+
+    fn abandon(&self) {
+        let mut body = lock(&self.body);
+        if body.future.is_some() {
             body.future = None;
             let dropped = (body.finish.take(), body.awaitable.take());
             drop(body);
@@ -164,7 +175,8 @@ where
     /// Has the awaitable tell at once when it is cancelled. Not done for every call, because asyncio then schedules a
     /// callback for each, which would be a good part of what a call costs.
     fn watch(self: &Arc<Self>, py: Python<'_>, awaitable: &Py<PyAny>) {
-        let task = Arc::downgrade(self);
+        let task: Weak<dyn Runnable> = Arc::downgrade(self) as Weak<dyn Runnable>;
+        self.home.keep_in_view(Weak::clone(&task));
         let watched = Bound::new(py, Canceller { task })
             .and_then(|canceller| awaitable.call_method1(py, intern!(py, "add_done_callback"), (canceller,)));
         if let Err(error) = watched {
