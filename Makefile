@@ -32,7 +32,7 @@ $(VENV)/.created: requirements-dev.txt
 
 $(VENV)/.installed: $(VENV)/.created $(SOURCES)
 	@echo "==> Building the wheel in release mode (a few minutes the first time)"
-	@VIRTUAL_ENV=$(abspath $(VENV)) PATH=$(abspath $(BIN)):$$PATH $(BIN)/maturin develop --release --quiet
+	@VIRTUAL_ENV=$(abspath $(VENV)) PATH=$(abspath $(BIN)):$$PATH $(BIN)/maturin develop --release
 	@touch $@
 
 demo: setup

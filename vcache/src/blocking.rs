@@ -192,7 +192,9 @@ impl Role {
             return;
         }
         parker.reading.store(false, Ordering::SeqCst);
-        let next = queue.parked.pop_front();
+        // One whose call is done needs no role: it wakes by itself, and would only have to hand it on.
+        let waiting = queue.parked.iter().position(|parked| !parked.is_notified());
+        let next = waiting.and_then(|at| queue.parked.remove(at));
         queue.taken = next.is_some();
         drop(queue);
         if let Some(next) = next {

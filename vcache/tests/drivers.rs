@@ -6,7 +6,17 @@ use std::time::Duration;
 
 use common::Server;
 use vcache::redis::{Script, pipe};
-use vcache::{AsyncCommands, ErrorKind, block_on};
+use vcache::{AsyncCommands, Connection, ErrorKind, Options, block_on};
+
+/// Keeps the server busy for 400 ms.
+const BUSY: &str = "local t = redis.call('TIME'); local s = t[1] * 1000 + t[2] / 1000; \
+    repeat t = redis.call('TIME') until t[1] * 1000 + t[2] / 1000 - s > 400; return 1";
+
+#[test]
+fn a_connection_goes_anywhere() {
+    fn is_handle<T: Clone + Send + Sync + vcache::redis::aio::ConnectionLike + 'static>() {}
+    is_handle::<vcache::Connection>();
+}
 
 #[tokio::test]
 async fn tokio_drives_many_calls_on_one_connection() {
@@ -164,15 +174,23 @@ fn a_server_that_comes_back_is_used_again() {
 fn a_deadline_of_its_own_ends_a_call() {
     let server = Server::start();
     let conn = server.connection();
-    let busy = "local t = redis.call('TIME'); local s = t[1] * 1000 + t[2] / 1000; \
-                repeat t = redis.call('TIME') until t[1] * 1000 + t[2] / 1000 - s > 400; return 1";
     let mut impatient = conn.with_timeout(Duration::from_millis(50));
-    let script = Script::new(busy);
+    let script = Script::new(BUSY);
     let _: i64 = block_on(Script::new("return 1").invoke_async(&mut impatient)).unwrap();
     let error = vcache::Error::from(block_on(script.invoke_async::<_, i64>(&mut impatient)).unwrap_err());
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     let pong: String = block_on(vcache::redis::cmd("PING").query_async(&mut conn.clone())).unwrap();
     assert_eq!(pong, "PONG", "the connection lives on, and the late reply went to nobody");
+}
+
+#[test]
+fn a_deadline_may_be_longer_than_the_usual_one() {
+    let server = Server::start();
+    let hasty = Options { response_timeout: Some(0.2), ..Options::default() };
+    let conn = Connection::new("hasty", server.connection().config().clone().with_options(hasty).unwrap());
+    let mut patient = conn.with_timeout(Duration::from_secs(20));
+    let answer: i64 = block_on(Script::new(BUSY).invoke_async(&mut patient)).unwrap();
+    assert_eq!(answer, 1);
 }
 
 #[test]
