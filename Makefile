@@ -16,17 +16,18 @@ help:
 	@echo "make demo    build, start a server and examples/ingest, send it events, show what happened"
 	@echo "make serve   the same, and keep it running"
 	@echo "make test    everything that must hold: lint, Rust tests, Python tests"
-	@echo "make bench   compare with the other cache backends on this machine (about 20 minutes)"
+	@echo "make bench   compare with the other cache backends on this machine (about 15 minutes)"
 	@echo "make lint    formatting, clippy, ruff, mypy"
 	@echo "make clean   remove what was built"
 
 setup: $(VENV)/.installed
 
 $(VENV)/.created: requirements-dev.txt
-	@test -n "$(PYTHON)" || { echo "No CPython 3.11 or newer was found. Install one, or say PYTHON=/path/to/python."; exit 1; }
+	@test -n "$(PYTHON)" || { echo "No CPython 3.11 or newer with venv was found. Install one (Debian: python3-venv), or say PYTHON=/path/to/python."; exit 1; }
 	@echo "==> $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --upgrade pip
+	@echo "==> Installing Django, maturin and what the tests need"
 	@$(BIN)/pip install --quiet -r requirements-dev.txt $(DJANGO)
 	@touch $@
 
@@ -69,4 +70,4 @@ bench: setup
 	@$(BIN)/python benches/django/run.py --latency 2 $(BENCH)
 
 clean:
-	rm -rf .venv .build target
+	rm -rf .venv .venv-oldest .build target

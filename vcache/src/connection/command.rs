@@ -10,6 +10,9 @@ pub struct Packet {
     pub(crate) replies: usize,
     pub(crate) idempotent: bool,
     pub(crate) blocking: Blocking,
+    /// Arguments that were announced and not yet given, and whether a command was ever left without some.
+    missing: usize,
+    misframed: bool,
 }
 
 /// How long the server may keep a command before it answers.
@@ -34,7 +37,14 @@ impl Packet {
     /// A packet without commands yet; see [`Packet::then`]. `idempotent` is said of all that will be in it.
     #[must_use]
     pub fn pipeline(idempotent: bool) -> Self {
-        Self { bytes: Vec::with_capacity(128), replies: 0, idempotent, blocking: Blocking::No }
+        Self {
+            bytes: Vec::with_capacity(128),
+            replies: 0,
+            idempotent,
+            blocking: Blocking::No,
+            missing: 0,
+            misframed: false,
+        }
     }
 
     /// Appends one more command to the pipeline: its name and the number of arguments that will follow.
@@ -43,11 +53,14 @@ impl Packet {
         push_number(&mut self.bytes, args + 1);
         self.bytes.extend_from_slice(b"\r\n");
         self.replies += 1;
+        self.misframed |= self.missing != 0;
+        self.missing = args + 1;
         self.arg(name.as_bytes())
     }
 
     /// Appends an argument.
     pub fn arg(&mut self, bytes: &[u8]) -> &mut Self {
+        self.count_argument();
         self.bytes.push(b'$');
         push_number(&mut self.bytes, bytes.len());
         self.bytes.extend_from_slice(b"\r\n");
@@ -68,6 +81,7 @@ impl Packet {
     /// # Errors
     /// Those of `write`; the packet is then of no more use.
     pub fn arg_with<E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<&mut Self, E> {
+        self.count_argument();
         // The length stands in front and is known afterwards: leave the widest place and close the gap.
         const WIDEST: usize = 1 + 20 + 2;
         let header = self.bytes.len();
@@ -86,6 +100,24 @@ impl Packet {
         Ok(self)
     }
 
+    fn count_argument(&mut self) {
+        self.misframed |= self.missing == 0;
+        self.missing = self.missing.saturating_sub(1);
+    }
+
+    /// Refuses what would shift the replies of everybody behind it: no command at all, or a wrong number of arguments.
+    pub(crate) fn check_framing(&self) -> Result<()> {
+        if self.replies == 0 {
+            return Err(Error::value("an empty pipeline was to be sent"));
+        }
+        if self.misframed || self.missing != 0 {
+            return Err(Error::value(
+                "a command was announced with another number of arguments than it was given",
+            ));
+        }
+        Ok(())
+    }
+
     /// The number of commands in it.
     #[must_use]
     pub fn replies(&self) -> usize {
@@ -101,7 +133,7 @@ impl Packet {
     where
         I: IntoIterator<Item = &'a redis::Cmd>,
     {
-        let mut packet = Self { bytes, replies: 0, idempotent: !transaction, blocking: Blocking::No };
+        let mut packet = Self { bytes, ..Self::pipeline(!transaction) };
         for command in commands {
             let args: Vec<&[u8]> = command
                 .args_iter()
@@ -119,9 +151,7 @@ impl Packet {
             }
             packet.replies += 1;
         }
-        if packet.replies == 0 {
-            return Err(Error::value("an empty pipeline was to be sent"));
-        }
+        packet.check_framing()?;
         if packet.blocking != Blocking::No && packet.replies > 1 {
             return Err(Error::value("a blocking command cannot be part of a pipeline: send it alone"));
         }
@@ -170,20 +200,25 @@ fn refuse(name: &str, subcommand: &[u8]) -> Result<()> {
         "MULTI" | "EXEC" | "DISCARD" | "WATCH" | "UNWATCH" => {
             "use a script, or in Rust redis::pipe().atomic()"
         }
+        "WAIT" | "WAITAOF" => {
+            "it waits for what its own connection wrote, and would hold up every other caller"
+        }
+        "REPLCONF" => "it is for replicas",
         "SELECT" => "configure another alias with that database number",
         "AUTH" | "HELLO" | "RESET" | "QUIT" | "READONLY" | "READWRITE" | "ASKING" => {
             "the connection looks after itself"
         }
         "CLIENT" => match subcommand.as_str() {
             "SETNAME" => "set OPTIONS[\"CLIENT_NAME\"], or client_name in the URL",
-            "REPLY" | "TRACKING" | "CACHING" | "NO-EVICT" | "NO-TOUCH" | "SETINFO" => {
-                "it would change the connection for every other caller"
-            }
+            "REPLY" | "TRACKING" | "CACHING" | "NO-EVICT" | "NO-TOUCH" | "SETINFO" | "CAPA"
+            | "IMPORT-SOURCE" => "it would change the connection for every other caller",
             _ => return Ok(()),
         },
+        "SCRIPT" if subcommand == "DEBUG" => "it would stop the connection for every other caller",
         _ => return Ok(()),
     };
-    let name = if name == "CLIENT" { format!("CLIENT {subcommand}") } else { name.to_owned() };
+    let name =
+        if matches!(name, "CLIENT" | "SCRIPT") { format!("{name} {subcommand}") } else { name.to_owned() };
     Err(Error::value(format!("{name} cannot run on the shared connection: {instead}")))
 }
 
@@ -226,8 +261,6 @@ fn blocks(name: &str, args: &[&[u8]]) -> Blocking {
     match name {
         "BLPOP" | "BRPOP" | "BRPOPLPUSH" | "BLMOVE" | "BZPOPMIN" | "BZPOPMAX" => seconds(args.last(), 1.0),
         "BLMPOP" | "BZMPOP" => seconds(args.get(1), 1.0),
-        "WAIT" => seconds(args.get(2), 0.001),
-        "WAITAOF" => seconds(args.get(3), 0.001),
         "XREAD" | "XREADGROUP" => args
             .iter()
             .position(|arg| arg.eq_ignore_ascii_case(b"BLOCK"))
@@ -260,6 +293,20 @@ mod tests {
         ours.then("GET", 1).arg(b"");
         assert_eq!(ours.replies(), 2);
         assert!(ours.bytes.ends_with(b"*2\r\n$3\r\nGET\r\n$0\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_packet_that_would_shift_the_replies_of_others_is_refused() {
+        let mut good = Packet::command("GET", 1, true);
+        assert!(good.check_framing().is_err(), "an argument is missing");
+        good.arg(b"k");
+        assert!(good.check_framing().is_ok());
+        good.arg(b"one too many");
+        assert!(good.check_framing().is_err());
+        assert!(Packet::pipeline(true).check_framing().is_err(), "nothing at all");
+        let mut uneven = Packet::command("GET", 2, true);
+        uneven.arg(b"k").then("GET", 1).arg(b"k");
+        assert!(uneven.check_framing().is_err(), "too few in the first");
     }
 
     #[test]
@@ -306,7 +353,16 @@ mod tests {
 
     #[test]
     fn commands_that_would_change_the_shared_connection_are_refused() {
-        for name in ["SUBSCRIBE", "multi", "Select", "QUIT", "CLIENT reply", "client TRACKING"] {
+        for name in [
+            "SUBSCRIBE",
+            "multi",
+            "Select",
+            "QUIT",
+            "CLIENT reply",
+            "client TRACKING",
+            "WAIT 1 0",
+            "script debug",
+        ] {
             let mut words = name.split(' ');
             let mut command = cmd(words.next().unwrap());
             words.for_each(|word| {

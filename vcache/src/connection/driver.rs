@@ -68,13 +68,15 @@ impl Driver {
         timeout: Option<Duration>,
     ) -> Result<Accepted> {
         let now = Instant::now();
-        let deadline = timeout.map(|timeout| now + timeout);
+        // A time-out beyond the clock's end is none.
+        let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
         let mut entry = Entry {
             packet,
             slot: Some(Arc::clone(slot)),
             replies: Vec::new(),
             timeout,
             deadline,
+            patience: None,
             overdue: None,
             resent: false,
         };
@@ -94,22 +96,25 @@ impl Driver {
                 return Ok(accepted);
             }
             Link::Up { .. } => {}
-            Link::Down(Some((error, retry_at))) if now < *retry_at => return Err(error.clone()),
+            Link::Down(Some((error, retry_at))) if now < *retry_at || state.connector_runs => {
+                return Err(error.clone());
+            }
             // After a failed attempt nobody waits long for the next one to fail too, whoever it was that began it.
-            Link::Down(Some(_)) => entry.be_patient_until(now + PATIENCE),
-            Link::Connecting { since, previous: Some(_) } => entry.be_patient_until(*since + PATIENCE),
+            Link::Down(Some(_)) => entry.patience = Some(now + PATIENCE),
+            Link::Connecting { since, previous: Some(_) } => entry.patience = Some(*since + PATIENCE),
             Link::Down(None) | Link::Connecting { previous: None, .. } => {}
         }
         let bytes = state.bytes_waiting + entry.packet.bytes.len();
         if state.waiting.len() >= MOST_WAITING || (bytes > MOST_BYTES_WAITING && !state.waiting.is_empty()) {
-            return Err(Error::connection(format!(
+            let error = Error::connection(format!(
                 "{} calls with {} bytes are already waiting for {}: it is too slow for this load",
                 state.waiting.len(),
                 state.bytes_waiting,
                 self.config
-            )));
+            ));
+            self.release(state, after);
+            return Err(error);
         }
-        state.expire_no_later_than(entry.deadline);
         state.wait(entry);
         if matches!(state.link, Link::Down(_)) {
             state.begin_attempt(&mut after);
@@ -207,6 +212,7 @@ impl Driver {
         }
         let mut state = lock(&self.state);
         let mut after = After::default();
+        state.connector_runs = false;
         if state.attempt != attempt || !matches!(state.link, Link::Connecting { .. }) {
             return;
         }
@@ -302,13 +308,12 @@ impl Driver {
             ));
             state.fail_attempt(&error);
         }
-        let due = |entry: &Entry| entry.deadline.is_some_and(|deadline| deadline <= now);
         let unreachable = match &state.link {
             Link::Connecting { previous: Some(error), .. } => Some(error.clone()),
             _ => None,
         };
         for entry in state.take_waiting() {
-            if due(&entry) {
+            if entry.waits_until().is_some_and(|until| until <= now) {
                 let error =
                     unreachable.clone().unwrap_or_else(|| too_late(&entry, "could not take the call"));
                 state.complete(entry, Err(error));
@@ -317,7 +322,7 @@ impl Driver {
             }
         }
         for at in 0..state.in_flight.len() {
-            if due(&state.in_flight[at])
+            if state.in_flight[at].deadline.is_some_and(|deadline| deadline <= now)
                 && let Some(slot) = state.in_flight[at].slot.take()
             {
                 let error = too_late(&state.in_flight[at], "did not reply");

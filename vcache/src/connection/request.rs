@@ -35,6 +35,7 @@ impl Request {
     }
 
     fn submit(&self, packet: Packet) -> Result<State> {
+        packet.check_framing()?;
         let context = context::current();
         #[cfg(feature = "tokio")]
         let on_tokio = context == Driving::Elsewhere && crate::tokio_driver::ensure();
@@ -48,7 +49,9 @@ impl Request {
             Blocking::No => Some(self.connection.timeout()),
             Blocking::Yes(None) => None,
             Blocking::Yes(Some(seconds)) => Some(
-                self.connection.timeout() + Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX / 4),
+                self.connection
+                    .timeout()
+                    .saturating_add(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
             ),
         };
         let driver = if dedicated { self.connection.dedicated_driver() } else { self.connection.driver() };

@@ -82,9 +82,11 @@ impl Reader {
             && string.length - string.have >= DIRECT
         {
             let target = string.length.min(string.have + STEP);
-            string.bytes.resize(target, 0);
+            if string.bytes.len() < target {
+                string.bytes.resize(target, 0);
+            }
             let room = target - string.have;
-            let count = read(&mut string.bytes[string.have..])?;
+            let count = read(&mut string.bytes[string.have..target])?;
             string.have += count;
             return Ok((count, count == room));
         }
@@ -217,8 +219,11 @@ impl Reader {
     fn continue_string(&mut self) -> Parsed<Step> {
         let Some(string) = &mut self.string else { return Ok(Step::NeedMore) };
         let take = (string.length - string.have).min(self.end - self.start);
-        string.bytes.truncate(string.have);
-        string.bytes.extend_from_slice(&self.window[self.start..self.start + take]);
+        // The vector may be longer already: it is kept so that it need not be zeroed again for every read.
+        let here = &self.window[self.start..self.start + take];
+        let overlap = take.min(string.bytes.len() - string.have);
+        string.bytes[string.have..string.have + overlap].copy_from_slice(&here[..overlap]);
+        string.bytes.extend_from_slice(&here[overlap..]);
         string.have += take;
         self.start += take;
         if string.have < string.length || self.end - self.start < 2 {
@@ -226,7 +231,10 @@ impl Reader {
         }
         self.end_of_string(0)?;
         match self.string.take() {
-            Some(done) => Ok(Step::Value(string_value(done.kind, done.bytes))),
+            Some(mut done) => {
+                done.bytes.truncate(done.length);
+                Ok(Step::Value(string_value(done.kind, done.bytes)))
+            }
             None => Ok(Step::NeedMore),
         }
     }

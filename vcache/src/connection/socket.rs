@@ -3,12 +3,13 @@
 use std::io::{self, IoSlice};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use polling::{Event, PollMode};
 use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 
 use crate::config::Address;
 use crate::fork;
@@ -31,11 +32,11 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Connects within `timeout`, name resolution not counted. Blocking: for connector threads.
+    /// Connects within `timeout`; only name resolution may take longer. Blocking: for connector threads.
     pub(crate) fn connect(address: &Address, timeout: Duration) -> io::Result<Self> {
         let fd: OwnedFd = match address {
             Address::Tcp { host, port } => connect_tcp(host, *port, timeout)?.into(),
-            Address::Unix(path) => connect_unix(path)?.into(),
+            Address::Unix(path) => connect_unix(path, timeout)?,
         };
         let fd = fd.into_raw_fd();
         fork::register(fd);
@@ -48,16 +49,8 @@ impl Socket {
             .checked_duration_since(Instant::now())
             .filter(|left| !left.is_zero())
             .ok_or_else(|| io::Error::from(io::ErrorKind::TimedOut))?;
-        rustix::net::sockopt::set_socket_timeout(
-            self.as_fd(),
-            rustix::net::sockopt::Timeout::Recv,
-            Some(left),
-        )?;
-        rustix::net::sockopt::set_socket_timeout(
-            self.as_fd(),
-            rustix::net::sockopt::Timeout::Send,
-            Some(left),
-        )?;
+        set_socket_timeout(self.as_fd(), Timeout::Recv, Some(left))?;
+        set_socket_timeout(self.as_fd(), Timeout::Send, Some(left))?;
         Ok(())
     }
 
@@ -156,6 +149,15 @@ fn connect_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream
     Err(last)
 }
 
-fn connect_unix(path: &Path) -> io::Result<UnixStream> {
-    UnixStream::connect(path)
+/// NOTE: not `UnixStream::connect`, which waits without end for a server that does not accept.
+fn connect_unix(path: &Path, timeout: Duration) -> io::Result<OwnedFd> {
+    let address = SocketAddrUnix::new(path)?;
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+    set_socket_timeout(&socket, Timeout::Send, Some(timeout))?;
+    match rustix::net::connect(&socket, &address) {
+        Ok(()) => Ok(socket),
+        Err(Errno::AGAIN) => Err(io::ErrorKind::TimedOut.into()),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -46,6 +46,8 @@ pub(super) struct State {
     pub(super) earliest: Option<Instant>,
     pub(super) failures: u32,
     pub(super) attempt: u64,
+    /// A connector's thread lives, be it one that was given up: there is never a second one.
+    pub(super) connector_runs: bool,
     pub(super) wakers: Vec<Waker>,
 }
 
@@ -71,6 +73,8 @@ pub(super) struct Entry {
     /// How long the caller waits, and until when that is; `None` is for as long as it takes.
     pub(super) timeout: Option<Duration>,
     pub(super) deadline: Option<Instant>,
+    /// Until when it waits to be sent at all, if that is sooner.
+    pub(super) patience: Option<Instant>,
     /// When the connection counts as dead if this is the oldest call and still unanswered.
     pub(super) overdue: Option<Instant>,
     pub(super) resent: bool,
@@ -83,8 +87,9 @@ pub(super) struct After {
 }
 
 impl Entry {
-    pub(super) fn be_patient_until(&mut self, limit: Instant) {
-        self.deadline = Some(self.deadline.map_or(limit, |deadline| deadline.min(limit)));
+    /// When a call that has not been sent is given up.
+    pub(super) fn waits_until(&self) -> Option<Instant> {
+        self.deadline.into_iter().chain(self.patience).min()
     }
 }
 
@@ -103,6 +108,7 @@ impl State {
             earliest: None,
             failures: 0,
             attempt: 0,
+            connector_runs: false,
             wakers: Vec::new(),
         }
     }
@@ -114,6 +120,7 @@ impl State {
     }
 
     pub(super) fn wait(&mut self, entry: Entry) {
+        self.expire_no_later_than(entry.waits_until());
         self.bytes_waiting += entry.packet.bytes.len();
         self.waiting.push_back(entry);
     }
@@ -130,12 +137,14 @@ impl State {
     pub(super) fn enter(&mut self, mut entry: Entry, now: Instant, response_timeout: Duration) {
         entry.overdue = match entry.packet.blocking {
             // A caller with more patience than usual must not lose the connection before it runs out.
-            Blocking::No => Some(now + response_timeout.max(entry.timeout.unwrap_or_default())),
+            Blocking::No => now.checked_add(response_timeout.max(entry.timeout.unwrap_or_default())),
             Blocking::Yes(None) => None,
-            Blocking::Yes(Some(seconds)) => Some(
-                now + response_timeout + Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX / 4),
-            ),
+            Blocking::Yes(Some(seconds)) => Duration::try_from_secs_f64(seconds)
+                .ok()
+                .and_then(|seconds| now.checked_add(response_timeout)?.checked_add(seconds)),
         };
+        entry.patience = None;
+        self.expire_no_later_than(entry.deadline);
         self.expire_no_later_than(entry.overdue);
         self.bytes_in_flight += entry.packet.bytes.len();
         self.in_flight.push_back(entry);
@@ -156,12 +165,11 @@ impl State {
             }
             _ => None,
         };
-        self.earliest = self
-            .waiting
-            .iter()
-            .chain(&self.in_flight)
-            .filter(|entry| entry.slot.is_some())
-            .filter_map(|entry| entry.deadline)
+        let waiting = self.waiting.iter().filter_map(Entry::waits_until);
+        let in_flight =
+            self.in_flight.iter().filter(|entry| entry.slot.is_some()).filter_map(|entry| entry.deadline);
+        self.earliest = waiting
+            .chain(in_flight)
             .chain(self.in_flight.front().and_then(|oldest| oldest.overdue))
             .chain(connecting)
             .min();
@@ -175,6 +183,7 @@ impl State {
         let since = Instant::now();
         self.link = Link::Connecting { since, previous };
         self.attempt += 1;
+        self.connector_runs = true;
         after.connect = Some(self.attempt);
         // Looked at again soon, so that whoever drives us also sees the attempt's own end of patience.
         self.expire_no_later_than(Some(since + PATIENCE));

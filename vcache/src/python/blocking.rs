@@ -18,7 +18,10 @@ where
     F::Output: Send,
 {
     let outcome = py.detach(|| {
-        catch_unwind(AssertUnwindSafe(|| block_on_until(future, || Python::attach(|py| py.check_signals()))))
+        catch_unwind(AssertUnwindSafe(
+            || // At the interpreter's end there is nothing to attach to, and nobody to interrupt.
+            block_on_until(future, || Python::try_attach(|py| py.check_signals()).unwrap_or(Ok(()))),
+        ))
     });
     outcome.unwrap_or_else(|payload| Err(to_exception(py, &panic_message(&*payload))))
 }

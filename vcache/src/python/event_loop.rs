@@ -71,10 +71,14 @@ impl LoopState {
 
     /// Queues a task, from any thread, and makes sure that the loop comes to it.
     pub(super) fn push(&self, task: Arc<dyn Runnable>) {
-        if self.closed.load(Ordering::Acquire) {
-            return;
+        {
+            let mut ready = lock(&self.ready);
+            // Asked under the lock, because `close` empties the queue and nobody would come again.
+            if self.closed.load(Ordering::Acquire) {
+                return;
+            }
+            ready.push_back(task);
         }
-        lock(&self.ready).push_back(task);
         let within_tick = self.ticking.load(Ordering::Acquire) && self.thread == thread::current().id();
         if !within_tick {
             self.bell.ring();
@@ -93,8 +97,11 @@ impl LoopState {
     /// The loop is gone: its tasks will never run. One whose reply is to come is dropped with it; one that the server
     /// may sit on for ever is given up now, and its connection closed.
     fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        let ready = std::mem::take(&mut *lock(&self.ready));
+        let ready = {
+            let mut ready = lock(&self.ready);
+            self.closed.store(true, Ordering::Release);
+            std::mem::take(&mut *ready)
+        };
         let patient = std::mem::take(&mut *lock(&self.patient));
         drop(ready);
         patient.iter().filter_map(Weak::upgrade).for_each(|task| task.abandon());
@@ -102,7 +109,7 @@ impl LoopState {
 
     /// Drives the connections, runs the tasks that became ready, and sends what they submitted.
     fn tick(&self, py: Python<'_>) {
-        self.ticking.store(true, Ordering::Release);
+        let ticking = Ticking::begin(&self.ticking);
         reactor().drive();
         let mut batch = VecDeque::new();
         for _ in 0..ROUNDS {
@@ -115,10 +122,26 @@ impl LoopState {
             }
             context::send_unsent();
         }
-        self.ticking.store(false, Ordering::Release);
+        drop(ticking);
         if !lock(&self.ready).is_empty() {
             self.bell.ring();
         }
+    }
+}
+
+/// Set while a tick runs, also one that panics.
+struct Ticking<'a>(&'a AtomicBool);
+
+impl<'a> Ticking<'a> {
+    fn begin(flag: &'a AtomicBool) -> Self {
+        flag.store(true, Ordering::Release);
+        Self(flag)
+    }
+}
+
+impl Drop for Ticking<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -158,7 +181,14 @@ impl Ticker {
     fn alarm(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let state = &slf.get().state;
-        *lock(&state.timer) = None;
+        {
+            let mut timer = lock(&state.timer);
+            if timer.is_some_and(|set| set > Instant::now()) {
+                // An earlier deadline came in after this timer was set, and has had its own; the next is set too.
+                return Ok(());
+            }
+            *timer = None;
+        }
         state.tick(py);
         if state.pending.load(Ordering::Relaxed) > 0 {
             set_timer(&running_loop(py)?, slf)?;
@@ -221,16 +251,19 @@ impl<'py> Running<'py> {
     pub(super) fn after_spawn(&self) -> PyResult<()> {
         let py = self.event_loop.py();
         let state = self.state();
-        if context::has_unsent() && !state.flush_scheduled.swap(true, Ordering::Relaxed) {
+        // Each flag is set once the loop has taken the callback: a signal may raise in the middle of its Python code.
+        if context::has_unsent() && !state.flush_scheduled.load(Ordering::Relaxed) {
             let flush = self.ticker.getattr(intern!(py, "flush"))?;
             self.event_loop.call_method1(intern!(py, "call_soon"), (flush,))?;
+            state.flush_scheduled.store(true, Ordering::Relaxed);
         }
         if state.pending.load(Ordering::Relaxed) == 0 {
             return Ok(());
         }
-        if !state.watching.swap(true, Ordering::Relaxed) {
+        if !state.watching.load(Ordering::Relaxed) {
             let readable = self.ticker.getattr(intern!(py, "readable"))?;
             self.event_loop.call_method1(intern!(py, "add_reader"), (reactor().fd(), readable))?;
+            state.watching.store(true, Ordering::Relaxed);
         }
         set_timer(&self.event_loop, &self.ticker)
     }
@@ -240,15 +273,14 @@ impl<'py> Running<'py> {
 #[cold]
 fn adopt<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Ticker>> {
     let py = event_loop.py();
-    let gone = LOOPS.with_borrow_mut(|entries| {
-        let epoch = fork::epoch();
-        let (kept, gone) = std::mem::take(entries).into_iter().partition::<Vec<_>, _>(|entry| {
-            entry.ticker.get().state.epoch == epoch
-                && entry.event_loop.bind(py).upgrade().is_some_and(|event_loop| !is_closed(&event_loop))
-        });
-        *entries = kept;
-        gone
+    // Taken out first: asking a loop whether it is closed is Python, which may come back here.
+    let known = LOOPS.take();
+    let epoch = fork::epoch();
+    let (kept, gone) = known.into_iter().partition::<Vec<_>, _>(|entry| {
+        entry.ticker.get().state.epoch == epoch
+            && entry.event_loop.bind(py).upgrade().is_some_and(|event_loop| !is_closed(&event_loop))
     });
+    LOOPS.with_borrow_mut(|entries| entries.extend(kept));
     drop(gone);
     let ticker = Bound::new(py, Ticker { state: Arc::new(LoopState::new()?) })?;
     let rung = ticker.getattr(intern!(py, "rung"))?;
@@ -290,16 +322,13 @@ fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 fn set_timer(event_loop: &Bound<'_, PyAny>, ticker: &Bound<'_, Ticker>) -> PyResult<()> {
     let py = event_loop.py();
     let Some(deadline) = reactor().next_deadline() else { return Ok(()) };
-    {
-        let mut timer = lock(&ticker.get().state.timer);
-        if timer.is_some_and(|set| set <= deadline) {
-            return Ok(());
-        }
-        *timer = Some(deadline);
+    if lock(&ticker.get().state.timer).is_some_and(|set| set <= deadline) {
+        return Ok(());
     }
     // A moment later rather than earlier, so that the deadline has come when we look.
     let delay = deadline.saturating_duration_since(Instant::now()).as_secs_f64() + 0.001;
     let alarm = ticker.getattr(intern!(py, "alarm"))?;
     event_loop.call_method1(intern!(py, "call_later"), (delay, alarm))?;
+    *lock(&ticker.get().state.timer) = Some(deadline);
     Ok(())
 }

@@ -134,7 +134,8 @@ where
                 Err(payload) => Some(Err(to_exception(py, &panic_message(&*payload)))),
             }
         };
-        body.future = None;
+        // A destructor of the hot path's may panic too.
+        let _ = catch_unwind(AssertUnwindSafe(|| body.future = None));
         let (finish, awaitable) = (body.finish.take(), body.awaitable.take());
         drop(body);
         self.home.finished();
@@ -158,7 +159,7 @@ where
     fn abandon(&self) {
         let mut body = lock(&self.body);
         if body.future.is_some() {
-            body.future = None;
+            let _ = catch_unwind(AssertUnwindSafe(|| body.future = None));
             let dropped = (body.finish.take(), body.awaitable.take());
             drop(body);
             drop(dropped);
