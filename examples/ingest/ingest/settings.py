@@ -15,6 +15,9 @@ CACHES = {
     "default": {
         "BACKEND": "django_vcache.ValkeyCache",
         "LOCATION": os.environ.get("VCACHE_URL", "redis://localhost:6379/1"),
+        # The stream is in the same database, so `cache.clear()` must not empty it.
+        "KEY_PREFIX": "ingest",
+        "OPTIONS": {"CLEAR": "prefix"},
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) struct LoopState {
     flush_scheduled: AtomicBool,
     /// Tasks that may wait without end, which must not outlive the loop.
     patient: Mutex<Vec<Weak<dyn Runnable>>>,
-    timer: Mutex<Option<Instant>>,
+    timer: Mutex<Timer>,
 }
 
 impl LoopState {
@@ -57,7 +57,7 @@ impl LoopState {
             watching: AtomicBool::new(false),
             flush_scheduled: AtomicBool::new(false),
             patient: Mutex::default(),
-            timer: Mutex::new(None),
+            timer: Mutex::default(),
         })
     }
 
@@ -129,6 +129,14 @@ impl LoopState {
     }
 }
 
+/// When the next alarm goes off, and which one it is: an earlier deadline makes a new alarm, and the one before it, which
+/// the loop still holds, is then without meaning.
+#[derive(Default)]
+struct Timer {
+    set: Option<Instant>,
+    number: u64,
+}
+
 /// Set while a tick runs, also one that panics.
 struct Ticking<'a>(&'a AtomicBool);
 
@@ -178,16 +186,15 @@ impl Ticker {
     }
 
     /// A deadline may have come.
-    fn alarm(slf: &Bound<'_, Self>) -> PyResult<()> {
+    fn alarm(slf: &Bound<'_, Self>, number: u64) -> PyResult<()> {
         let py = slf.py();
         let state = &slf.get().state;
         {
             let mut timer = lock(&state.timer);
-            if timer.is_some_and(|set| set > Instant::now()) {
-                // An earlier deadline came in after this timer was set, and has had its own; the next is set too.
+            if timer.number != number {
                 return Ok(());
             }
-            *timer = None;
+            timer.set = None;
         }
         state.tick(py);
         if state.pending.load(Ordering::Relaxed) > 0 {
@@ -322,13 +329,17 @@ fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 fn set_timer(event_loop: &Bound<'_, PyAny>, ticker: &Bound<'_, Ticker>) -> PyResult<()> {
     let py = event_loop.py();
     let Some(deadline) = reactor().next_deadline() else { return Ok(()) };
-    if lock(&ticker.get().state.timer).is_some_and(|set| set <= deadline) {
-        return Ok(());
-    }
+    let number = {
+        let timer = lock(&ticker.get().state.timer);
+        if timer.set.is_some_and(|set| set <= deadline) {
+            return Ok(());
+        }
+        timer.number + 1
+    };
     // A moment later rather than earlier, so that the deadline has come when we look.
     let delay = deadline.saturating_duration_since(Instant::now()).as_secs_f64() + 0.001;
     let alarm = ticker.getattr(intern!(py, "alarm"))?;
-    event_loop.call_method1(intern!(py, "call_later"), (delay, alarm))?;
-    *lock(&ticker.get().state.timer) = Some(deadline);
+    event_loop.call_method1(intern!(py, "call_later"), (delay, alarm, number))?;
+    *lock(&ticker.get().state.timer) = Timer { set: Some(deadline), number };
     Ok(())
 }
