@@ -17,6 +17,17 @@ fn a_connection_goes_anywhere() {
     is_handle::<vcache::Connection>();
 }
 
+#[test]
+fn aliases_are_found_by_name_and_an_unknown_one_is_told_with_those_there_are() {
+    let server = Server::start();
+    vcache::configure("sessions", server.connection().config().clone());
+    let mut conn = vcache::connection_for("sessions").unwrap();
+    let () = block_on(conn.set("a", 1)).unwrap();
+    let error = vcache::connection_for("sesions").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert!(error.to_string().contains("'sesions'") && error.to_string().contains("sessions"), "{error}");
+}
+
 #[tokio::test]
 async fn tokio_drives_many_calls_on_one_connection() {
     let server = Server::start();

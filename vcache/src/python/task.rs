@@ -19,7 +19,8 @@ use crate::reactor::lock;
 /// How often a future goes back to the server, which decides when a cancellation must be looked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Steps {
-    /// One call. If it is cancelled, its reply is dropped when it comes.
+    /// One call. If it is cancelled after it was sent, its reply is dropped when it comes; one that still waits to be
+    /// sent, or that the server may sit on, is given up at once.
     One,
     /// Any number. Before each step after the first the future is dropped if the awaitable was cancelled.
     Many,
