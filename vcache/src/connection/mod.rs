@@ -21,12 +21,13 @@ mod state;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use redis::aio::ConnectionLike;
 use redis::{Cmd, RedisFuture, Value};
 
+use command::Blocking;
 pub use command::Packet;
 pub(crate) use driver::Driver;
 pub use request::Request;
@@ -56,6 +57,8 @@ const SPARE_CONNECTIONS: usize = 4;
 pub struct Connection {
     shared: Arc<Shared>,
     timeout: Option<Duration>,
+    /// When the calls of a hot path with a time-out of its own must be over.
+    deadline: Option<Instant>,
 }
 
 struct Shared {
@@ -81,13 +84,22 @@ impl Connection {
                 spare: Mutex::default(),
             }),
             timeout: None,
+            deadline: None,
         }
     }
 
     /// The same connection with another deadline for each call than the config's `response_timeout`.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
-        Self { shared: Arc::clone(&self.shared), timeout: Some(timeout) }
+        Self { timeout: Some(timeout), ..self.clone() }
+    }
+
+    /// The same connection with a moment after which its calls fail with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout),
+    /// all of them: so many calls share one budget. An earlier deadline of this handle stays.
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Instant) -> Self {
+        let deadline = self.deadline.map_or(deadline, |earlier| earlier.min(deadline));
+        Self { deadline: Some(deadline), ..self.clone() }
     }
 
     /// The alias that this handle was made for.
@@ -129,8 +141,22 @@ impl Connection {
         }
     }
 
-    fn timeout(&self) -> Duration {
-        self.timeout.unwrap_or(self.shared.config.response_timeout)
+    /// How long a call that begins now may take; `None` is for as long as it takes.
+    fn time_left(&self, blocking: Blocking) -> Result<Option<Duration>> {
+        let usual = self.timeout.unwrap_or(self.shared.config.response_timeout);
+        let alone = match blocking {
+            Blocking::No => Some(usual),
+            Blocking::Yes(None) => None,
+            Blocking::Yes(Some(seconds)) => {
+                Some(usual.saturating_add(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)))
+            }
+        };
+        let Some(deadline) = self.deadline else { return Ok(alone) };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Error::timeout("the time for this call's hot path is over; nothing was sent"));
+        }
+        Ok(Some(alone.map_or(left, |alone| alone.min(left))))
     }
 
     /// This process's driver.

@@ -5,7 +5,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use redis::Value;
 
@@ -45,15 +44,7 @@ impl Request {
             return Err(crate::blocking::nobody_drives());
         }
         let dedicated = packet.blocking != Blocking::No;
-        let timeout = match packet.blocking {
-            Blocking::No => Some(self.connection.timeout()),
-            Blocking::Yes(None) => None,
-            Blocking::Yes(Some(seconds)) => Some(
-                self.connection
-                    .timeout()
-                    .saturating_add(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
-            ),
-        };
+        let timeout = self.connection.time_left(packet.blocking)?;
         let driver = if dedicated { self.connection.dedicated_driver() } else { self.connection.driver() };
         let slot = Arc::new(Slot::new());
         let accepted = driver.submit(packet, &slot, timeout)?;

@@ -24,6 +24,8 @@ pub enum Steps {
     One,
     /// Any number. Before each step after the first the future is dropped if the awaitable was cancelled.
     Many,
+    /// Any number, and all of them are taken, whether or not somebody still waits.
+    All,
 }
 
 /// What the loop's queue holds: a task, whatever its future is.
@@ -123,7 +125,9 @@ where
             }));
             match polled {
                 Ok(Some(Poll::Pending)) => {
-                    if context::take_prompt_cancel() && !self.watched.swap(true, Ordering::Relaxed) {
+                    if context::take_prompt_cancel()
+                        && self.steps != Steps::All
+                        && !self.watched.swap(true, Ordering::Relaxed) {
                         let awaitable = body.awaitable.as_ref().map(|awaitable| awaitable.clone_ref(py));
                         drop(body);
                         awaitable.iter().for_each(|awaitable| self.watch(py, awaitable));
