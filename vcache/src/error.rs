@@ -56,6 +56,17 @@ impl Error {
         Self(Arc::new(Inner { kind, code: None, message: message.into(), alias: None }))
     }
 
+    /// An error that another library has made.
+    #[cfg(not(feature = "driver"))]
+    pub(crate) fn from_parts(
+        kind: ErrorKind,
+        code: Option<String>,
+        message: String,
+        alias: Option<&str>,
+    ) -> Self {
+        Self(Arc::new(Inner { kind, code, message, alias: alias.map(Into::into) }))
+    }
+
     /// A [`ErrorKind::Value`] error: what a hot path returns for input of its own that is wrong.
     pub fn value(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Value, message)
@@ -63,6 +74,14 @@ impl Error {
 
     pub(crate) fn configuration(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Configuration, message)
+    }
+
+    /// The error of a future that is polled where nobody drives the connections.
+    pub(crate) fn nobody_drives() -> Self {
+        Self::configuration(
+            "nobody drives the connection here: await it on an asyncio loop, in a tokio runtime with I/O and time enabled, \
+             or inside vcache::block_on",
+        )
     }
 
     pub(crate) fn connection(message: impl Into<String>) -> Self {
