@@ -29,6 +29,7 @@ pub fn prepare() -> PyResult<()> {
 /// # Errors
 /// `ConfigurationError` if the alias is not configured.
 pub fn connection_for(py: Python<'_>, alias: &str) -> PyResult<Connection> {
+    find(py)?;
     Handle::find(alias).map(Connection::on).map_err(|error| to_exception(py, &error))
 }
 
