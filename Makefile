@@ -56,6 +56,8 @@ lint: setup
 	@echo "==> Lint"
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --quiet -- -D warnings
+	@cargo clippy -p vcache --lib --quiet --no-default-features --features driver -- -D warnings
+	@cargo clippy -p vcache --lib --quiet -- -D warnings
 	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps -p vcache -p hotpath-macros --features vcache/python
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .

@@ -36,7 +36,9 @@ pub(super) unsafe fn take(table: &Table, error: *mut table::Error, status: Statu
     } else {
         // SAFETY: the exception lives until the error is freed, below, and a reference of our own is taken.
         Python::try_attach(|py| {
-            Error::value(PyErr::from_value(unsafe { Bound::from_borrowed_ptr(py, view.exception) }).to_string())
+            Error::value(
+                PyErr::from_value(unsafe { Bound::from_borrowed_ptr(py, view.exception) }).to_string(),
+            )
         })
         .unwrap_or_else(|| Error::configuration(message))
     };

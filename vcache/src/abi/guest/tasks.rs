@@ -86,10 +86,8 @@ where
     let finished = catch_unwind(AssertUnwindSafe(|| {
         Python::attach(|py| {
             let made = match (body.output.take(), body.finish.take()) {
-                (Some(Ok(output)), Some(finish)) => {
-                    catch_unwind(AssertUnwindSafe(|| finish(py, output)))
-                        .unwrap_or_else(|panic| Err(to_exception(py, &panic_message(&*panic))))
-                }
+                (Some(Ok(output)), Some(finish)) => catch_unwind(AssertUnwindSafe(|| finish(py, output)))
+                    .unwrap_or_else(|panic| Err(to_exception(py, &panic_message(&*panic)))),
                 (Some(Err(panic)), _) => Err(to_exception(py, &panic_message(&*panic))),
                 _ => Err(to_exception(py, &panic_message(&"finished before it was ready"))),
             };
@@ -172,8 +170,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-const WAKER: RawWakerVTable =
-    RawWakerVTable::new(waker_clone, waker_wake, waker_wake_by_ref, waker_drop);
+const WAKER: RawWakerVTable = RawWakerVTable::new(waker_clone, waker_wake, waker_wake_by_ref, waker_drop);
 
 fn raw_waker(waker: *const Waker) -> RawWaker {
     static VTABLE: RawWakerVTable = WAKER;

@@ -35,12 +35,7 @@ pub(super) fn give_exception(py: Python<'_>, error: PyErr) -> *mut table::Error 
     pack(table::Error::EXCEPTION, None, message, Some(error.into_value(py).into_any()))
 }
 
-fn pack(
-    kind: u32,
-    code: Option<String>,
-    message: String,
-    exception: Option<Py<PyAny>>,
-) -> *mut table::Error {
+fn pack(kind: u32, code: Option<String>, message: String, exception: Option<Py<PyAny>>) -> *mut table::Error {
     let view = table::Error {
         kind,
         reserved: 0,
