@@ -127,7 +127,8 @@ where
                 Ok(Some(Poll::Pending)) => {
                     if context::take_prompt_cancel()
                         && self.steps != Steps::All
-                        && !self.watched.swap(true, Ordering::Relaxed) {
+                        && !self.watched.swap(true, Ordering::Relaxed)
+                    {
                         let awaitable = body.awaitable.as_ref().map(|awaitable| awaitable.clone_ref(py));
                         drop(body);
                         awaitable.iter().for_each(|awaitable| self.watch(py, awaitable));
