@@ -9,16 +9,24 @@
 //! | `exceptions` | [`Error`](crate::Error) as an exception of `django_vcache.exceptions` |
 //! | `aliases` | a hot path finds its connection, configured on first use |
 //! | `arguments` | what a hot path takes and gives |
+//! | `annotations`, `stub` | types as Python annotations, and the `.pyi` of a module |
+//! | `spawn` | a hot path's body on a tokio runtime |
+//! | `expansion` | what the code written by the macros calls besides |
 //! | `values` | [`Value`](crate::Value) as plain Python objects |
 
 #[cfg(feature = "driver")]
 mod aliases;
+mod annotations;
 mod arguments;
 #[cfg(feature = "driver")]
 mod blocking;
 #[cfg(feature = "driver")]
 mod event_loop;
 mod exceptions;
+#[doc(hidden)]
+pub mod expansion;
+mod spawn;
+mod stub;
 #[cfg(feature = "driver")]
 mod task;
 mod values;
@@ -27,10 +35,13 @@ mod values;
 pub use crate::abi::guest::python::{block_on, connection_for, prepare, spawn};
 #[cfg(feature = "driver")]
 pub use aliases::{connection_for, on_unknown_alias};
-pub use arguments::{Bytes, IntoHotResult, output_to_python};
+pub use annotations::Annotate;
+pub use arguments::{Bytes, output_to_python};
 #[cfg(feature = "driver")]
 pub use blocking::block_on;
 pub use exceptions::{panic_message, to_exception};
+#[cfg(feature = "spawn")]
+pub use spawn::spawned;
 #[cfg(feature = "driver")]
 pub(crate) use task::Loop;
 #[cfg(feature = "driver")]

@@ -20,3 +20,5 @@ mod tasks;
 
 pub(crate) use calls::{Call, Handle};
 pub use tasks::block_on;
+#[cfg(feature = "spawn")]
+pub(crate) use tasks::note_prompt_cancel;

@@ -22,7 +22,7 @@ thread_local! {
 }
 
 /// Notes that the task being polled must learn of its cancellation at once.
-#[cfg(feature = "tokio")]
+#[cfg(feature = "spawn")]
 pub(crate) fn note_prompt_cancel() {
     WATCHED.set(true);
 }
