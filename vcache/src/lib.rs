@@ -55,7 +55,7 @@ mod fork;
 pub mod python;
 #[cfg(feature = "driver")]
 mod reactor;
-#[cfg(any(feature = "driver", feature = "tokio"))]
+#[cfg(any(feature = "driver", feature = "tokio", feature = "awaitable"))]
 mod sync;
 #[cfg(feature = "tokio")]
 mod tokio_driver;
@@ -74,6 +74,12 @@ pub use error::{Error, ErrorKind, Result};
 pub use hotpath_macros::{hotpath, module};
 #[cfg(feature = "python")]
 pub use pyo3;
+#[cfg(feature = "awaitable")]
+pub use python::Awaitable;
+#[cfg(feature = "json")]
+pub use python::Json;
+#[cfg(feature = "dict")]
+pub use python::{FromDict, ToDict};
 pub use redis::{self, AsyncCommands, FromRedisValue, ToRedisArgs, Value};
 
 /// What the file of a hot path begins with: `use vcache::prelude::*;`.
@@ -81,6 +87,12 @@ pub mod prelude {
     pub use redis::{AsyncCommands, FromRedisValue, ToRedisArgs};
 
     pub use crate::connection::Connection;
+    #[cfg(feature = "awaitable")]
+    pub use crate::python::Awaitable;
+    #[cfg(feature = "json")]
+    pub use crate::python::Json;
+    #[cfg(feature = "dict")]
+    pub use crate::python::{FromDict, ToDict};
     #[cfg(feature = "python")]
     pub use crate::{hotpath, module};
 }

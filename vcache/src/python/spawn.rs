@@ -4,15 +4,6 @@
 //! A runtime's threads do not live on in a forked child: it makes a runtime of its own, and the parent's is left alone
 //! there, because ending it would wait for threads that are not there.
 
-/// Tells the loop that the future being polled wants to be dropped as soon as its awaitable is cancelled.
-#[cfg(feature = "spawn")]
-pub(crate) fn note_prompt_cancel() {
-    #[cfg(feature = "driver")]
-    crate::context::want_prompt_cancel();
-    #[cfg(not(feature = "driver"))]
-    crate::abi::guest::note_prompt_cancel();
-}
-
 /// The future of a spawned body; without the feature `spawn` an error that says so.
 #[doc(hidden)]
 #[macro_export]
@@ -51,8 +42,8 @@ mod on_tokio {
     use tokio::runtime::{Builder, Handle, Runtime};
     use tokio::task::JoinHandle;
 
-    use super::note_prompt_cancel;
     use crate::error::{Error, Result};
+    use crate::python::polled::note_prompt_cancel;
 
     /// A runtime, and the process that its threads are in.
     struct Owned {
