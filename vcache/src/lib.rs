@@ -30,6 +30,7 @@
 //! | `reactor` | the one poller of the process, and who drives it |
 //! | `blocking`, `tokio_driver`, `python` | the three who drive |
 //! | `admission` | throttles and streams |
+//! | `testing` | servers for tests, with the feature of that name |
 //! | `fork` | what a forked child must know |
 
 pub mod admission;
@@ -42,6 +43,8 @@ mod fork;
 #[cfg(feature = "python")]
 pub mod python;
 mod reactor;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "tokio")]
 mod tokio_driver;
 
@@ -49,6 +52,8 @@ pub use blocking::block_on;
 pub use config::{Config, Options};
 pub use connection::{Connection, Packet, Request, configure, connection, connection_for};
 pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "testing")]
+pub use hotpath_macros::test;
 #[cfg(feature = "python")]
 pub use hotpath_macros::{hotpath, module};
 #[cfg(feature = "python")]
