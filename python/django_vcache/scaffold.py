@@ -8,8 +8,9 @@ import json
 import keyword
 import re
 import sys
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 # What is in the template, and where it goes in the crate. The names in the template say nothing to tools that look for
 # a Cargo.toml or for tests.
@@ -42,7 +43,7 @@ def create(name: str, parent: Path, vcache: str | None = None) -> Path:
         name: Of the crate and of its Python package, such as ``shop_hot``.
         parent: The folder in which the folder ``name`` is made. It must exist.
         vcache: The crate ``vcache`` to build with: a version such as ``0.1``, or the path of its source. None: the
-            version of this package, or, if this package is a checkout, the crate in it.
+            version of this package, or, if this package comes from a checkout, the crate in that.
 
     Returns:
         The crate's folder.
@@ -104,9 +105,21 @@ def _dependency(vcache: str | None) -> dict[str, str]:
 
 
 def checkout_crate() -> Path | None:
-    """The crate ``vcache`` beside this package, if this package is imported from a checkout of the project."""
-    crate = Path(__file__).resolve().parents[2] / "vcache"
-    return crate if _is_vcache(crate) else None
+    """The crate ``vcache`` of the checkout that this package is imported from, or was installed from."""
+    for checkout in (Path(__file__).resolve().parents[2], _installed_from()):
+        if checkout is not None and _is_vcache(checkout / "vcache"):
+            return checkout / "vcache"
+    return None
+
+
+def _installed_from() -> Path | None:
+    """The folder, if this package was installed by ``pip install FOLDER``."""
+    try:
+        origin = metadata.distribution("django-vcache").read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        return None
+    url = urlsplit(json.loads(origin or "{}").get("url", ""))
+    return Path(unquote(url.path)) if url.scheme == "file" else None
 
 
 def _is_vcache(folder: Path) -> bool:

@@ -1,6 +1,7 @@
 """`python -m django_vcache new`: which names it takes, and that what it writes is complete and valid."""
 
 import ast
+import json
 import subprocess
 import sys
 import tarfile
@@ -93,6 +94,24 @@ def dependencies(crate: Path) -> tuple[object, object]:
 def test_a_checkout_builds_with_its_own_crate(crate: Path) -> None:
     path = str(CHECKOUT / "vcache")
     assert dependencies(crate) == ({"path": path}, {"path": path, "features": ["testing"]})
+
+
+@pytest.mark.parametrize("origin", [None, '{"url": "https://example.org/x.whl"}', '{"url": "file:///nowhere/x.whl"}'])
+def test_a_wheel_from_elsewhere_has_no_checkout(
+    origin: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scaffold, "__file__", str(tmp_path / "lib" / "django_vcache" / "scaffold.py"))
+    monkeypatch.setattr("importlib.metadata.PathDistribution.read_text", lambda self, name: origin)
+    assert scaffold.checkout_crate() is None
+
+
+def test_a_wheel_that_pip_built_from_a_checkout_builds_with_its_crate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scaffold, "__file__", str(tmp_path / "lib" / "django_vcache" / "scaffold.py"))
+    origin = json.dumps({"url": CHECKOUT.as_uri(), "dir_info": {}})
+    monkeypatch.setattr("importlib.metadata.PathDistribution.read_text", lambda self, name: origin)
+    assert scaffold.checkout_crate() == CHECKOUT / "vcache"
 
 
 def test_an_installed_wheel_builds_with_the_crate_of_its_version(
