@@ -56,7 +56,9 @@ lint: setup
 	@echo "==> Lint"
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --features vcache/testing --quiet -- -D warnings
-	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps -p vcache -p hotpath-macros --features vcache/python,vcache/testing
+	@cargo clippy -p vcache --lib --quiet --no-default-features --features driver -- -D warnings
+	@cargo clippy -p vcache --lib --quiet -- -D warnings
+	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps -p vcache -p hotpath-macros --features vcache/testing
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy

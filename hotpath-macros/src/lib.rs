@@ -2,8 +2,13 @@
 //! module, `#[hotpath]` turns an `async fn` in it into two Python functions: `name`, which blocks with the GIL released,
 //! and `aname`, which is awaited on the running asyncio loop.
 
+mod checks;
 mod hotpath;
 mod module;
+mod options;
+mod parameters;
+mod signature;
+mod stub;
 mod test;
 
 use proc_macro::TokenStream;
@@ -14,8 +19,8 @@ use proc_macro::TokenStream;
 /// `default`. The others are taken from Python; `&str` and `&[u8]` are owned by the call while it runs. The Rust function
 /// stays as it was written.
 #[proc_macro_attribute]
-pub fn hotpath(args: TokenStream, item: TokenStream) -> TokenStream {
-    hotpath::outside_of_a_module(args.into(), item.into()).into()
+pub fn hotpath(_args: TokenStream, item: TokenStream) -> TokenStream {
+    hotpath::outside_of_a_module(&item.into()).into()
 }
 
 /// Turns an inline module into a Python module of its [`macro@hotpath`] functions.

@@ -27,6 +27,13 @@ def __getattr__(name: str) -> Any:
         from .backend import ValkeyCache
 
         return ValkeyCache
+    if name == "_capi":
+        # Extension modules built with the crate vcache find the shared connection here: this name never moves. The
+        # import is for what it registers, who configures an alias that is not in use yet.
+        from . import hotpaths  # noqa: F401
+        from ._vcache import _capi
+
+        return _capi
     if name == "__version__":
         from ._vcache import __version__
 

@@ -9,6 +9,9 @@ from django.core.cache.backends.base import BaseCache
 
 __version__: str
 
+_capi: Any
+"""A PyCapsule: the table by which other extension modules share the connection."""
+
 hotpaths: ModuleType
 
 def on_unknown_alias(callable: Callable[[str], None]) -> None:

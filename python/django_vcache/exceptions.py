@@ -6,6 +6,7 @@
   ``ResponseError``       the server answered with an error; ``code`` is its first word, such as ``"WRONGTYPE"``
   ``ConfigurationError``  a setting is wrong (also Django's ImproperlyConfigured)
   ``HotPathPanic``        a hot path written in Rust panicked (also a RuntimeError)
+  ``ABIMismatch``         an extension module does not fit this package (also an ImportError)
 
 A message names the cache alias, the server and what to do; it never holds a password.
 """
@@ -15,6 +16,7 @@ import builtins
 from django.core.exceptions import ImproperlyConfigured
 
 __all__ = [
+    "ABIMismatch",
     "ConfigurationError",
     "ConnectionError",
     "HotPathPanic",
@@ -56,3 +58,10 @@ class ConfigurationError(VcacheError, ImproperlyConfigured):
 
 class HotPathPanic(VcacheError, RuntimeError):
     """A hot path written in Rust panicked. The process, the loop and the connection live on."""
+
+
+class ABIMismatch(VcacheError, ImportError):
+    """An extension module with hot paths was built for another version of this package.
+
+    The message names both versions and the command that mends it.
+    """

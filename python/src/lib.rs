@@ -34,6 +34,7 @@ mod _vcache {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("__version__", env!("CARGO_PKG_VERSION"))
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("_capi", vcache::abi::capsule(module.py())?)
     }
 }

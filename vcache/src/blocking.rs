@@ -14,8 +14,9 @@ use std::thread::{self, Thread, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::context::{self, Context as Driving};
-use crate::error::{Error, Result};
-use crate::reactor::{Reactor, lock, reactor};
+use crate::error::Result;
+use crate::reactor::{Reactor, reactor};
+use crate::sync::lock;
 
 /// How often a parked thread looks whether it was interrupted (Ctrl-C).
 const LOOK_UP: Duration = Duration::from_millis(200);
@@ -246,12 +247,4 @@ impl Role {
             next.thread.unpark();
         }
     }
-}
-
-/// The error of a future that is polled where nobody drives the connections.
-pub(crate) fn nobody_drives() -> Error {
-    Error::configuration(
-        "nobody drives the connection here: await it on an asyncio loop, in a tokio runtime with I/O and time enabled, or inside \
-         vcache::block_on",
-    )
 }

@@ -33,24 +33,45 @@
 //! | `testing` | servers for tests, with the feature of that name |
 //! | `fork` | what a forked child must know |
 
+#[cfg(not(any(feature = "driver", feature = "python")))]
+compile_error!(
+    "enable `python` (the default: an extension module that shares the connection of the wheel django-vcache) or `driver` (a \
+     program with a connection of its own)"
+);
+
+#[cfg(feature = "python")]
+pub mod abi;
 pub mod admission;
+#[cfg(feature = "driver")]
 mod blocking;
+#[cfg(feature = "driver")]
 mod config;
 mod connection;
+#[cfg(feature = "driver")]
 mod context;
 mod error;
+#[cfg(feature = "driver")]
 mod fork;
 #[cfg(feature = "python")]
 pub mod python;
+#[cfg(feature = "driver")]
 mod reactor;
+#[cfg(any(feature = "driver", feature = "tokio"))]
+mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "tokio")]
 mod tokio_driver;
 
+#[cfg(all(feature = "python", not(feature = "driver")))]
+pub use abi::guest::block_on;
+#[cfg(feature = "driver")]
 pub use blocking::block_on;
+#[cfg(feature = "driver")]
 pub use config::{Config, Options};
-pub use connection::{Connection, Packet, Request, configure, connection, connection_for};
+#[cfg(feature = "driver")]
+pub use connection::configure;
+pub use connection::{Connection, Packet, Request, connection, connection_for};
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "testing")]
 pub use hotpath_macros::test;

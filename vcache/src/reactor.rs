@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -22,6 +22,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use crate::config::Config;
 use crate::connection::Driver;
 use crate::fork;
+use crate::sync::lock;
 
 pub(crate) struct Reactor {
     epoch: u64,
@@ -124,6 +125,12 @@ impl Reactor {
         }
     }
 
+    /// Drives, and says when to come again at the latest.
+    pub(crate) fn step(&self) -> Option<Instant> {
+        self.drive();
+        self.next_deadline()
+    }
+
     /// When [`Reactor::drive`] has to be called next, even if nothing becomes readable.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.drivers.load().iter().filter_map(Weak::upgrade).filter_map(|driver| driver.next_deadline()).min()
@@ -163,11 +170,6 @@ impl AsFd for Reactor {
     }
 }
 
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic under one of our locks is a bug, but not one that should take every later call with it.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A descriptor that another thread can make readable. Ringing it often costs one system call until it is silenced.
 pub(crate) struct Bell {
     receiver: OwnedFd,
@@ -185,6 +187,7 @@ impl Bell {
         Ok(Self { receiver, sender, rung: AtomicBool::new(false) })
     }
 
+    #[cfg(feature = "python")]
     pub(crate) fn fd(&self) -> RawFd {
         self.receiver.as_raw_fd()
     }

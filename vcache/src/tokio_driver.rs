@@ -10,8 +10,13 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
 
-use crate::fork;
-use crate::reactor::{lock, reactor};
+#[cfg(not(feature = "driver"))]
+use crate::abi::guest::reactor::{epoch, reactor};
+#[cfg(feature = "driver")]
+use crate::fork::epoch;
+#[cfg(feature = "driver")]
+use crate::reactor::reactor;
+use crate::sync::lock;
 
 /// A runtime that drives, in the process of this epoch.
 struct Runtime {
@@ -33,7 +38,7 @@ thread_local! {
 /// Makes sure that the current runtime drives. `false`: there is none.
 pub(crate) fn ensure() -> bool {
     let Ok(handle) = Handle::try_current() else { return false };
-    let (epoch, id) = (fork::epoch(), handle.id());
+    let (epoch, id) = (epoch(), handle.id());
     if RECENT.with_borrow(|recent| recent.as_ref().is_some_and(|(e, i, _)| *e == epoch && *i == id)) {
         return true;
     }
@@ -97,8 +102,8 @@ fn watch() -> Option<AsyncFd<Watched>> {
 
 async fn drive(poller: AsyncFd<Watched>, registration: Registration, send: Arc<Notify>) {
     let reactor = reactor();
-    while registration.epoch == fork::epoch() {
-        let wake_at = reactor.next_deadline().map(tokio::time::Instant::from_std);
+    while registration.epoch == epoch() {
+        let wake_at = reactor.step().map(tokio::time::Instant::from_std);
         let alarm = async {
             match wake_at {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -107,7 +112,7 @@ async fn drive(poller: AsyncFd<Watched>, registration: Registration, send: Arc<N
         };
         tokio::select! {
             ready = poller.readable() => {
-                // Cleared first: what comes in while we drive makes it readable again.
+                // Cleared before we drive: what comes in meanwhile makes it readable again.
                 if let Ok(mut ready) = ready {
                     ready.clear_ready();
                 }
@@ -115,6 +120,5 @@ async fn drive(poller: AsyncFd<Watched>, registration: Registration, send: Arc<N
             () = send.notified() => {}
             () = alarm => {}
         }
-        reactor.drive();
     }
 }

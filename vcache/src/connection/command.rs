@@ -124,6 +124,12 @@ impl Packet {
         self.replies
     }
 
+    /// A packet that a guest has encoded and checked.
+    #[cfg(all(feature = "driver", feature = "python"))]
+    pub(crate) fn encoded(bytes: Vec<u8>, replies: usize, idempotent: bool, blocking: Blocking) -> Self {
+        Self { bytes, replies, idempotent, blocking, missing: 0, misframed: false }
+    }
+
     /// A packet of an encoded redis-rs command or pipeline.
     ///
     /// # Errors

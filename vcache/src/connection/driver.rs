@@ -13,6 +13,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use redis::Value;
+
 use super::command::Packet;
 use super::resp::Reader;
 use super::slot::Slot;
@@ -20,7 +22,8 @@ use super::socket::Socket;
 use super::state::{After, Entry, Link, PATIENCE, State, lost};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::reactor::{Reactor, lock};
+use crate::reactor::Reactor;
+use crate::sync::lock;
 
 /// Calls that wait for a connection or for room, at most; more are refused at once.
 const MOST_WAITING: usize = 65_536;
@@ -64,7 +67,7 @@ impl Driver {
     pub(crate) fn submit(
         self: &Arc<Self>,
         packet: Packet,
-        slot: &Arc<Slot>,
+        slot: &Arc<Slot<Result<Value>>>,
         timeout: Option<Duration>,
     ) -> Result<Accepted> {
         let now = Instant::now();

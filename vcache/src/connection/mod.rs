@@ -1,44 +1,57 @@
 //! The handle that everybody uses: [`Connection`]. It is cheap to clone and stands for "the connection of this alias in
 //! this process": it connects on first use, reconnects by itself, and starts afresh in a forked child.
 //!
+//! What is behind it is either the driver in this very library, or, in an extension module of its own, the wheel's, by
+//! way of the table in [`crate::abi`]. Callers see no difference.
+//!
 //! | module | is for |
 //! |---|---|
 //! | [`command`] | one request as it goes onto the wire |
 //! | [`slot`] | where a call waits for its reply |
-//! | [`driver`], [`state`] | one connection, and the steps that move it on |
-//! | [`connect`] | making a connection, off everybody's thread |
-//! | [`socket`], [`resp`] | bytes and replies |
 //! | [`request`] | the future of one call |
+//! | `local`, `registry` | handles on this library's own driver, and their names |
+//! | `driver`, `state` | one connection, and the steps that move it on |
+//! | `connect` | making a connection, off everybody's thread |
+//! | `socket`, `resp` | bytes and replies |
 
 pub(crate) mod command;
+#[cfg(feature = "driver")]
 mod connect;
+#[cfg(feature = "driver")]
 mod driver;
+#[cfg(feature = "driver")]
+pub(crate) mod local;
+#[cfg(feature = "driver")]
+mod registry;
 mod request;
+#[cfg(feature = "driver")]
 mod resp;
-mod slot;
+pub(crate) mod slot;
+#[cfg(feature = "driver")]
 mod socket;
+#[cfg(feature = "driver")]
 mod state;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use redis::aio::ConnectionLike;
 use redis::{Cmd, RedisFuture, Value};
 
 use command::Blocking;
 pub use command::Packet;
+#[cfg(feature = "driver")]
 pub(crate) use driver::Driver;
+#[cfg(feature = "driver")]
+use local::Handle;
+#[cfg(feature = "driver")]
+pub use registry::configure;
 pub use request::Request;
 
+#[cfg(not(feature = "driver"))]
+use crate::abi::guest::Handle;
+#[cfg(feature = "driver")]
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::fork;
-use crate::reactor::reactor;
-
-/// Connections for blocking commands that are kept for the next one.
-const SPARE_CONNECTIONS: usize = 4;
 
 /// A handle to the shared connection of one alias.
 ///
@@ -55,37 +68,28 @@ const SPARE_CONNECTIONS: usize = 4;
 /// ```
 #[derive(Clone)]
 pub struct Connection {
-    shared: Arc<Shared>,
+    handle: Handle,
     timeout: Option<Duration>,
     /// When the calls of a hot path with a time-out of its own must be over.
     deadline: Option<Instant>,
 }
 
-struct Shared {
-    alias: Arc<str>,
-    config: Arc<Config>,
-    /// This process's driver, and after a fork, until the first use, still the parent's.
-    driver: ArcSwap<Driver>,
-    /// Idle connections that served blocking commands.
-    spare: Mutex<Vec<Arc<Driver>>>,
-}
-
 impl Connection {
     /// A connection of its own settings, under a name that its errors will show. Connections with equal configs share
     /// one socket. Nothing is sent before the first call.
+    #[cfg(feature = "driver")]
     #[must_use]
     pub fn new(alias: &str, config: Config) -> Self {
-        let config = Arc::new(config);
-        Self {
-            shared: Arc::new(Shared {
-                alias: alias.into(),
-                driver: ArcSwap::new(reactor().driver(&config)),
-                config,
-                spare: Mutex::default(),
-            }),
-            timeout: None,
-            deadline: None,
-        }
+        Self::on(Handle::new(alias, config))
+    }
+
+    pub(crate) fn on(handle: Handle) -> Self {
+        Self { handle, timeout: None, deadline: None }
+    }
+
+    #[cfg(all(feature = "driver", feature = "python"))]
+    pub(crate) fn into_handle(self) -> Handle {
+        self.handle
     }
 
     /// The same connection with another deadline for each call than the config's `response_timeout`.
@@ -105,13 +109,14 @@ impl Connection {
     /// The alias that this handle was made for.
     #[must_use]
     pub fn alias(&self) -> &str {
-        &self.shared.alias
+        self.handle.alias()
     }
 
     /// The config it connects with.
+    #[cfg(feature = "driver")]
     #[must_use]
     pub fn config(&self) -> &Config {
-        &self.shared.config
+        self.handle.config()
     }
 
     /// Sends an encoded packet. One command gives its reply, a pipeline a [`Value::Array`] of them; an error reply is a
@@ -126,7 +131,7 @@ impl Connection {
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a command that would change the connection for others.
     pub fn send_command(&self, command: &Cmd) -> Result<Request> {
         let packet = Packet::checked(command.get_packed_command(), [command], false)
-            .map_err(|error| error.with_alias(&self.shared.alias))?;
+            .map_err(|error| error.with_alias(self.alias()))?;
         Ok(self.send(packet))
     }
 
@@ -143,7 +148,7 @@ impl Connection {
 
     /// How long a call that begins now may take; `None` is for as long as it takes.
     fn time_left(&self, blocking: Blocking) -> Result<Option<Duration>> {
-        let usual = self.timeout.unwrap_or(self.shared.config.response_timeout);
+        let usual = self.timeout.unwrap_or(self.handle.response_timeout());
         let alone = match blocking {
             Blocking::No => Some(usual),
             Blocking::Yes(None) => None,
@@ -158,48 +163,11 @@ impl Connection {
         }
         Ok(Some(alone.map_or(left, |alone| alone.min(left))))
     }
-
-    /// This process's driver.
-    fn driver(&self) -> Arc<Driver> {
-        let driver = self.shared.driver.load();
-        if driver.epoch() == fork::epoch() {
-            return Arc::clone(&driver);
-        }
-        self.after_fork()
-    }
-
-    #[cold]
-    fn after_fork(&self) -> Arc<Driver> {
-        let fresh = reactor().driver(&self.shared.config);
-        self.shared.driver.store(Arc::clone(&fresh));
-        fresh
-    }
-
-    /// A driver for one blocking command.
-    fn dedicated_driver(&self) -> Arc<Driver> {
-        let epoch = fork::epoch();
-        // NOTE: try_lock, because a fork may have happened while another thread of the parent held it.
-        let spare = self.shared.spare.try_lock().ok().and_then(|mut spare| {
-            spare.retain(|driver| driver.epoch() == epoch);
-            spare.pop()
-        });
-        spare.unwrap_or_else(|| reactor().dedicated_driver(&self.shared.config))
-    }
-
-    fn give_back(&self, driver: Arc<Driver>) {
-        if driver.epoch() == fork::epoch()
-            && driver.is_idle()
-            && let Ok(mut spare) = self.shared.spare.try_lock()
-            && spare.len() < SPARE_CONNECTIONS
-        {
-            spare.push(driver);
-        }
-    }
 }
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Connection('{}' at {})", self.shared.alias, self.shared.config)
+        write!(f, "Connection({})", self.handle)
     }
 }
 
@@ -217,7 +185,7 @@ impl ConnectionLike for Connection {
     ) -> RedisFuture<'a, Vec<Value>> {
         let packet =
             Packet::checked(pipeline.get_packed_pipeline(), pipeline.cmd_iter(), pipeline.is_transaction())
-                .map_err(|error| error.with_alias(&self.shared.alias));
+                .map_err(|error| error.with_alias(self.alias()));
         let request = packet.map(|packet| self.send(packet));
         Box::pin(async move {
             let replies = match request?.await? {
@@ -229,41 +197,8 @@ impl ConnectionLike for Connection {
     }
 
     fn get_db(&self) -> i64 {
-        self.shared.config.db
+        self.handle.db()
     }
-}
-
-type Aliases = HashMap<String, Connection>;
-
-/// NOTE: an `ArcSwap` and not a mutex: it stays usable in a child that was forked while another thread wrote to it.
-fn aliases() -> &'static ArcSwap<Aliases> {
-    static ALIASES: OnceLock<ArcSwap<Aliases>> = OnceLock::new();
-    ALIASES.get_or_init(ArcSwap::default)
-}
-
-/// Gives `alias` its config and returns its connection. The same config again changes nothing; another one replaces it
-/// for those who ask from then on.
-///
-/// ```
-/// use vcache::Config;
-///
-/// vcache::configure("default", Config::from_url("redis://localhost/1")?);
-/// assert_eq!(vcache::connection()?.alias(), "default");
-/// # Ok::<(), vcache::Error>(())
-/// ```
-pub fn configure(alias: &str, config: Config) -> Connection {
-    if let Some(known) = aliases().load().get(alias)
-        && *known.config() == config
-    {
-        return known.clone();
-    }
-    let connection = Connection::new(alias, config);
-    aliases().rcu(|aliases| {
-        let mut aliases = Aliases::clone(aliases);
-        aliases.insert(alias.to_owned(), connection.clone());
-        aliases
-    });
-    connection
 }
 
 /// The connection of the alias `default`.
@@ -274,16 +209,10 @@ pub fn connection() -> Result<Connection> {
     connection_for("default")
 }
 
-/// The connection of an alias.
+/// The connection of an alias. Under Django these are the names in `CACHES`, elsewhere those given to `configure`.
 ///
 /// # Errors
-/// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) that lists the aliases there are.
+/// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if there is no such alias.
 pub fn connection_for(alias: &str) -> Result<Connection> {
-    let aliases = aliases().load();
-    aliases.get(alias).cloned().ok_or_else(|| {
-        let mut known: Vec<_> = aliases.keys().map(String::as_str).collect();
-        known.sort_unstable();
-        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        Error::configuration(format!("no cache alias '{alias}' is configured (configured: {known})"))
-    })
+    Handle::find(alias).map(Connection::on)
 }

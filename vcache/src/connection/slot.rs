@@ -4,30 +4,27 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use redis::Value;
+/// A place for a `T`: the driver's is a reply, that of a client of the driver's is what it was told.
+pub(crate) struct Slot<T>(Mutex<State<T>>);
 
-use crate::error::Result;
-
-pub(crate) struct Slot(Mutex<State>);
-
-enum State {
+enum State<T> {
     Waiting(Option<Waker>),
-    Filled(Result<Value>),
+    Filled(T),
     /// Taken, or given up.
     Over,
 }
 
-impl Slot {
+impl<T> Slot<T> {
     pub(crate) fn new() -> Self {
         Self(Mutex::new(State::Waiting(None)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts the result in, and hands back whom to wake. The caller wakes after it has let go of its own locks.
-    pub(crate) fn fill(&self, result: Result<Value>) -> Option<Waker> {
+    pub(crate) fn fill(&self, result: T) -> Option<Waker> {
         let mut state = self.lock();
         match &mut *state {
             State::Waiting(waker) => {
@@ -39,7 +36,7 @@ impl Slot {
         }
     }
 
-    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Result<Value>> {
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<T> {
         let mut state = self.lock();
         match &mut *state {
             State::Waiting(Some(waker)) => {
@@ -58,10 +55,49 @@ impl Slot {
         }
     }
 
+    /// Gives up waiting, and throws away what may have come.
     pub(crate) fn abandon(&self) {
-        *self.lock() = State::Over;
+        let old = std::mem::replace(&mut *self.lock(), State::Over);
+        drop(old);
     }
 
+    /// Sets whom to wake before anything can come.
+    #[cfg(all(feature = "driver", feature = "python"))]
+    pub(crate) fn wake_with(&self, waker: Waker) {
+        *self.lock() = State::Waiting(Some(waker));
+    }
+
+    /// What has come; `None` if nothing has, or it was taken or given up.
+    #[cfg(all(feature = "driver", feature = "python"))]
+    pub(crate) fn take(&self) -> Option<T> {
+        let mut state = self.lock();
+        match std::mem::replace(&mut *state, State::Over) {
+            State::Filled(result) => Some(result),
+            before => {
+                *state = before;
+                None
+            }
+        }
+    }
+
+    /// Gives up waiting if nothing has come yet; `false` if something has.
+    #[cfg(all(feature = "driver", feature = "python"))]
+    pub(crate) fn abandon_unfilled(&self) -> bool {
+        let mut state = self.lock();
+        match std::mem::replace(&mut *state, State::Over) {
+            before @ State::Waiting(_) => {
+                drop(state);
+                drop(before);
+                true
+            }
+            before => {
+                *state = before;
+                false
+            }
+        }
+    }
+
+    #[cfg(feature = "driver")]
     pub(crate) fn is_abandoned(&self) -> bool {
         matches!(*self.lock(), State::Over)
     }

@@ -68,7 +68,7 @@ pub(super) enum Link {
 pub(super) struct Entry {
     pub(super) packet: Packet,
     /// `None` once the caller has its answer (a time-out): the reply is still to come, and is thrown away.
-    pub(super) slot: Option<Arc<Slot>>,
+    pub(super) slot: Option<Arc<Slot<Result<Value>>>>,
     pub(super) replies: Vec<Value>,
     /// How long the caller waits, and until when that is; `None` is for as long as it takes.
     pub(super) timeout: Option<Duration>,

@@ -21,7 +21,8 @@ use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 use super::task::Runnable;
 use crate::context;
 use crate::fork;
-use crate::reactor::{Bell, lock, reactor};
+use crate::reactor::{Bell, reactor};
+use crate::sync::lock;
 
 /// How many rounds of ready tasks one tick runs before the loop gets its turn again.
 const ROUNDS: usize = 32;
@@ -162,21 +163,22 @@ struct Ticker {
 #[pymethods]
 impl Ticker {
     /// The poller is readable.
-    fn readable(&self, py: Python<'_>) -> PyResult<()> {
-        if self.state.pending.load(Ordering::Relaxed) == 0 {
+    fn readable(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let state = &slf.get().state;
+        if state.pending.load(Ordering::Relaxed) == 0 {
             // Somebody else's reply. Watching again with the next call costs less than waking for each of these.
-            self.state.watching.store(false, Ordering::Relaxed);
+            state.watching.store(false, Ordering::Relaxed);
             let event_loop = running_loop(py)?;
             event_loop.call_method1(intern!(py, "remove_reader"), (reactor().fd(),))?;
         }
-        self.state.tick(py);
-        Ok(())
+        Self::tick(slf)
     }
 
     /// Another thread completed one of our calls.
-    fn rung(&self, py: Python<'_>) {
-        self.state.bell.silence();
-        self.state.tick(py);
+    fn rung(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().state.bell.silence();
+        Self::tick(slf)
     }
 
     /// The end of the iteration in which calls were submitted.
@@ -187,7 +189,6 @@ impl Ticker {
 
     /// A deadline may have come.
     fn alarm(slf: &Bound<'_, Self>, number: u64) -> PyResult<()> {
-        let py = slf.py();
         let state = &slf.get().state;
         {
             let mut timer = lock(&state.timer);
@@ -196,6 +197,15 @@ impl Ticker {
             }
             timer.set = None;
         }
+        Self::tick(slf)
+    }
+}
+
+impl Ticker {
+    /// A tick, and the timer for what it began: a later step of a task may have a deadline before all others.
+    fn tick(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let state = &slf.get().state;
         state.tick(py);
         if state.pending.load(Ordering::Relaxed) > 0 {
             set_timer(&running_loop(py)?, slf)?;
@@ -228,6 +238,18 @@ pub(super) struct Running<'py> {
     ticker: Bound<'py, Ticker>,
 }
 
+/// A running loop between two calls on it.
+pub(super) struct Kept {
+    event_loop: Py<PyAny>,
+    ticker: Py<Ticker>,
+}
+
+impl Kept {
+    pub(super) fn bind<'py>(&self, py: Python<'py>) -> Running<'py> {
+        Running { event_loop: self.event_loop.bind(py).clone(), ticker: self.ticker.bind(py).clone() }
+    }
+}
+
 impl<'py> Running<'py> {
     pub(super) fn here(py: Python<'py>) -> PyResult<Self> {
         let event_loop = running_loop(py)?;
@@ -248,6 +270,10 @@ impl<'py> Running<'py> {
             None => adopt(&event_loop)?,
         };
         Ok(Self { event_loop, ticker })
+    }
+
+    pub(super) fn keep(self) -> Kept {
+        Kept { event_loop: self.event_loop.unbind(), ticker: self.ticker.unbind() }
     }
 
     pub(super) fn state(&self) -> &Arc<LoopState> {

@@ -9,19 +9,63 @@
 //! | `exceptions` | [`Error`](crate::Error) as an exception of `django_vcache.exceptions` |
 //! | `aliases` | a hot path finds its connection, configured on first use |
 //! | `arguments` | what a hot path takes and gives |
+//! | `annotations`, `stub` | types as Python annotations, and the `.pyi` of a module |
+//! | `spawn` | a hot path's body on a tokio runtime |
+//! | `expansion` | what the code written by the macros calls besides |
 //! | `values` | [`Value`](crate::Value) as plain Python objects |
 
+#[cfg(feature = "driver")]
 mod aliases;
+mod annotations;
 mod arguments;
+#[cfg(feature = "driver")]
 mod blocking;
+#[cfg(feature = "driver")]
 mod event_loop;
 mod exceptions;
+#[doc(hidden)]
+pub mod expansion;
+mod spawn;
+mod stub;
+#[cfg(feature = "driver")]
 mod task;
 mod values;
 
+#[cfg(not(feature = "driver"))]
+pub use crate::abi::guest::python::{block_on, connection_for, prepare, spawn};
+#[cfg(feature = "driver")]
 pub use aliases::{connection_for, on_unknown_alias};
-pub use arguments::{Bytes, IntoHotResult, output_to_python};
+pub use annotations::Annotate;
+pub use arguments::{Bytes, output_to_python};
+#[cfg(feature = "driver")]
 pub use blocking::block_on;
 pub use exceptions::{panic_message, to_exception};
-pub use task::{Steps, spawn};
+#[cfg(feature = "spawn")]
+pub use spawn::spawned;
+#[cfg(feature = "driver")]
+pub(crate) use task::Loop;
+#[cfg(feature = "driver")]
+pub use task::spawn;
 pub use values::to_python;
+
+/// How often a future goes back to the server, which decides when a cancellation must be looked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Steps {
+    /// One call. If it is cancelled after it was sent, its reply is dropped when it comes; one that still waits to be
+    /// sent, or that the server may sit on, is given up at once.
+    One,
+    /// Any number. Before each step after the first the future is dropped if the awaitable was cancelled.
+    Many,
+    /// Any number, and all of them are taken, whether or not somebody still waits.
+    All,
+}
+
+/// What a module of hot paths does first when it is imported. This library holds the connection itself, so there is nothing
+/// to find.
+///
+/// # Errors
+/// None here; `ABIMismatch` where the connection is another module's.
+#[cfg(feature = "driver")]
+pub fn prepare() -> pyo3::PyResult<()> {
+    Ok(())
+}

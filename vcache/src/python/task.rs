@@ -11,22 +11,11 @@ use std::task::{Context, Poll, Wake, Waker};
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::event_loop::{LoopState, Running};
+use super::Steps;
+use super::event_loop::{Kept, LoopState, Running};
 use super::exceptions::{panic_message, to_exception};
 use crate::context::{self, Context as Driving};
-use crate::reactor::lock;
-
-/// How often a future goes back to the server, which decides when a cancellation must be looked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Steps {
-    /// One call. If it is cancelled after it was sent, its reply is dropped when it comes; one that still waits to be
-    /// sent, or that the server may sit on, is given up at once.
-    One,
-    /// Any number. Before each step after the first the future is dropped if the awaitable was cancelled.
-    Many,
-    /// Any number, and all of them are taken, whether or not somebody still waits.
-    All,
-}
+use crate::sync::lock;
 
 /// What the loop's queue holds: a task, whatever its future is.
 pub(super) trait Runnable: Send + Sync {
@@ -83,7 +72,46 @@ where
     F: Future + Send + 'static,
     C: FnOnce(Python<'_>, F::Output) -> PyResult<Py<PyAny>> + Send + 'static,
 {
-    let running = Running::here(py)?;
+    spawn_on(&Running::here(py)?, steps, future, finish)
+}
+
+/// The running loop of a thread, kept for as long as tasks are to be started on it.
+pub(crate) struct Loop(Kept);
+
+impl Loop {
+    /// # Errors
+    /// `RuntimeError` if no loop runs on this thread.
+    pub(crate) fn running(py: Python<'_>) -> PyResult<Self> {
+        Running::here(py).map(|running| Self(running.keep()))
+    }
+
+    /// As [`spawn`], on this loop, whose thread this must be.
+    pub(crate) fn spawn<'py, F, C>(
+        &self,
+        py: Python<'py>,
+        steps: Steps,
+        future: F,
+        finish: C,
+    ) -> PyResult<Bound<'py, PyAny>>
+    where
+        F: Future + Send + 'static,
+        C: FnOnce(Python<'_>, F::Output) -> PyResult<Py<PyAny>> + Send + 'static,
+    {
+        spawn_on(&self.0.bind(py), steps, future, finish)
+    }
+}
+
+fn spawn_on<'py, F, C>(
+    running: &Running<'py>,
+    steps: Steps,
+    future: F,
+    finish: C,
+) -> PyResult<Bound<'py, PyAny>>
+where
+    F: Future + Send + 'static,
+    C: FnOnce(Python<'_>, F::Output) -> PyResult<Py<PyAny>> + Send + 'static,
+{
+    let py = running.event_loop.py();
     let awaitable = running.event_loop.call_method0(intern!(py, "create_future"))?;
     let task = Arc::new(Task {
         home: Arc::clone(running.state()),
@@ -127,7 +155,8 @@ where
                 Ok(Some(Poll::Pending)) => {
                     if context::take_prompt_cancel()
                         && self.steps != Steps::All
-                        && !self.watched.swap(true, Ordering::Relaxed) {
+                        && !self.watched.swap(true, Ordering::Relaxed)
+                    {
                         let awaitable = body.awaitable.as_ref().map(|awaitable| awaitable.clone_ref(py));
                         drop(body);
                         awaitable.iter().for_each(|awaitable| self.watch(py, awaitable));

@@ -1,0 +1,239 @@
+//! Handles and calls by way of the table.
+
+use std::ffi::c_void;
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use redis::Value;
+
+use super::find::table;
+use super::{errors, replies};
+use crate::abi::table::{self, Command, FOR_EVER, Reply, Status, Table, Text};
+use crate::connection::command::{Blocking, Packet};
+use crate::connection::slot::Slot;
+use crate::error::{Error, Result};
+
+/// The connection of one alias, at the host's.
+pub(crate) struct Handle {
+    table: &'static Table,
+    view: table::Connection,
+}
+
+// SAFETY: the contract: a handle may be used by any thread, and its texts live as long as it does.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+impl Handle {
+    pub(crate) fn find(alias: &str) -> Result<Self> {
+        let table = table()?;
+        let mut view = MaybeUninit::uninit();
+        let mut error = ptr::null_mut();
+        // SAFETY: the text lives during the call, and the places are ours.
+        let status = unsafe { (table.acquire)(Text::of(alias), view.as_mut_ptr(), &raw mut error) };
+        if status == Status::OK {
+            // SAFETY: the contract: it was written.
+            return Ok(Self { table, view: unsafe { view.assume_init() } });
+        }
+        // SAFETY: the contract: an error, or null as we left it.
+        Err(unsafe { errors::take(table, error, status) })
+    }
+
+    pub(crate) fn alias(&self) -> &str {
+        // SAFETY: it lives as long as the handle, and aliases are UTF-8 because we said them.
+        std::str::from_utf8(unsafe { self.view.alias.bytes() }).unwrap_or("?")
+    }
+
+    pub(crate) fn db(&self) -> i64 {
+        self.view.db
+    }
+
+    pub(crate) fn response_timeout(&self) -> Duration {
+        Duration::from_micros(self.view.response_timeout)
+    }
+
+    pub(crate) fn call(&self, packet: Packet, timeout: Option<Duration>) -> Result<Call> {
+        packet.check_framing()?;
+        match self.submit(&packet, timeout, 0) {
+            Err(Refusal::Forked) => {
+                let fresh = Self::find(self.alias())?;
+                fresh.submit(&packet, timeout, 0).map_err(Refusal::into_error)
+            }
+            #[cfg(feature = "tokio")]
+            Err(Refusal::NobodyDrives) if crate::tokio_driver::ensure() => {
+                let call = self.submit(&packet, timeout, Command::DRIVEN).map_err(Refusal::into_error)?;
+                crate::tokio_driver::send_soon();
+                Ok(call)
+            }
+            outcome => outcome.map_err(Refusal::into_error),
+        }
+    }
+
+    fn submit(
+        &self,
+        packet: &Packet,
+        timeout: Option<Duration>,
+        flags: u64,
+    ) -> std::result::Result<Call, Refusal> {
+        let (blocking, blocks) = match packet.blocking {
+            Blocking::No => (0, 0),
+            Blocking::Yes(None) => (Command::BLOCKS, FOR_EVER),
+            Blocking::Yes(Some(seconds)) => {
+                (Command::BLOCKS, micros(Duration::try_from_secs_f64(seconds).ok()))
+            }
+        };
+        let slot = Arc::new(Slot::new());
+        let command = Command {
+            size: size_of::<Command>(),
+            bytes: packet.bytes.as_ptr(),
+            len: packet.bytes.len(),
+            replies: packet.replies,
+            flags: flags | blocking | if packet.idempotent { Command::IDEMPOTENT } else { 0 },
+            blocks,
+            timeout: micros(timeout),
+            done,
+            context: Arc::into_raw(Arc::clone(&slot)).cast_mut().cast(),
+        };
+        let (mut ticket, mut error) = (ptr::null(), ptr::null_mut());
+        // SAFETY: the handle is ours, the command and its bytes live during the call, and the places are ours.
+        let status = unsafe {
+            (self.table.submit)(self.view.handle, &raw const command, &raw mut ticket, &raw mut error)
+        };
+        if status == Status::OK {
+            return Ok(Call { table: self.table, slot, ticket });
+        }
+        // SAFETY: the call was refused, so `done` will not be called and the context is ours again.
+        drop(unsafe { Context_::from_raw(command.context.cast()) });
+        Err(match status {
+            Status::FORKED => Refusal::Forked,
+            Status::NOBODY_DRIVES => Refusal::NobodyDrives,
+            // SAFETY: the contract: an error, or null as we left it.
+            status => Refusal::Error(unsafe { errors::take(self.table, error, status) }),
+        })
+    }
+}
+
+impl Clone for Handle {
+    fn clone(&self) -> Self {
+        // SAFETY: the handle is ours.
+        unsafe { (self.table.retain)(self.view.handle) };
+        Self { table: self.table, view: table::Connection { ..self.view } }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: the reference is ours, and this is its end.
+        unsafe { (self.table.release)(self.view.handle) };
+    }
+}
+
+impl fmt::Display for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "'{}' of django-vcache", self.alias())
+    }
+}
+
+/// Why the host did not take a call.
+enum Refusal {
+    Forked,
+    NobodyDrives,
+    Error(Error),
+}
+
+impl Refusal {
+    fn into_error(self) -> Error {
+        match self {
+            Self::Forked => Error::connection("the connection is the parent process's: acquire it again"),
+            Self::NobodyDrives => Error::nobody_drives(),
+            Self::Error(error) => error,
+        }
+    }
+}
+
+/// What the host said of a call: one of the two.
+struct Outcome {
+    table: &'static Table,
+    reply: *mut Reply,
+    error: *mut table::Error,
+}
+
+// SAFETY: the contract: they may be read and freed by any thread.
+unsafe impl Send for Outcome {}
+
+impl Outcome {
+    fn into_result(self) -> Result<Value> {
+        if self.reply.is_null() {
+            let error = self.error;
+            let table = self.table;
+            std::mem::forget(self);
+            // SAFETY: the contract: an error, ours.
+            return Err(unsafe { errors::take(table, error, Status::ERROR) });
+        }
+        // SAFETY: the contract: a reply, ours until it is freed by our drop.
+        unsafe { replies::read(self.reply) }
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        // SAFETY: they are ours, and this is their end; freeing null does nothing.
+        unsafe {
+            (self.table.reply_free)(self.reply);
+            (self.table.error_free)(self.error);
+        }
+    }
+}
+
+type Context_ = Arc<Slot<Outcome>>;
+
+/// The host's answer, on whichever thread drives.
+unsafe extern "C" fn done(context: *mut c_void, reply: *mut Reply, error: *mut table::Error) {
+    // SAFETY: the context that `submit` made, given back once.
+    let slot = unsafe { Context_::from_raw(context.cast()) };
+    let Ok(table) = table() else { return };
+    let outcome = Outcome { table, reply, error };
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        if let Some(waker) = slot.fill(outcome) {
+            waker.wake();
+        }
+    }));
+}
+
+/// One call on its way. Dropping it gives it up.
+pub(crate) struct Call {
+    table: &'static Table,
+    slot: Context_,
+    ticket: *const c_void,
+}
+
+// SAFETY: the contract: a ticket may be given back by any thread.
+unsafe impl Send for Call {}
+// SAFETY: nothing is done with the ticket but to give it back, by the owner.
+unsafe impl Sync for Call {}
+
+impl Call {
+    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<Value>> {
+        Poll::Ready(ready!(self.slot.poll(cx)).into_result())
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.slot.abandon();
+        // SAFETY: the ticket is ours, and this is its end.
+        if unsafe { (self.table.cancel)(self.ticket) } == 1 {
+            // SAFETY: the host gave the context back.
+            drop(unsafe { Context_::from_raw(Arc::as_ptr(&self.slot)) });
+        }
+    }
+}
+
+fn micros(duration: Option<Duration>) -> u64 {
+    duration.map_or(FOR_EVER, |duration| u64::try_from(duration.as_micros()).unwrap_or(FOR_EVER))
+}

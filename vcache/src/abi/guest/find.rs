@@ -1,0 +1,169 @@
+//! Finding the table when the extension module is imported, and saying what to do if it is not there or does not fit.
+
+use std::ffi::CStr;
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use pyo3::exceptions::{PyImportError, PyModuleNotFoundError};
+use pyo3::prelude::*;
+use pyo3::types::{PyCapsule, PyType};
+
+use crate::abi::table::{CAPSULE, CAPSULE_PREFIX, Header, MAGIC, MAJOR, MINOR, Table};
+use crate::error::{Error, Result};
+
+/// This crate's own version, and thus that of the wheel it was made with.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+static TABLE: AtomicPtr<Table> = AtomicPtr::new(std::ptr::null_mut());
+
+/// The host's table.
+///
+/// # Errors
+/// `Configuration` in a library that was not imported as a Python module.
+pub(super) fn table() -> Result<&'static Table> {
+    // SAFETY: a table that was found is static, and fits.
+    unsafe { TABLE.load(Ordering::Acquire).as_ref() }.ok_or_else(|| {
+        Error::configuration(
+            "there is no connection in this program: it is the wheel django-vcache's, found when Python imports this \
+             extension module. A Rust program or test enables the feature `driver` (or `testing`) of the crate vcache",
+        )
+    })
+}
+
+/// Finds the table.
+///
+/// # Errors
+/// `ABIMismatch` with both versions and the command that mends it, or what importing the wheel raised.
+pub(super) fn find(py: Python<'_>) -> PyResult<()> {
+    if !TABLE.load(Ordering::Acquire).is_null() {
+        return Ok(());
+    }
+    let package = py.import("django_vcache").map_err(|error| missing(py, error))?;
+    let capsule = package
+        .getattr("_capi")
+        .ok()
+        .and_then(|capsule| capsule.cast_into::<PyCapsule>().ok())
+        .ok_or_else(|| too_old(py, &version_of(&package), "no table at all"))?;
+    TABLE.store(check(py, &capsule)?.cast_mut(), Ordering::Release);
+    Ok(())
+}
+
+/// The capsule's table, if this crate can use it.
+fn check(py: Python<'_>, capsule: &Bound<'_, PyCapsule>) -> PyResult<*const Table> {
+    let Some(name) = capsule.name()? else {
+        return Err(mismatch(py, "django_vcache._capi is a capsule without a name".to_owned()));
+    };
+    // SAFETY: the name is the host's constant, which lives as long as the capsule.
+    let name: &CStr = unsafe { name.as_cstr() };
+    if !name.to_string_lossy().starts_with(CAPSULE_PREFIX) {
+        return Err(mismatch(py, format!("django_vcache._capi is another capsule, {name:?}")));
+    }
+    let header = capsule.pointer_checked(Some(name))?.cast::<Header>().as_ptr().cast_const();
+    // SAFETY: a header stands first in every major version's table, and the table is static.
+    let header = unsafe { &*header };
+    // SAFETY: the host's version is static.
+    let version = unsafe { header.version.to_string() }.unwrap_or_default();
+    if header.magic != MAGIC {
+        return Err(mismatch(py, "django_vcache._capi is not a table of this machine's".to_owned()));
+    }
+    let provided = format!("{}.{}", header.major, header.minor);
+    if header.major > MAJOR {
+        return Err(too_new(py, &version, &provided));
+    }
+    let fits = header.major == MAJOR
+        && name == CAPSULE
+        && header.size >= needed_size()
+        && header.features & needed_features() == needed_features();
+    if !fits {
+        return Err(too_old(py, &version, &format!("table {provided}")));
+    }
+    Ok((&raw const *header).cast())
+}
+
+/// How much of the table is read: entries behind that are not there in an older host's.
+fn needed_size() -> usize {
+    #[cfg(feature = "__abi_newer")]
+    return size_of::<Table>();
+    #[cfg(all(feature = "tokio", not(feature = "__abi_older"), not(feature = "__abi_newer")))]
+    return offset_of!(Table, reactor_drive) + size_of::<usize>();
+    #[allow(unreachable_code, reason = "the last of the cases")]
+    {
+        offset_of!(Table, block_on) + size_of::<usize>()
+    }
+}
+
+fn needed_features() -> u64 {
+    if cfg!(feature = "tokio") { crate::abi::table::FEATURE_REACTOR } else { 0 }
+}
+
+fn version_of(package: &Bound<'_, PyModule>) -> String {
+    package
+        .getattr("__version__")
+        .and_then(|version| version.extract())
+        .unwrap_or_else(|_| "of an unknown version".to_owned())
+}
+
+fn built() -> String {
+    format!("this extension module was built with vcache {VERSION} and needs table {MAJOR}.{MINOR}")
+}
+
+fn missing(py: Python<'_>, error: PyErr) -> PyErr {
+    let absent = error.is_instance_of::<PyModuleNotFoundError>(py)
+        && error
+            .value(py)
+            .getattr("name")
+            .and_then(|name| name.extract::<String>())
+            .is_ok_and(|name| name == "django_vcache");
+    if !absent {
+        return error;
+    }
+    let told = mismatch(
+        py,
+        format!(
+            "{}, of the wheel django-vcache, which is not installed: pip install 'django-vcache>={VERSION}'",
+            built()
+        ),
+    );
+    told.set_cause(py, Some(error));
+    told
+}
+
+fn too_old(py: Python<'_>, version: &str, provided: &str) -> PyErr {
+    mismatch(
+        py,
+        format!(
+            "{}, but the installed django-vcache {version} is older and provides {provided}: pip install --upgrade \
+             'django-vcache>={VERSION}'",
+            built()
+        ),
+    )
+}
+
+fn too_new(py: Python<'_>, version: &str, provided: &str) -> PyErr {
+    mismatch(
+        py,
+        format!(
+            "{}, but the installed django-vcache {version} is newer and provides table {provided}: build the module anew \
+             with `cargo update -p vcache` and `pip install --force-reinstall --no-deps` of its folder, or go back with \
+             pip install 'django-vcache=={VERSION}'",
+            built()
+        ),
+    )
+}
+
+/// An `ABIMismatch`; where the wheel has none, one of the same name and base.
+fn mismatch(py: Python<'_>, message: String) -> PyErr {
+    let class = py
+        .import("django_vcache.exceptions")
+        .and_then(|home| home.getattr("ABIMismatch"))
+        .and_then(|class| Ok(class.cast_into::<PyType>()?))
+        .or_else(|_| {
+            let base = py.get_type::<PyImportError>();
+            PyErr::new_type(py, c"django_vcache.exceptions.ABIMismatch", None, Some(&base), None)
+                .map(|class| class.into_bound(py))
+        });
+    match class {
+        Ok(class) => PyErr::from_type(class, (message,)),
+        Err(_) => PyImportError::new_err(message),
+    }
+}

@@ -1,0 +1,191 @@
+//! Connections, commands and tickets.
+
+use std::ffi::{c_int, c_void};
+use std::mem::ManuallyDrop;
+use std::ptr;
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+use std::time::Duration;
+
+use pyo3::Python;
+use redis::Value;
+
+use super::{errors, guarded, replies};
+use crate::abi::table::{self, Command, FOR_EVER, Reply, Status, Text};
+use crate::connection::command::{Blocking, Packet};
+use crate::connection::local::{Handle, Route};
+use crate::connection::slot::Slot;
+use crate::context::{self, Context as Driving};
+use crate::error::{Error, Result};
+
+pub(super) unsafe extern "C" fn acquire(
+    alias: Text,
+    connection: *mut table::Connection,
+    error: *mut *mut table::Error,
+) -> Status {
+    guarded(|| {
+        // SAFETY: the caller's text lives during the call.
+        let found = match std::str::from_utf8(unsafe { alias.bytes() }) {
+            Ok(alias) => find(alias),
+            Err(_) => Err(errors::give(&Error::configuration("a cache alias is not UTF-8"))),
+        };
+        match found {
+            Ok(handle) => {
+                let view = table::Connection {
+                    alias: Text::of(handle.alias()),
+                    db: handle.db(),
+                    response_timeout: micros(handle.response_timeout()),
+                    // The texts lie in what the handle points to, so they stay where they are.
+                    handle: handle.into_raw(),
+                };
+                // SAFETY: the caller gives a place to write to.
+                unsafe { connection.write(view) };
+                Status::OK
+            }
+            Err(given) => {
+                // SAFETY: as above.
+                unsafe { error.write(given) };
+                Status::ERROR
+            }
+        }
+    })
+}
+
+/// The handle of an alias, usable in this process; Python is asked about one that is not known.
+fn find(alias: &str) -> std::result::Result<Handle, *mut table::Error> {
+    let handle = match Handle::find(alias) {
+        Ok(handle) => Ok(handle),
+        Err(error) => Python::try_attach(|py| {
+            let connection = crate::python::connection_for(py, alias);
+            connection
+                .map(crate::connection::Connection::into_handle)
+                .map_err(|error| errors::give_exception(py, error))
+        })
+        .unwrap_or_else(|| Err(errors::give(&error))),
+    };
+    handle.inspect(Handle::refresh)
+}
+
+pub(super) unsafe extern "C" fn retain(handle: *const c_void) {
+    // SAFETY: a handle of `acquire`, which the caller holds a reference to.
+    let handle = unsafe { borrow(handle) };
+    let _ = Handle::clone(&handle).into_raw();
+}
+
+pub(super) unsafe extern "C" fn release(handle: *const c_void) {
+    // SAFETY: a handle of `acquire`, and a reference that the caller gives up.
+    drop(unsafe { Handle::from_raw(handle) });
+}
+
+/// # Safety
+/// The handle must come from `acquire` and not have been released.
+unsafe fn borrow(handle: *const c_void) -> ManuallyDrop<Handle> {
+    // SAFETY: the caller's promise; the reference is not given up.
+    ManuallyDrop::new(unsafe { Handle::from_raw(handle) })
+}
+
+/// One call of a guest's. The slot wakes it when it is filled; whoever drives then runs `wake`, with no lock held.
+struct Ticket {
+    slot: Arc<Slot<Result<Value>>>,
+    route: Route,
+    done: unsafe extern "C" fn(*mut c_void, *mut Reply, *mut table::Error),
+    context: *mut c_void,
+}
+
+// SAFETY: `done` may be called from any thread with its context: that is the contract.
+unsafe impl Send for Ticket {}
+// SAFETY: as above; and it is called once, because a slot is taken once.
+unsafe impl Sync for Ticket {}
+
+impl Wake for Ticket {
+    fn wake(self: Arc<Self>) {
+        let Some(result) = self.slot.take() else { return };
+        self.route.finished();
+        let (reply, error) = match result {
+            Ok(value) => (replies::give(value), ptr::null_mut()),
+            Err(error) => (ptr::null_mut(), errors::give(&error)),
+        };
+        // SAFETY: the contract; the slot's result was there once, and now it is taken.
+        unsafe { (self.done)(self.context, reply, error) };
+    }
+}
+
+pub(super) unsafe extern "C" fn submit(
+    handle: *const c_void,
+    command: *const Command,
+    ticket: *mut *const c_void,
+    error: *mut *mut table::Error,
+) -> Status {
+    guarded(|| {
+        // SAFETY: a handle of `acquire`, held by the caller.
+        let handle = unsafe { borrow(handle) };
+        if handle.is_stale() {
+            return Status::FORKED;
+        }
+        // SAFETY: the caller's command lives during the call, and its first field says how much of it there is.
+        if unsafe { (&raw const (*command).size).read() } < size_of::<Command>() {
+            return Status::ERROR;
+        }
+        // SAFETY: as above.
+        let command = unsafe { &*command };
+        let driven = command.flags & Command::DRIVEN != 0;
+        if context::current() == Driving::Elsewhere && !driven {
+            return Status::NOBODY_DRIVES;
+        }
+        // SAFETY: the caller's bytes live during the call.
+        let packet = unsafe { packet(command) };
+        let slot = Arc::new(Slot::new());
+        let call = Arc::new(Ticket {
+            slot: Arc::clone(&slot),
+            route: handle.route(&packet),
+            done: command.done,
+            context: command.context,
+        });
+        slot.wake_with(Waker::from(Arc::clone(&call)));
+        match call.route.submit(packet, &slot, duration(command.timeout), driven) {
+            Ok(()) => {
+                // SAFETY: the caller gives a place to write to.
+                unsafe { ticket.write(Arc::into_raw(call).cast()) };
+                Status::OK
+            }
+            Err(refused) => {
+                // Breaks the circle of slot and waker, and makes sure that nothing is called.
+                slot.abandon();
+                // SAFETY: as above.
+                unsafe { error.write(errors::give(&refused)) };
+                Status::ERROR
+            }
+        }
+    })
+}
+
+pub(super) unsafe extern "C" fn cancel(ticket: *const c_void) -> c_int {
+    // SAFETY: `submit` made it, and it is given back once.
+    let call = unsafe { Arc::from_raw(ticket.cast::<Ticket>()) };
+    if !call.slot.abandon_unfilled() {
+        return 0;
+    }
+    // The slot is abandoned whatever becomes of the rest: `done` will not be called.
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| call.route.given_up()));
+    1
+}
+
+/// # Safety
+/// The command's bytes must be there.
+unsafe fn packet(command: &Command) -> Packet {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { std::slice::from_raw_parts(command.bytes, command.len) }.to_vec();
+    let blocking = match (command.flags & Command::BLOCKS != 0, duration(command.blocks)) {
+        (false, _) => Blocking::No,
+        (true, limit) => Blocking::Yes(limit.map(|limit| limit.as_secs_f64())),
+    };
+    Packet::encoded(bytes, command.replies, command.flags & Command::IDEMPOTENT != 0, blocking)
+}
+
+fn duration(micros: u64) -> Option<Duration> {
+    (micros != FOR_EVER).then(|| Duration::from_micros(micros))
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(FOR_EVER)
+}

@@ -1,0 +1,90 @@
+//! The host's side of the table: its functions, on this library's driver and executor.
+//!
+//! | module | is for |
+//! |---|---|
+//! | [`calls`] | connections, commands, tickets |
+//! | [`replies`] | a reply as flat nodes |
+//! | [`errors`] | an error as a struct |
+//! | [`tasks`] | a guest's futures on our executor, and our wakers for them |
+
+mod calls;
+mod errors;
+mod replies;
+mod tasks;
+
+use std::ffi::{c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+use std::time::Instant;
+
+use pyo3::prelude::*;
+use pyo3::types::PyCapsule;
+
+use super::table::{CAPSULE, FEATURE_REACTOR, FOR_EVER, Header, MAGIC, MAJOR, MINOR, Status, Table, Text};
+use crate::fork;
+use crate::reactor::reactor;
+
+static TABLE: Table = Table {
+    header: Header {
+        magic: MAGIC,
+        major: MAJOR,
+        minor: MINOR,
+        size: size_of::<Table>(),
+        features: FEATURE_REACTOR,
+        version: Text::of(env!("CARGO_PKG_VERSION")),
+    },
+    epoch,
+    acquire: calls::acquire,
+    retain: calls::retain,
+    release: calls::release,
+    submit: calls::submit,
+    cancel: calls::cancel,
+    reply_free: replies::free,
+    error_free: errors::free,
+    loop_acquire: tasks::loop_acquire,
+    loop_spawn: tasks::loop_spawn,
+    loop_release: tasks::loop_release,
+    block_on: tasks::block_on,
+    #[cfg(not(feature = "__abi_older"))]
+    reactor_fd,
+    #[cfg(not(feature = "__abi_older"))]
+    reactor_drive,
+    #[cfg(feature = "__abi_newer")]
+    of_tomorrow: epoch,
+};
+
+/// The table in its capsule, for the attribute `django_vcache._capi`.
+///
+/// # Errors
+/// `MemoryError`.
+pub fn capsule(py: Python<'_>) -> PyResult<Bound<'_, PyCapsule>> {
+    let table = NonNull::from(&TABLE).cast::<c_void>();
+    // SAFETY: the table is static and never written to.
+    unsafe { PyCapsule::new_with_pointer(py, table, CAPSULE) }
+}
+
+/// Stops a panic at the border.
+fn guarded(body: impl FnOnce() -> Status) -> Status {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or(Status::PANIC)
+}
+
+unsafe extern "C" fn epoch() -> u64 {
+    fork::watch();
+    fork::epoch()
+}
+
+#[cfg(not(feature = "__abi_older"))]
+unsafe extern "C" fn reactor_fd() -> c_int {
+    catch_unwind(|| reactor().fd()).unwrap_or(-1)
+}
+
+#[cfg(not(feature = "__abi_older"))]
+unsafe extern "C" fn reactor_drive() -> u64 {
+    catch_unwind(|| {
+        reactor().drive();
+        reactor().next_deadline().map_or(FOR_EVER, |deadline| {
+            u64::try_from(deadline.saturating_duration_since(Instant::now()).as_micros()).unwrap_or(FOR_EVER)
+        })
+    })
+    .unwrap_or(FOR_EVER)
+}

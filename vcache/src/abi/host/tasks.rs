@@ -1,0 +1,214 @@
+//! A guest's futures on our executor, and our wakers for them.
+
+use std::ffi::c_void;
+use std::future::Future;
+use std::pin::Pin;
+use std::ptr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use pyo3::exceptions::PySystemError;
+use pyo3::ffi::PyObject;
+use pyo3::prelude::*;
+
+use super::guarded;
+use crate::abi::table::{Status, Task, Waker, WakerVTable};
+use crate::blocking::block_on_until;
+use crate::context;
+use crate::python::{Loop, Steps};
+
+/// A task that this side owns.
+struct Owned(Task);
+
+// SAFETY: the contract: a task's functions may be called from any thread, one at a time.
+unsafe impl Send for Owned {}
+
+impl Owned {
+    fn finish(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let mut result: *mut PyObject = ptr::null_mut();
+        // SAFETY: the task said that it is ready, this is the only call, and we are attached.
+        let status = unsafe { (self.0.finish)(self.0.data, &raw mut result) };
+        // SAFETY: the contract: an owned reference, or null.
+        match unsafe { Bound::from_owned_ptr_or_opt(py, result) } {
+            Some(result) if status == Status::OK => Ok(result.unbind()),
+            _ => Err(PyErr::take(py)
+                .unwrap_or_else(|| PySystemError::new_err("a guest's task failed without an exception"))),
+        }
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: it was handed over to us, and this is the only call.
+        unsafe { (self.0.drop)(self.0.data) };
+    }
+}
+
+/// Polls a task of a guest's; its output is the task itself, to be finished.
+struct Polled {
+    task: Option<Owned>,
+    waker: Option<Arc<HostWaker>>,
+}
+
+impl Future for Polled {
+    type Output = Option<Owned>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let Some(task) = &this.task else { return Poll::Ready(None) };
+        match poll(&task.0, &mut this.waker, cx) {
+            Poll::Ready(()) => Poll::Ready(this.task.take()),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// One step of a guest's task.
+fn poll(task: &Task, kept: &mut Option<Arc<HostWaker>>, cx: &Context<'_>) -> Poll<()> {
+    let waker = match kept {
+        Some(waker) if waker.waker.will_wake(cx.waker()) => waker,
+        _ => kept.insert(HostWaker::new(cx.waker().clone())),
+    };
+    // SAFETY: the contract; the waker is borrowed for the call.
+    match unsafe { (task.poll)(task.data, Arc::as_ptr(waker).cast()) } {
+        Task::READY => Poll::Ready(()),
+        Task::PENDING_WATCHED => {
+            context::want_prompt_cancel();
+            Poll::Pending
+        }
+        _ => Poll::Pending,
+    }
+}
+
+/// A waker as a guest can use it.
+#[repr(C)]
+struct HostWaker {
+    view: Waker,
+    waker: std::task::Waker,
+}
+
+// SAFETY: the pointer in it is to a static table of functions that any thread may call.
+unsafe impl Send for HostWaker {}
+// SAFETY: as above.
+unsafe impl Sync for HostWaker {}
+
+static WAKER: WakerVTable =
+    WakerVTable { clone: waker_clone, wake: waker_wake, wake_by_ref: waker_wake_by_ref, drop: waker_drop };
+
+impl HostWaker {
+    fn new(waker: std::task::Waker) -> Arc<Self> {
+        Arc::new(Self { view: Waker { vtable: &raw const WAKER }, waker })
+    }
+}
+
+unsafe extern "C" fn waker_clone(waker: *const Waker) -> *const Waker {
+    // SAFETY: it is a `HostWaker` in an `Arc` that the caller has a reference to.
+    unsafe { Arc::increment_strong_count(waker.cast::<HostWaker>()) };
+    waker
+}
+
+unsafe extern "C" fn waker_wake(waker: *const Waker) {
+    // SAFETY: as above, and the caller gives its reference up.
+    let waker = unsafe { Arc::from_raw(waker.cast::<HostWaker>()) };
+    waker.waker.wake_by_ref();
+}
+
+unsafe extern "C" fn waker_wake_by_ref(waker: *const Waker) {
+    // SAFETY: as above.
+    unsafe { &*waker.cast::<HostWaker>() }.waker.wake_by_ref();
+}
+
+unsafe extern "C" fn waker_drop(waker: *const Waker) {
+    // SAFETY: as above, and the caller gives its reference up.
+    drop(unsafe { Arc::from_raw(waker.cast::<HostWaker>()) });
+}
+
+/// Runs the body attached, and leaves its error as Python's exception.
+fn attached(body: impl FnOnce(Python<'_>) -> PyResult<()>) -> Status {
+    guarded(|| {
+        Python::attach(|py| match body(py) {
+            Ok(()) => Status::OK,
+            Err(error) => {
+                error.restore(py);
+                Status::ERROR
+            }
+        })
+    })
+}
+
+pub(super) unsafe extern "C" fn loop_acquire(running: *mut *mut c_void) -> Status {
+    attached(|py| {
+        let found = Box::new(Loop::running(py)?);
+        // SAFETY: the caller gives a place to write to.
+        unsafe { running.write(Box::into_raw(found).cast()) };
+        Ok(())
+    })
+}
+
+pub(super) unsafe extern "C" fn loop_spawn(
+    running: *mut c_void,
+    task: *const Task,
+    awaitable: *mut *mut PyObject,
+) -> Status {
+    attached(|py| {
+        // SAFETY: the caller's task lives during the call, and its first field says how much of it there is.
+        if unsafe { (&raw const (*task).size).read() } < size_of::<Task>() {
+            return Err(PySystemError::new_err("a guest's task is smaller than any that there was"));
+        }
+        // SAFETY: as above.
+        let task = unsafe { *task };
+        // SAFETY: a loop of `loop_acquire` that was not released.
+        let running = unsafe { &*running.cast::<Loop>() };
+        let steps = match task.steps {
+            Task::ONE => Steps::One,
+            Task::MANY => Steps::Many,
+            Task::ALL => Steps::All,
+            unknown => {
+                return Err(PySystemError::new_err(format!(
+                    "a guest's task has the unknown steps {unknown}"
+                )));
+            }
+        };
+        let polled = Polled { task: Some(Owned(task)), waker: None };
+        let made = running.spawn(py, steps, polled, |py, task| match task {
+            Some(task) => task.finish(py),
+            None => Err(PySystemError::new_err("a guest's task was polled after its end")),
+        })?;
+        // SAFETY: the caller gives a place to write to.
+        unsafe { awaitable.write(made.into_ptr()) };
+        Ok(())
+    })
+}
+
+pub(super) unsafe extern "C" fn loop_release(running: *mut c_void) {
+    let _ = attached(|_| {
+        // SAFETY: `loop_acquire` made it, and it is given back once.
+        drop(unsafe { Box::from_raw(running.cast::<Loop>()) });
+        Ok(())
+    });
+}
+
+pub(super) unsafe extern "C" fn block_on(task: *const Task, exception: *mut *mut PyObject) -> Status {
+    guarded(|| {
+        // SAFETY: the caller's task lives during the call; nothing beyond `poll`, which every version has, is used.
+        let task = unsafe { &*task };
+        let mut waker = None;
+        let future = std::future::poll_fn(|cx| poll(task, &mut waker, cx));
+        let interrupted = || {
+            if exception.is_null() {
+                return Ok(());
+            }
+            // At the interpreter's end there is nothing to attach to, and nobody to interrupt.
+            Python::try_attach(|py| py.check_signals().map_err(|error| error.into_value(py).into_ptr()))
+                .unwrap_or(Ok(()))
+        };
+        match block_on_until(future, interrupted) {
+            Ok(()) => Status::OK,
+            Err(raised) => {
+                // SAFETY: the caller gives a place to write to.
+                unsafe { exception.write(raised) };
+                Status::ERROR
+            }
+        }
+    })
+}

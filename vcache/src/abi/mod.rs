@@ -1,0 +1,55 @@
+//! One connection for separately compiled extension modules.
+//!
+//! Rust's statics belong to one shared object, so a second extension module that links this crate would have a second
+//! connection. Instead the wheel `django-vcache` (the *host*) publishes a table of C functions, and this crate, where it is
+//! compiled into another extension module (a *guest*, without the feature `driver`), is a client of that table. Only
+//! what is written down here crosses between the two: no type whose layout Rust may change, no panic, no exception of
+//! another pyo3.
+//!
+//! | module | is for |
+//! |---|---|
+//! | [`table`] | the table, field by field |
+//! | `host` | its functions, on the driver (feature `driver`) |
+//! | `guest` | finding the table, and everything that this crate does by way of it (without `driver`) |
+//!
+//! # The contract
+//!
+//! **Where it is.** The Python attribute `django_vcache._capi` is a `PyCapsule` around a [`table::Table`]. That attribute
+//! never moves. The capsule's name is `django_vcache._capi@` and the major version, so a client of another major version
+//! cannot even get at the pointer. The table is static and the capsule is never freed.
+//!
+//! **Versions.** The header ([`table::Header`]) is the same in every major version. Within one, fields are only ever
+//! appended: `minor` counts up, `size` grows, and an entry that not every host can offer also has a feature bit. A client
+//! looks at `size` or at the bit before it reads an entry beyond the first minor version's. Structs that a guest hands over
+//! carry their own size first, for the same reason the other way round. A number that its reader does not know (a tag, a
+//! kind, a status) is an error there, never undefined behaviour.
+//!
+//! **Calls.** [`submit`](table::Table::submit) copies the bytes before it returns. If it refuses, `done` is never called. If
+//! it accepts, `done` is called exactly once, on whichever thread drives the connection, detached from Python, and it must
+//! neither block nor call back into the table except to free what it was given; unless
+//! [`cancel`](table::Table::cancel) hands the context back, and then never. The ticket must be given to `cancel` exactly once
+//! in any case, before the call is over or after.
+//!
+//! **Replies** are a flat array of nodes, each aggregate followed by its members, in one allocation freed by one call.
+//!
+//! **Tasks** are futures of the guest's, polled by the host's executor on the loop's thread or on the blocked thread, with
+//! a waker of the host's, which any thread may use. Every task that was taken over is dropped exactly once.
+//!
+//! **Python.** Functions marked *attached* are called, and call back, with the GIL held; they fail as C functions of Python
+//! do, with the exception set. All others may be called with or without it. Object pointers are owned references.
+//!
+//! **Ownership.** Whoever allocated something frees it. Handles are counted.
+//!
+//! **Forks.** [`epoch`](table::Table::epoch) changes in a forked child. Handles from before answer
+//! [`Status::FORKED`](table::Status::FORKED), and are acquired again by their alias.
+//!
+//! **Panics** stop at the border on either side, and come out as a status.
+
+#[cfg(not(feature = "driver"))]
+pub(crate) mod guest;
+#[cfg(feature = "driver")]
+pub(crate) mod host;
+pub mod table;
+
+#[cfg(feature = "driver")]
+pub use host::capsule;

@@ -1,0 +1,230 @@
+//! Handles on this library's own driver, and the calls made by them.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use redis::Value;
+
+use super::command::{Blocking, Packet};
+use super::driver::{Accepted, Driver};
+use super::slot::Slot;
+use crate::config::Config;
+use crate::context::{self, Context as Driving};
+use crate::error::{Error, Result};
+use crate::fork;
+use crate::reactor::reactor;
+
+/// Connections for blocking commands that are kept for the next one.
+const SPARE_CONNECTIONS: usize = 4;
+
+/// The connection of one alias in this process.
+#[derive(Clone)]
+pub(crate) struct Handle(Arc<Shared>);
+
+struct Shared {
+    alias: Arc<str>,
+    config: Arc<Config>,
+    /// This process's driver, and after a fork, until the first use, still the parent's.
+    driver: ArcSwap<Driver>,
+    /// Idle connections that served blocking commands.
+    spare: Mutex<Vec<Arc<Driver>>>,
+}
+
+impl Handle {
+    pub(super) fn new(alias: &str, config: Config) -> Self {
+        let config = Arc::new(config);
+        Self(Arc::new(Shared {
+            alias: alias.into(),
+            driver: ArcSwap::new(reactor().driver(&config)),
+            config,
+            spare: Mutex::default(),
+        }))
+    }
+
+    /// As a pointer that owns a reference.
+    #[cfg(feature = "python")]
+    pub(crate) fn into_raw(self) -> *const std::ffi::c_void {
+        Arc::into_raw(self.0).cast()
+    }
+
+    /// # Safety
+    /// The pointer must come from [`Handle::into_raw`], and own a reference.
+    #[cfg(feature = "python")]
+    pub(crate) unsafe fn from_raw(handle: *const std::ffi::c_void) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { Arc::from_raw(handle.cast::<Shared>()) })
+    }
+
+    /// Whether it was last used before this process was forked.
+    #[cfg(feature = "python")]
+    pub(crate) fn is_stale(&self) -> bool {
+        self.0.driver.load().epoch() != fork::epoch()
+    }
+
+    /// Makes it this process's.
+    #[cfg(feature = "python")]
+    pub(crate) fn refresh(&self) {
+        let _ = self.driver();
+    }
+
+    pub(crate) fn find(alias: &str) -> Result<Self> {
+        super::registry::find(alias).map(|connection| connection.handle)
+    }
+
+    pub(crate) fn alias(&self) -> &str {
+        &self.0.alias
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(crate) fn db(&self) -> i64 {
+        self.0.config.db
+    }
+
+    pub(crate) fn response_timeout(&self) -> Duration {
+        self.0.config.response_timeout
+    }
+
+    pub(super) fn call(&self, packet: Packet, timeout: Option<Duration>) -> Result<Call> {
+        let route = self.route(&packet);
+        let slot = Arc::new(Slot::new());
+        route.submit(packet, &slot, timeout, false)?;
+        Ok(Call { slot, route, over: false })
+    }
+
+    /// The driver that a packet goes to.
+    pub(crate) fn route(&self, packet: &Packet) -> Route {
+        if packet.blocking == Blocking::No {
+            Route { driver: self.driver(), lent_by: None }
+        } else {
+            Route { driver: self.dedicated_driver(), lent_by: Some(self.clone()) }
+        }
+    }
+
+    /// This process's driver.
+    fn driver(&self) -> Arc<Driver> {
+        let driver = self.0.driver.load();
+        if driver.epoch() == fork::epoch() {
+            return Arc::clone(&driver);
+        }
+        self.after_fork()
+    }
+
+    #[cold]
+    fn after_fork(&self) -> Arc<Driver> {
+        let fresh = reactor().driver(&self.0.config);
+        self.0.driver.store(Arc::clone(&fresh));
+        fresh
+    }
+
+    /// A driver for one blocking command.
+    fn dedicated_driver(&self) -> Arc<Driver> {
+        let epoch = fork::epoch();
+        // NOTE: try_lock, because a fork may have happened while another thread of the parent held it.
+        let spare = self.0.spare.try_lock().ok().and_then(|mut spare| {
+            spare.retain(|driver| driver.epoch() == epoch);
+            spare.pop()
+        });
+        spare.unwrap_or_else(|| reactor().dedicated_driver(&self.0.config))
+    }
+
+    fn give_back(&self, driver: Arc<Driver>) {
+        if driver.epoch() == fork::epoch()
+            && driver.is_idle()
+            && let Ok(mut spare) = self.0.spare.try_lock()
+            && spare.len() < SPARE_CONNECTIONS
+        {
+            spare.push(driver);
+        }
+    }
+}
+
+impl fmt::Display for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "'{}' at {}", self.0.alias, self.0.config)
+    }
+}
+
+/// Where one call goes.
+pub(crate) struct Route {
+    driver: Arc<Driver>,
+    /// Set for a driver that serves this call alone.
+    lent_by: Option<Handle>,
+}
+
+impl Route {
+    /// Hands the call to the driver and sees to it that it is sent. `driven` says that somebody drives even though this
+    /// thread is not known to.
+    pub(crate) fn submit(
+        &self,
+        packet: Packet,
+        slot: &Arc<Slot<Result<Value>>>,
+        timeout: Option<Duration>,
+        driven: bool,
+    ) -> Result<()> {
+        packet.check_framing()?;
+        let context = context::current();
+        if context == Driving::Elsewhere && !driven && !crate::tokio_driver::ensure() {
+            return Err(Error::nobody_drives());
+        }
+        let accepted = self.driver.submit(packet, slot, timeout)?;
+        if context == Driving::Loop && (self.lent_by.is_some() || accepted == Accepted::Waiting) {
+            context::want_prompt_cancel();
+        }
+        match context {
+            // An idle connection sends at once, which saves a loop iteration; a busy one collects what comes.
+            Driving::Loop if accepted == Accepted::Busy => context::send_later(Arc::clone(&self.driver)),
+            Driving::Loop | Driving::Blocking => self.driver.flush(),
+            Driving::Elsewhere if driven => {}
+            Driving::Elsewhere => crate::tokio_driver::send_soon(),
+        }
+        Ok(())
+    }
+
+    /// The call is over.
+    pub(crate) fn finished(&self) {
+        if let Some(handle) = &self.lent_by {
+            handle.give_back(Arc::clone(&self.driver));
+        }
+    }
+
+    /// The caller has gone away before the call was over.
+    pub(crate) fn given_up(&self) {
+        if self.lent_by.is_some() {
+            // The server sits on the command: only closing the connection takes it back.
+            self.driver.close();
+        } else {
+            self.driver.abandoned();
+        }
+    }
+}
+
+/// One call on its way. Dropping it gives it up.
+pub(crate) struct Call {
+    slot: Arc<Slot<Result<Value>>>,
+    route: Route,
+    over: bool,
+}
+
+impl Call {
+    pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<Value>> {
+        let result = ready!(self.slot.poll(cx));
+        self.over = true;
+        self.route.finished();
+        Poll::Ready(result)
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if !self.over {
+            self.slot.abandon();
+            self.route.given_up();
+        }
+    }
+}
