@@ -30,6 +30,7 @@
 //! | `reactor` | the one poller of the process, and who drives it |
 //! | `blocking`, `tokio_driver`, `python` | the three who drive |
 //! | `admission` | throttles and streams |
+//! | `testing` | servers for tests, with the feature of that name |
 //! | `fork` | what a forked child must know |
 
 #[cfg(not(any(feature = "driver", feature = "python")))]
@@ -57,6 +58,8 @@ pub mod python;
 mod reactor;
 #[cfg(any(feature = "driver", feature = "tokio", feature = "awaitable"))]
 mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "tokio")]
 mod tokio_driver;
 
@@ -70,6 +73,8 @@ pub use config::{Config, Options};
 pub use connection::configure;
 pub use connection::{Connection, Packet, Request, connection, connection_for};
 pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "testing")]
+pub use hotpath_macros::test;
 #[cfg(feature = "python")]
 pub use hotpath_macros::{hotpath, module};
 #[cfg(feature = "python")]

@@ -13,8 +13,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3_async_runtimes::{TaskLocals, into_future_with_locals};
 
-use crate::error::Result;
 use super::polled::{is_blocking, note_prompt_cancel};
+use crate::error::Result;
 use crate::sync::lock;
 
 const ONLY_ASYNC: &str = "an awaitable can be awaited only while an asyncio loop runs it: call the async form of this \
