@@ -46,7 +46,7 @@ test: lint test-rust test-python
 
 test-rust: setup
 	@echo "==> Rust tests"
-	@sh scripts/with-server.sh $(BIN)/python cargo test --workspace --quiet
+	@sh scripts/with-server.sh $(BIN)/python cargo test --workspace --features vcache/spawn --quiet
 
 test-python: setup
 	@echo "==> Python tests, $$($(BIN)/python --version), Django $$($(BIN)/python -m django --version)"
@@ -55,8 +55,8 @@ test-python: setup
 lint: setup
 	@echo "==> Lint"
 	@cargo fmt --all --check
-	@cargo clippy --workspace --all-targets --quiet -- -D warnings
-	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps -p vcache -p hotpath-macros --features vcache/python
+	@cargo clippy --workspace --all-targets --features vcache/spawn --quiet -- -D warnings
+	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps -p vcache -p hotpath-macros --features vcache/spawn
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy

@@ -119,11 +119,29 @@ impl<'a> HotPath<'a> {
         let pass = parameters.iter().map(|p| &p.pass);
         let cache = options.cache.as_ref().map_or_else(|| "default".to_owned(), syn::LitStr::value);
         let result = if is_result(&self.returned) {
-            quote! {
-                ::vcache::python::expansion::into_hot_result(__vcache_returned, __vcache_connection.alias())
+            let returned = &self.returned;
+            quote_spanned! { returned.span()=>
+                ::vcache::python::expansion::into_hot_result(
+                    __vcache_returned,
+                    __vcache_connection.alias(),
+                    |error| {
+                        use ::vcache::python::expansion::{IntoError as _, IntoErrorNot as _, Probe};
+                        (&Probe::<<#returned as ::vcache::python::expansion::HotResult>::Error>::new()).convert(error)
+                    },
+                )
             }
         } else {
             quote! { ::vcache::Result::Ok(__vcache_returned) }
+        };
+        // On the author's own name: what is held across an `.await` and is not `Send` is told there.
+        let body = quote_spanned! { called.span()=>
+            async move {
+                let __vcache_returned = self::#called(&mut __vcache_connection, #(#pass),*).await;
+                #result
+            }
+        };
+        let made = quote_spanned! { called.span()=>
+            impl ::std::future::Future<Output = ::vcache::Result<#output>> + ::std::marker::Send + use<>
         };
         let (limit, budget) = match options.timeout.map(|timeout| timeout.as_micros()) {
             Some(micros) => {
@@ -147,16 +165,11 @@ impl<'a> HotPath<'a> {
             #[allow(unused_mut, clippy::all, clippy::pedantic, clippy::nursery)]
             fn #maker(
                 __vcache_py: ::vcache::pyo3::Python<'_>, #(#names: #owned),*
-            ) -> ::vcache::pyo3::PyResult<
-                impl ::std::future::Future<Output = ::vcache::Result<#output>> + ::std::marker::Send + use<>
-            > {
+            ) -> ::vcache::pyo3::PyResult<#made> {
                 let __vcache_connection = ::vcache::python::connection_for(__vcache_py, #cache)?;
                 #limit
                 let mut __vcache_connection = __vcache_connection;
-                let __vcache_future = async move {
-                    let __vcache_returned = self::#called(&mut __vcache_connection, #(#pass),*).await;
-                    #result
-                };
+                let __vcache_future = #body;
                 #spawned
                 ::vcache::pyo3::PyResult::Ok(__vcache_future)
             }

@@ -75,6 +75,7 @@ impl Contents {
             Err(error) => {
                 self.refuse(&error);
                 // The function stays, so that the error is the only one.
+                function.attrs.retain(|a| !a.path().is_ident("pyo3") && !a.path().is_ident("pyfunction"));
                 self.items.push(parse_quote! { #[allow(dead_code)] #function });
             }
         }

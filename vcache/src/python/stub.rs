@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// Names that an annotation may use without a module, and where they come from.
-const KNOWN: [(&str, &str); 8] = [
+const KNOWN: [(&str, &str); 9] = [
     ("Any", "typing"),
     ("Collection", "collections.abc"),
     ("Hashable", "collections.abc"),
     ("Iterable", "collections.abc"),
+    ("Literal", "typing"),
     ("Mapping", "collections.abc"),
     ("MutableMapping", "collections.abc"),
     ("Sequence", "collections.abc"),
