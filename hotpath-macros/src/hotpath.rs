@@ -125,8 +125,7 @@ impl<'a> HotPath<'a> {
                     __vcache_returned,
                     __vcache_connection.alias(),
                     |error| {
-                        use ::vcache::python::expansion::{IntoError as _, IntoErrorNot as _, Probe};
-                        (&Probe::<<#returned as ::vcache::python::expansion::HotResult>::Error>::new()).convert(error)
+                        (&::vcache::python::expansion::Probe::<<#returned as ::vcache::python::expansion::HotResult>::Error>::new()).convert(error)
                     },
                 )
             }
@@ -141,8 +140,11 @@ impl<'a> HotPath<'a> {
             }
         };
         let made = quote_spanned! { called.span()=>
-            impl ::std::future::Future<Output = ::vcache::Result<#output>> + ::std::marker::Send + use<>
+            ::vcache::pyo3::PyResult<
+                impl ::std::future::Future<Output = ::vcache::Result<#output>> + ::std::marker::Send + use<>
+            >
         };
+        let done = quote_spanned! { called.span()=> ::vcache::pyo3::PyResult::Ok(__vcache_future) };
         let (limit, budget) = match options.timeout.map(|timeout| timeout.as_micros()) {
             Some(micros) => {
                 let micros = u64::try_from(micros).unwrap_or(u64::MAX);
@@ -157,21 +159,23 @@ impl<'a> HotPath<'a> {
         };
         let spawned = options.spawn.map(|span| {
             let abort = options.cancel != Some(Cancel::Finish);
-            let spawned = quote_spanned! { span=> ::vcache::__spawned! };
-            quote! { let __vcache_future = #spawned(__vcache_future, #cache, #abort, #budget); }
+            quote_spanned! { span=>
+                let __vcache_future = ::vcache::__spawned!(__vcache_future, #cache, #abort, #budget);
+            }
         });
         parse_quote! {
             #(#cfgs)*
-            #[allow(unused_mut, clippy::all, clippy::pedantic, clippy::nursery)]
+            #[allow(unused_imports, unused_mut, clippy::all, clippy::pedantic, clippy::nursery)]
             fn #maker(
                 __vcache_py: ::vcache::pyo3::Python<'_>, #(#names: #owned),*
-            ) -> ::vcache::pyo3::PyResult<#made> {
+            ) -> #made {
+                use ::vcache::python::expansion::{IntoError as _, IntoErrorNot as _};
                 let __vcache_connection = ::vcache::python::connection_for(__vcache_py, #cache)?;
                 #limit
                 let mut __vcache_connection = __vcache_connection;
                 let __vcache_future = #body;
                 #spawned
-                ::vcache::pyo3::PyResult::Ok(__vcache_future)
+                #done
             }
         }
     }

@@ -4,6 +4,7 @@
 
 #![allow(missing_docs)]
 
+#[allow(dead_code, reason = "other tests use more of it")]
 mod common;
 
 use std::collections::HashMap;
