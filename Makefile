@@ -47,6 +47,7 @@ test: lint test-rust test-python
 test-rust: setup
 	@echo "==> Rust tests"
 	@sh scripts/with-server.sh $(BIN)/python cargo test --workspace --features vcache/spawn --quiet
+	@cargo test -p vcache --features python --test ui --quiet
 
 test-python: setup
 	@echo "==> Python tests, $$($(BIN)/python --version), Django $$($(BIN)/python -m django --version)"

@@ -258,7 +258,7 @@ def aspend(project: Sequence[int], *, cost: decimal.Decimal | None = None) -> as
         let forms = [Form { name: "set", awaitable: false, docs: &[r#" Says "so"."#] }];
         stub.function(&forms, &[argument("key", "set[str] | Literal['set']", None)], "None");
         let text = stub.finish(true);
-        assert!(text.contains("import builtins\nfrom typing import Any\n"), "{text}");
+        assert!(text.contains("import builtins\nfrom typing import Any, Literal\n"), "{text}");
         assert!(text.contains("def set(key: builtins.set[str] | Literal['set']) -> None:\n"), "{text}");
         assert!(text.contains(r#"    """Says "so".""""#), "{text}");
         assert!(text.ends_with("def __getattr__(name: str) -> Any: ...\n"), "{text}");
