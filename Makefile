@@ -50,6 +50,7 @@ test: lint test-rust test-python
 test-rust: setup
 	@echo "==> Rust tests"
 	@sh scripts/with-server.sh $(BIN)/python cargo test --workspace --features $(FEATURES) --quiet
+	@cargo test -p vcache --features driver --test ui --quiet
 
 test-python: setup
 	@echo "==> Python tests, $$($(BIN)/python --version), Django $$($(BIN)/python -m django --version)"

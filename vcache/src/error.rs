@@ -33,7 +33,8 @@ pub enum ErrorKind {
 
 /// An error of a connection, of a configuration, or of a hot path.
 ///
-/// It is cheap to clone. In Python each kind is an exception class of its own, see `django_vcache.exceptions`.
+/// It is cheap to clone. In Python each kind is an exception class of its own, see `django_vcache.exceptions`, and
+/// [`ErrorKind::Raised`] is the exception that it holds.
 ///
 /// ```
 /// use vcache::{Config, ErrorKind};
