@@ -62,7 +62,23 @@ pub(crate) enum Raised {
     Class(#[cfg_attr(not(feature = "python"), allow(dead_code))] Arc<str>),
     /// This very exception.
     #[cfg(feature = "python")]
-    Exception(Arc<pyo3::PyErr>),
+    Exception(Arc<dyn Exception>),
+}
+
+/// An exception that is kept until it is back in Python.
+///
+/// NOTE: behind a trait, so that only who makes such an error is linked to Python, and not everybody who drops an error:
+/// the Rust tests of a hot path then start without a libpython, which the loader often does not find.
+#[cfg(feature = "python")]
+pub(crate) trait Exception: Send + Sync {
+    fn get(&self) -> &pyo3::PyErr;
+}
+
+#[cfg(feature = "python")]
+impl Exception for pyo3::PyErr {
+    fn get(&self) -> &pyo3::PyErr {
+        self
+    }
 }
 
 impl Error {
