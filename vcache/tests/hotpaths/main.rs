@@ -4,9 +4,6 @@
 
 #![allow(missing_docs)]
 
-#[path = "../common/mod.rs"]
-#[allow(dead_code, reason = "other tests use more of it")]
-mod common;
 mod modules;
 
 use std::ffi::CString;
@@ -14,11 +11,11 @@ use std::sync::Once;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use common::Server;
 use modules::{LINGERED, mixed, shop};
 use vcache::Config;
 use vcache::pyo3::prelude::*;
 use vcache::pyo3::types::PyDict;
+use vcache::testing::Server;
 
 /// Starts the interpreter with what the hot paths expect there.
 fn start() {
