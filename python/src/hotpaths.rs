@@ -42,6 +42,16 @@ pub mod hotpaths {
     /// An allowance as Python gets it: a `django_vcache.hotpaths.Decision`.
     pub struct Decision(vcache::admission::Allowance);
 
+    impl vcache::python::Annotate for Decision {
+        fn input() -> String {
+            Self::output()
+        }
+
+        fn output() -> String {
+            "django_vcache.hotpaths.Decision".into()
+        }
+    }
+
     impl<'py> IntoPyObject<'py> for Decision {
         type Target = PyAny;
         type Output = Bound<'py, PyAny>;

@@ -53,6 +53,8 @@ struct Inner {
     alias: Option<Arc<str>>,
     #[cfg_attr(not(feature = "python"), allow(dead_code))]
     raised: Option<Raised>,
+    /// Made by a hot path about its own input: no cache alias belongs to it.
+    own: bool,
 }
 
 /// What Python gets for an error of the kind [`ErrorKind::Raised`].
@@ -84,7 +86,14 @@ impl Exception for pyo3::PyErr {
 impl Error {
     /// An error with this kind and text.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner { kind, code: None, message: message.into(), alias: None, raised: None }))
+        Self(Arc::new(Inner {
+            kind,
+            code: None,
+            message: message.into(),
+            alias: None,
+            raised: None,
+            own: false,
+        }))
     }
 
     /// An exception of a Python class of the user's own: `class` is its import path, `message` its one argument.
@@ -106,6 +115,7 @@ impl Error {
             message: message.into(),
             alias: None,
             raised: Some(Raised::Class(class.into())),
+            own: true,
         }))
     }
 
@@ -117,11 +127,24 @@ impl Error {
         message: String,
         alias: Option<&str>,
     ) -> Self {
-        Self(Arc::new(Inner { kind, code, message, alias: alias.map(Into::into), raised: None }))
+        Self(Arc::new(Inner { kind, code, message, alias: alias.map(Into::into), raised: None, own: false }))
     }
 
-    /// A [`ErrorKind::Value`] error: what a hot path returns for input of its own that is wrong.
+    /// A [`ErrorKind::Value`] error: what a hot path returns for input of its own that is wrong. In Python it is a
+    /// `ValueError` with just this text.
     pub fn value(message: impl Into<String>) -> Self {
+        Self(Arc::new(Inner {
+            kind: ErrorKind::Value,
+            code: None,
+            message: message.into(),
+            alias: None,
+            raised: None,
+            own: true,
+        }))
+    }
+
+    /// A value that a connection does not take or give.
+    pub(crate) fn refused(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Value, message)
     }
 
@@ -157,14 +180,15 @@ impl Error {
             message,
             alias: None,
             raised: None,
+            own: false,
         }))
     }
 
-    /// The same error, told to belong to a cache alias, which its text then names. The first alias stays, and an
-    /// exception of Python's is not the cache's.
+    /// The same error, told to belong to a cache alias, which its text then names. The first alias stays, and what a hot
+    /// path says of its own, or an exception of Python's, is not the cache's.
     #[must_use]
     pub fn with_alias(self, alias: &str) -> Self {
-        if self.0.alias.is_some() || self.0.kind == ErrorKind::Raised {
+        if self.0.alias.is_some() || self.0.own {
             return self;
         }
         let mut inner = (*self.0).clone();
@@ -245,6 +269,7 @@ impl From<RedisError> for Error {
             },
             alias: None,
             raised: None,
+            own: false,
         }))
     }
 }
@@ -262,6 +287,7 @@ impl From<pyo3::PyErr> for Error {
             message,
             alias: None,
             raised: Some(Raised::Exception(Arc::new(exception))),
+            own: true,
         }))
     }
 }

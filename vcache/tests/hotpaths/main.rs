@@ -158,7 +158,7 @@ fn the_rust_function_is_still_one() {
 fn errors_are_the_exceptions_that_were_meant() {
     check(
         r#"
-assert str(raises(ValueError, lambda: shop.fail("value"))) == "cache 'default': bad"
+assert str(raises(ValueError, lambda: shop.fail("value"))) == "bad"
 assert str(raises(exceptions.HotPathPanic, lambda: shop.fail("panic"))) == "a hot path panicked: it burst"
 assert str(raises(shop_errors.SoldOut, shop.sold_out)) == "none are left"
 for how, why in (("wrong path", "has no attribute 'Nothing'"), ("no class", "not a class of exceptions")):
