@@ -10,6 +10,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SOURCES := $(shell find vcache hotpath-macros python Cargo.toml Cargo.lock pyproject.toml -type f \
 	-not -path '*/__pycache__/*' -not -name '*.so')
 
+# All that the crate can do, tests included.
+FEATURES := vcache/testing,vcache/json,vcache/dict,vcache/awaitable,vcache/spawn
+
 .PHONY: help setup demo serve test test-python test-rust lint format bench clean
 
 help:
@@ -46,7 +49,7 @@ test: lint test-rust test-python
 
 test-rust: setup
 	@echo "==> Rust tests"
-	@sh scripts/with-server.sh $(BIN)/python cargo test --workspace --quiet
+	@sh scripts/with-server.sh $(BIN)/python cargo test --workspace --features $(FEATURES) --quiet
 
 test-python: setup
 	@echo "==> Python tests, $$($(BIN)/python --version), Django $$($(BIN)/python -m django --version)"
@@ -55,8 +58,11 @@ test-python: setup
 lint: setup
 	@echo "==> Lint"
 	@cargo fmt --all --check
-	@cargo clippy --workspace --all-targets --quiet -- -D warnings
-	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps -p vcache -p hotpath-macros --features vcache/python
+	@cargo clippy --workspace --all-targets --features $(FEATURES) --quiet -- -D warnings
+	@cargo clippy -p vcache --lib --quiet --no-default-features --features driver -- -D warnings
+	@cargo clippy -p vcache --lib --quiet -- -D warnings
+	@cargo clippy -p vcache --lib --quiet --features json,dict,awaitable,spawn -- -D warnings
+	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps -p vcache -p hotpath-macros --features $(FEATURES)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy

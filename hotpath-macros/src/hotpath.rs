@@ -1,173 +1,276 @@
-//! `#[hotpath]`: one `async fn` becomes itself and two Python functions around it.
+//! `#[hotpath]`: one `async fn` becomes itself, what checks it, and the Python functions around it.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, format_ident, quote};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{Attribute, Error, FnArg, Ident, Item, ItemFn, Meta, Pat, Type, parse_quote};
+use syn::{Attribute, Error, Ident, Item, ItemFn, Result, Type, parse_quote};
+
+use crate::checks;
+use crate::options::{Cancel, Only, Options, is_keyword};
+use crate::parameters::{self, Parameter, is_result};
+use crate::signature::Signature;
+use crate::stub;
 
 /// `#[hotpath]` met by the compiler itself, and not by `#[module]`.
-pub(crate) fn outside_of_a_module(_args: TokenStream, item: TokenStream) -> TokenStream {
+pub(crate) fn outside_of_a_module(item: &TokenStream) -> TokenStream {
     let span = syn::parse2::<ItemFn>(item.clone()).map_or_else(|_| Span::call_site(), |f| f.sig.ident.span());
-    let error =
-        Error::new(span, "#[hotpath] must stand inside a #[vcache::module], which makes it known to Python")
-            .to_compile_error();
+    let error = Error::new(
+        span,
+        "#[hotpath] must stand directly inside a #[vcache::module], which makes it known to Python",
+    )
+    .to_compile_error();
     quote! { #error #item }
 }
 
 /// Takes the `#[hotpath]` attribute off a function, if it has one.
-pub(crate) fn take_attribute(function: &mut ItemFn) -> syn::Result<Option<Attribute>> {
+pub(crate) fn take_attribute(function: &mut ItemFn) -> Result<Option<Attribute>> {
     let is_hotpath = |attribute: &Attribute| {
         attribute.path().segments.last().is_some_and(|segment| segment.ident == "hotpath")
     };
-    let Some(at) = function.attrs.iter().position(is_hotpath) else { return Ok(None) };
-    let attribute = function.attrs.remove(at);
-    if let Some(twice) = function.attrs.iter().find(|attribute| is_hotpath(attribute)) {
-        return Err(Error::new_spanned(twice, "#[hotpath] is given twice"));
+    let mut found = function.attrs.extract_if(.., |attribute| is_hotpath(attribute));
+    let (first, second) = (found.next(), found.next());
+    drop(found);
+    match second {
+        Some(twice) => Err(Error::new_spanned(twice, "#[hotpath] is given twice")),
+        None => Ok(first),
     }
-    Ok(Some(attribute))
 }
 
-/// What Python passes for one parameter, and how the Rust function gets it.
-struct Parameter {
-    name: Ident,
-    /// The type that is taken from Python and owned while the call runs.
-    owned: Type,
-    /// The expression for the Rust function's argument.
-    pass: TokenStream,
+/// One of the Python functions of a hot path.
+pub(crate) struct Form {
+    pub(crate) name: String,
+    pub(crate) awaitable: bool,
+    /// The lines of its docstring, as `#[doc = ...]` expressions.
+    pub(crate) docs: Vec<TokenStream>,
 }
 
-/// The items that stand for the function: itself, `name` and `aname`.
-pub(crate) fn expand(attribute: &Attribute, function: &ItemFn) -> syn::Result<Vec<Item>> {
-    let options = Options::parse(attribute)?;
+/// A hot path as the macros understood it.
+pub(crate) struct HotPath<'a> {
+    pub(crate) function: &'a ItemFn,
+    pub(crate) options: Options,
+    pub(crate) parameters: Vec<Parameter>,
+    pub(crate) signature: Signature,
+    /// What the Rust function returns.
+    pub(crate) returned: Type,
+    pub(crate) forms: Vec<Form>,
+    pub(crate) cfgs: Vec<&'a Attribute>,
+}
+
+/// What stands for a hot path in its module.
+pub(crate) struct Expanded {
+    pub(crate) items: Vec<Item>,
+    /// The statement that writes it into the stub.
+    pub(crate) stub: TokenStream,
+    /// Its Python names, to find the same one twice; none if it is compiled under a condition.
+    pub(crate) names: Vec<(String, Span)>,
+}
+
+impl<'a> HotPath<'a> {
+    pub(crate) fn parse(attribute: &Attribute, function: &'a ItemFn) -> Result<Self> {
+        let mut options = Options::parse(attribute)?;
+        check_function(function)?;
+        let parameters = parameters::all(&function.sig)?;
+        let returned = parameters::returned(&function.sig)?;
+        let signature = match options.signature.take() {
+            Some(signature) => {
+                signature.check(&parameters)?;
+                signature
+            }
+            None => Signature::plain(&parameters),
+        };
+        let forms = forms(function, &options)?;
+        let cfgs = function.attrs.iter().filter(|a| a.path().is_ident("cfg")).collect();
+        Ok(Self { function, options, parameters, signature, returned, forms, cfgs })
+    }
+
+    pub(crate) fn expand(&self) -> Expanded {
+        let function = self.function;
+        let mut items: Vec<Item> = vec![parse_quote! { #function }, checks::item(self), self.future()];
+        items.extend(self.forms.iter().map(|form| self.python_function(form)));
+        let names = if self.cfgs.is_empty() {
+            self.forms.iter().map(|form| (form.name.clone(), function.sig.ident.span())).collect()
+        } else {
+            Vec::new()
+        };
+        Expanded { items, stub: stub::statement(self), names }
+    }
+
+    /// What the Python function gets when all went well.
+    pub(crate) fn output(&self) -> TokenStream {
+        let returned = &self.returned;
+        if is_result(returned) {
+            quote_spanned! { returned.span()=> <#returned as ::vcache::python::expansion::HotResult>::Output }
+        } else {
+            returned.to_token_stream()
+        }
+    }
+
+    fn ident(&self, what: &str) -> Ident {
+        format_ident!("__vcache_{what}_{}", self.function.sig.ident.unraw())
+    }
+
+    /// The function that makes the future of one call, which both forms share.
+    fn future(&self) -> Item {
+        let Self { function, options, parameters, cfgs, .. } = self;
+        let (maker, called, output) = (self.ident("future"), &function.sig.ident, self.output());
+        let names: Vec<_> = parameters.iter().map(|p| &p.name).collect();
+        let owned = parameters.iter().map(|p| &p.owned);
+        let pass = parameters.iter().map(|p| &p.pass);
+        let cache = options.cache.as_ref().map_or_else(|| "default".to_owned(), syn::LitStr::value);
+        let result = if is_result(&self.returned) {
+            quote! {
+                ::vcache::python::expansion::into_hot_result(__vcache_returned, __vcache_connection.alias())
+            }
+        } else {
+            quote! { ::vcache::Result::Ok(__vcache_returned) }
+        };
+        let (limit, budget) = match options.timeout.map(|timeout| timeout.as_micros()) {
+            Some(micros) => {
+                let micros = u64::try_from(micros).unwrap_or(u64::MAX);
+                let limit = quote! {
+                    let __vcache_timeout = ::std::time::Duration::from_micros(#micros);
+                    let __vcache_deadline = ::std::time::Instant::now() + __vcache_timeout;
+                    let __vcache_connection = __vcache_connection.with_deadline(__vcache_deadline);
+                };
+                (limit, quote! { ::std::option::Option::Some((__vcache_deadline, __vcache_timeout)) })
+            }
+            None => (TokenStream::new(), quote! { ::std::option::Option::None }),
+        };
+        let spawned = options.spawn.map(|span| {
+            let abort = options.cancel != Some(Cancel::Finish);
+            let spawned = quote_spanned! { span=> ::vcache::__spawned! };
+            quote! { let __vcache_future = #spawned(__vcache_future, #cache, #abort, #budget); }
+        });
+        parse_quote! {
+            #(#cfgs)*
+            #[allow(unused_mut, clippy::all, clippy::pedantic, clippy::nursery)]
+            fn #maker(
+                __vcache_py: ::vcache::pyo3::Python<'_>, #(#names: #owned),*
+            ) -> ::vcache::pyo3::PyResult<
+                impl ::std::future::Future<Output = ::vcache::Result<#output>> + ::std::marker::Send + use<>
+            > {
+                let __vcache_connection = ::vcache::python::connection_for(__vcache_py, #cache)?;
+                #limit
+                let mut __vcache_connection = __vcache_connection;
+                let __vcache_future = async move {
+                    let __vcache_returned = self::#called(&mut __vcache_connection, #(#pass),*).await;
+                    #result
+                };
+                #spawned
+                ::vcache::pyo3::PyResult::Ok(__vcache_future)
+            }
+        }
+    }
+
+    fn python_function(&self, form: &Form) -> Item {
+        let Self { parameters, cfgs, .. } = self;
+        let (name, docs) = (&form.name, &form.docs);
+        let (function, maker) =
+            (self.ident(if form.awaitable { "async" } else { "sync" }), self.ident("future"));
+        let names: Vec<_> = parameters.iter().map(|p| &p.name).collect();
+        let owned = parameters.iter().map(|p| &p.owned);
+        let (shown, text) = (self.signature.for_pyo3(parameters), self.signature.text());
+        let attributes = quote! {
+            #(#cfgs)*
+            #(#[doc = #docs])*
+            #[allow(clippy::all, clippy::pedantic, clippy::nursery)]
+            #[::vcache::pyo3::pyfunction]
+            #[pyo3(crate = "::vcache::pyo3", name = #name, signature = #shown, text_signature = #text)]
+        };
+        let future = quote! { self::#maker(__vcache_py, #(#names),*)? };
+        if !form.awaitable {
+            return parse_quote! {
+                #attributes
+                fn #function(
+                    __vcache_py: ::vcache::pyo3::Python<'_>, #(#names: #owned),*
+                ) -> ::vcache::pyo3::PyResult<::vcache::pyo3::Py<::vcache::pyo3::PyAny>> {
+                    let __vcache_future = #future;
+                    let __vcache_output = ::vcache::python::block_on(__vcache_py, __vcache_future)?;
+                    ::vcache::python::output_to_python(__vcache_py, __vcache_output)
+                }
+            };
+        }
+        let steps = match self.options.cancel {
+            Some(Cancel::Finish) => quote! { All },
+            Some(Cancel::Drop) | None => quote! { Many },
+        };
+        parse_quote! {
+            #attributes
+            fn #function<'py>(
+                __vcache_py: ::vcache::pyo3::Python<'py>, #(#names: #owned),*
+            ) -> ::vcache::pyo3::PyResult<::vcache::pyo3::Bound<'py, ::vcache::pyo3::PyAny>> {
+                let __vcache_future = #future;
+                ::vcache::python::spawn(
+                    __vcache_py,
+                    ::vcache::python::Steps::#steps,
+                    __vcache_future,
+                    |py, output| ::vcache::python::output_to_python(py, output),
+                )
+            }
+        }
+    }
+}
+
+fn check_function(function: &ItemFn) -> Result<()> {
     let signature = &function.sig;
     if signature.asyncness.is_none() {
         return Err(Error::new_spanned(signature.fn_token, "a hot path must be an `async fn`"));
     }
+    if let Some(unsafety) = &signature.unsafety {
+        return Err(Error::new_spanned(
+            unsafety,
+            "a hot path cannot be `unsafe`: Python calls it with anything",
+        ));
+    }
     if !signature.generics.params.is_empty() {
+        return Err(parameters::generic(&signature.generics));
+    }
+    let of_pyo3 = |a: &&Attribute| a.path().is_ident("pyo3") || a.path().is_ident("pyfunction");
+    if let Some(attribute) = function.attrs.iter().find(of_pyo3) {
         return Err(Error::new_spanned(
-            &signature.generics,
-            "generic hot paths are not supported: Python has no types to choose",
+            attribute,
+            "#[hotpath] makes the #[pyfunction]s itself: use its own arguments, `name` or `signature`",
         ));
     }
-    let mut inputs = signature.inputs.iter();
-    match inputs.next() {
-        Some(FnArg::Typed(first)) if is_connection(&first.ty) => {}
-        first => {
-            let span = first.map_or_else(|| signature.paren_token.span.span(), Spanned::span);
-            return Err(Error::new(span, "the first parameter of a hot path must be `&mut Connection`"));
-        }
+    Ok(())
+}
+
+/// The Python functions that the options ask for.
+fn forms(function: &ItemFn, options: &Options) -> Result<Vec<Form>> {
+    let own = function.sig.ident.unraw().to_string();
+    let name = options.name.as_ref().map_or_else(|| own.clone(), syn::LitStr::value);
+    let aname = options.aname.as_ref().map_or_else(|| format!("a{name}"), syn::LitStr::value);
+    if is_keyword(&name) && options.only != Some(Only::Async) {
+        let message = format!("`{name}` is a keyword of Python's: give another with `name = \"...\"`");
+        return Err(Error::new(function.sig.ident.span(), message));
     }
-    let parameters: Vec<_> = inputs.map(parameter).collect::<syn::Result<_>>()?;
-
-    let name = &signature.ident;
-    let python_name = name.unraw().to_string();
-    let async_name = format!("a{python_name}");
-    let (sync_ident, async_ident) =
-        (format_ident!("__vcache_sync_{python_name}"), format_ident!("__vcache_async_{python_name}"));
-    let names: Vec<_> = parameters.iter().map(|p| &p.name).collect();
-    let owned: Vec<_> = parameters.iter().map(|p| &p.owned).collect();
-    let pass: Vec<_> = parameters.iter().map(|p| &p.pass).collect();
-    let kept = |a: &&Attribute| a.path().is_ident("doc") || a.path().is_ident("cfg");
-    let docs: Vec<_> = function.attrs.iter().filter(kept).collect();
-    let shown = options.signature.unwrap_or_else(|| quote! { #(#names),* });
-    let call = quote! {
-        let mut __vcache_connection = ::vcache::python::connection_for(__vcache_py, "default")?;
-        let __vcache_future = async move {
-            let __vcache_result = self::#name(&mut __vcache_connection, #(#pass),*).await;
-            ::vcache::python::IntoHotResult::into_hot_result(__vcache_result, __vcache_connection.alias())
-         };
-    };
-    let finish = quote! {
-        |py, output| ::vcache::python::output_to_python(py, output)
-    };
-    Ok(vec![
-        parse_quote! { #function },
-        parse_quote! {
-            #(#docs)*
-            #[::vcache::pyo3::pyfunction]
-            #[pyo3(crate = "::vcache::pyo3", name = #python_name, signature = (#shown))]
-            fn #sync_ident(
-                __vcache_py: ::vcache::pyo3::Python<'_>, #(#names: #owned),*
-            ) -> ::vcache::pyo3::PyResult<::vcache::pyo3::Py<::vcache::pyo3::PyAny>> {
-                #call
-                let __vcache_finish = #finish;
-                __vcache_finish(__vcache_py, ::vcache::python::block_on(__vcache_py, __vcache_future)?)
-            }
-        },
-        parse_quote! {
-            #(#docs)*
-            #[::vcache::pyo3::pyfunction]
-            #[pyo3(crate = "::vcache::pyo3", name = #async_name, signature = (#shown))]
-            fn #async_ident<'py>(
-                __vcache_py: ::vcache::pyo3::Python<'py>, #(#names: #owned),*
-            ) -> ::vcache::pyo3::PyResult<::vcache::pyo3::Bound<'py, ::vcache::pyo3::PyAny>> {
-                #call
-                ::vcache::python::spawn(__vcache_py, ::vcache::python::Steps::Many, __vcache_future, #finish)
-            }
-        },
-    ])
-}
-
-/// What stands in the attribute's parentheses.
-#[derive(Default)]
-struct Options {
-    /// `signature = (...)` as PyO3 writes it.
-    signature: Option<TokenStream>,
-}
-
-impl Options {
-    fn parse(attribute: &Attribute) -> syn::Result<Self> {
-        let mut options = Self::default();
-        if matches!(attribute.meta, Meta::Path(_)) {
-            return Ok(options);
-        }
-        attribute.parse_nested_meta(|meta| {
-            if !meta.path.is_ident("signature") {
-                return Err(meta.error("unknown argument of #[hotpath]: it takes `signature = (...)`"));
-            }
-            let value = meta.value()?;
-            let content;
-            syn::parenthesized!(content in value);
-            options.signature = Some(content.parse()?);
-            Ok(())
-        })?;
-        Ok(options)
+    if is_keyword(&aname) && options.only != Some(Only::Sync) {
+        let message = format!("`{aname}` is a keyword of Python's: give another with `aname = \"...\"`");
+        return Err(Error::new(function.sig.ident.span(), message));
     }
-}
-
-fn is_connection(ty: &Type) -> bool {
-    let Type::Reference(reference) = ty else { return false };
-    reference.mutability.is_some()
-        && matches!(&*reference.elem, Type::Path(path)
-            if path.path.segments.last().is_some_and(|segment| segment.ident == "Connection"))
-}
-
-fn parameter(input: &FnArg) -> syn::Result<Parameter> {
-    let FnArg::Typed(typed) = input else {
-        return Err(Error::new_spanned(input, "a hot path is a function, not a method"));
-    };
-    let Pat::Ident(pattern) = &*typed.pat else {
-        return Err(Error::new_spanned(
-            &typed.pat,
-            "a hot path's parameter needs a plain name: Python calls it by that",
-        ));
-    };
-    let name = pattern.ident.clone();
-    let Type::Reference(reference) = &*typed.ty else {
-        return Ok(Parameter { pass: name.to_token_stream(), owned: (*typed.ty).clone(), name });
-    };
-    let owned: Type = match &*reference.elem {
-        Type::Path(path) if path.path.is_ident("str") => parse_quote! { ::std::string::String },
-        Type::Slice(slice) if matches!(&*slice.elem, Type::Path(path) if path.path.is_ident("u8")) => {
-            parse_quote! { ::vcache::python::Bytes }
+    let docs: Vec<_> = function
+        .attrs
+        .iter()
+        .filter(|attribute| attribute.path().is_ident("doc"))
+        .filter_map(|attribute| attribute.meta.require_name_value().ok())
+        .map(|meta| meta.value.to_token_stream())
+        .collect();
+    let mut forms = Vec::with_capacity(2);
+    if options.only != Some(Only::Async) {
+        forms.push(Form { name: name.clone(), awaitable: false, docs: docs.clone() });
+    }
+    if options.only != Some(Only::Sync) {
+        let note = match options.only {
+            None => format!(" The form of `{name}` to await: it returns an `asyncio.Future`."),
+            Some(_) => " To be awaited: it returns an `asyncio.Future`.".to_owned(),
+        };
+        let mut docs = docs;
+        if !docs.is_empty() {
+            docs.push(quote! { "" });
         }
-        _ => {
-            return Err(Error::new_spanned(
-                &typed.ty,
-                "a hot path borrows only `&str` and `&[u8]` from Python: take other values owned",
-            ));
-        }
-    };
-    Ok(Parameter { pass: quote! { &#name }, owned, name })
+        docs.push(quote! { #note });
+        forms.push(Form { name: aname, awaitable: true, docs });
+    }
+    Ok(forms)
 }

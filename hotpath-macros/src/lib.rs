@@ -2,8 +2,14 @@
 //! module, `#[hotpath]` turns an `async fn` in it into two Python functions: `name`, which blocks with the GIL released,
 //! and `aname`, which is awaited on the running asyncio loop.
 
+mod checks;
 mod hotpath;
 mod module;
+mod options;
+mod parameters;
+mod signature;
+mod stub;
+mod test;
 
 use proc_macro::TokenStream;
 
@@ -13,8 +19,8 @@ use proc_macro::TokenStream;
 /// `default`. The others are taken from Python; `&str` and `&[u8]` are owned by the call while it runs. The Rust function
 /// stays as it was written.
 #[proc_macro_attribute]
-pub fn hotpath(args: TokenStream, item: TokenStream) -> TokenStream {
-    hotpath::outside_of_a_module(args.into(), item.into()).into()
+pub fn hotpath(_args: TokenStream, item: TokenStream) -> TokenStream {
+    hotpath::outside_of_a_module(&item.into()).into()
 }
 
 /// Turns an inline module into a Python module of its [`macro@hotpath`] functions.
@@ -24,4 +30,32 @@ pub fn hotpath(args: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn module(args: TokenStream, item: TokenStream) -> TokenStream {
     module::expand(&args.into(), item.into()).into()
+}
+
+/// Runs an `async fn` as a test, on a Valkey server of its own; the cargo feature is `testing`.
+///
+/// It takes `conn: &mut Connection`, or `conn: Connection`, and after it, if it needs it, `server: &mut Server`. It may
+/// return a `Result`. `#[should_panic]` and `#[ignore]` work as on any test. Each test starts a server, empty and known to
+/// nobody else, and is driven by `vcache::block_on`; so tests may run at once, which is what `cargo test` does.
+///
+/// ```ignore
+/// use vcache::prelude::*;
+/// use vcache::testing::Server;
+///
+/// #[vcache::test]
+/// async fn a_visit_is_counted(conn: &mut Connection) -> vcache::Result<()> {
+///     let visits: i64 = conn.incr("visits", 1).await?;
+///     assert_eq!(visits, 1);
+///     Ok(())
+/// }
+///
+/// #[vcache::test]
+/// async fn an_outage_is_an_error(conn: &mut Connection, server: &mut Server) {
+///     server.kill();
+///     assert!(conn.get::<_, Option<String>>("visits").await.is_err());
+/// }
+/// ```
+#[proc_macro_attribute]
+pub fn test(args: TokenStream, item: TokenStream) -> TokenStream {
+    test::expand(&args.into(), item.into()).into()
 }

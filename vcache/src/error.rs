@@ -27,6 +27,8 @@ pub enum ErrorKind {
     Value,
     /// A hot path panicked. The process, the loop and the connection live on.
     Panic,
+    /// An exception of Python's: one that a hot path met, or a class of its own, see [`Error::raising`].
+    Raised,
 }
 
 /// An error of a connection, of a configuration, or of a hot path.
@@ -48,12 +50,46 @@ struct Inner {
     code: Option<String>,
     message: String,
     alias: Option<Arc<str>>,
+    #[cfg_attr(not(feature = "python"), allow(dead_code))]
+    raised: Option<Raised>,
+}
+
+/// What Python gets for an error of the kind [`ErrorKind::Raised`].
+#[derive(Clone)]
+pub(crate) enum Raised {
+    /// The class with this import path, made with the message.
+    Class(#[cfg_attr(not(feature = "python"), allow(dead_code))] Arc<str>),
+    /// This very exception.
+    #[cfg(feature = "python")]
+    Exception(Arc<pyo3::PyErr>),
 }
 
 impl Error {
     /// An error with this kind and text.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner { kind, code: None, message: message.into(), alias: None }))
+        Self(Arc::new(Inner { kind, code: None, message: message.into(), alias: None, raised: None }))
+    }
+
+    /// An exception of a Python class of the user's own: `class` is its import path, `message` its one argument.
+    ///
+    /// The class is imported when the exception is made. If it cannot be, Python gets a `RuntimeError` that says so and
+    /// holds the message.
+    ///
+    /// ```
+    /// use vcache::{Error, ErrorKind};
+    ///
+    /// let error = Error::raising("shop.errors.SoldOut", "none of these are left");
+    /// assert_eq!(error.kind(), ErrorKind::Raised);
+    /// assert_eq!(error.to_string(), "none of these are left");
+    /// ```
+    pub fn raising(class: &str, message: impl Into<String>) -> Self {
+        Self(Arc::new(Inner {
+            kind: ErrorKind::Raised,
+            code: None,
+            message: message.into(),
+            alias: None,
+            raised: Some(Raised::Class(class.into())),
+        }))
     }
 
     /// An error that another library has made.
@@ -64,7 +100,7 @@ impl Error {
         message: String,
         alias: Option<&str>,
     ) -> Self {
-        Self(Arc::new(Inner { kind, code, message, alias: alias.map(Into::into) }))
+        Self(Arc::new(Inner { kind, code, message, alias: alias.map(Into::into), raised: None }))
     }
 
     /// A [`ErrorKind::Value`] error: what a hot path returns for input of its own that is wrong.
@@ -98,7 +134,13 @@ impl Error {
             Some(details) if !details.is_empty() => format!("{code} {details}"),
             _ => code.clone(),
         };
-        Self(Arc::new(Inner { kind: ErrorKind::Response, code: Some(code), message, alias: None }))
+        Self(Arc::new(Inner {
+            kind: ErrorKind::Response,
+            code: Some(code),
+            message,
+            alias: None,
+            raised: None,
+        }))
     }
 
     /// The same error, told to be that of a command after the first of a pipeline.
@@ -111,10 +153,11 @@ impl Error {
         Self(Arc::new(inner))
     }
 
-    /// The same error, told to belong to a cache alias, which its text then names. The first alias stays.
+    /// The same error, told to belong to a cache alias, which its text then names. The first alias stays, and an
+    /// exception of Python's is not the cache's.
     #[must_use]
     pub fn with_alias(self, alias: &str) -> Self {
-        if self.0.alias.is_some() {
+        if self.0.alias.is_some() || self.0.kind == ErrorKind::Raised {
             return self;
         }
         let mut inner = (*self.0).clone();
@@ -132,6 +175,11 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.0.code.as_deref()
+    }
+
+    #[cfg(feature = "python")]
+    pub(crate) fn raised(&self) -> Option<&Raised> {
+        self.0.raised.as_ref()
     }
 }
 
@@ -194,6 +242,24 @@ impl From<RedisError> for Error {
                 _ => error.to_string(),
             },
             alias: None,
+            raised: None,
+        }))
+    }
+}
+
+/// The exception itself is kept, and raised again where the error comes back to Python. Its text here is `Type: message`.
+#[cfg(feature = "python")]
+impl From<pyo3::PyErr> for Error {
+    fn from(exception: pyo3::PyErr) -> Self {
+        // NOTE: a plain attach hangs while the interpreter ends, and the text of a `PyErr` attaches.
+        let message = pyo3::Python::try_attach(|_| exception.to_string())
+            .unwrap_or_else(|| "an exception, while the interpreter ends".to_owned());
+        Self(Arc::new(Inner {
+            kind: ErrorKind::Raised,
+            code: None,
+            message,
+            alias: None,
+            raised: Some(Raised::Exception(Arc::new(exception))),
         }))
     }
 }
@@ -231,5 +297,13 @@ mod tests {
         };
         assert_eq!(Error::response(&server).to_string(), "ALONE");
         assert_eq!(Error::from(RedisError::from(server)).to_string(), "ALONE");
+    }
+
+    #[test]
+    fn an_exception_of_the_users_own_is_not_the_caches() {
+        let error = Error::raising("shop.errors.SoldOut", "none are left").with_alias("default");
+        assert_eq!(error.to_string(), "none are left");
+        let back = Error::from(RedisError::from(error));
+        assert_eq!((back.kind(), back.to_string().as_str()), (ErrorKind::Raised, "none are left"));
     }
 }

@@ -30,6 +30,7 @@
 //! | `reactor` | the one poller of the process, and who drives it |
 //! | `blocking`, `tokio_driver`, `python` | the three who drive |
 //! | `admission` | throttles and streams |
+//! | `testing` | servers for tests, with the feature of that name |
 //! | `fork` | what a forked child must know |
 
 #[cfg(not(any(feature = "driver", feature = "python")))]
@@ -55,8 +56,10 @@ mod fork;
 pub mod python;
 #[cfg(feature = "driver")]
 mod reactor;
-#[cfg(any(feature = "driver", feature = "tokio"))]
+#[cfg(any(feature = "driver", feature = "tokio", feature = "awaitable"))]
 mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "tokio")]
 mod tokio_driver;
 
@@ -70,10 +73,18 @@ pub use config::{Config, Options};
 pub use connection::configure;
 pub use connection::{Connection, Packet, Request, connection, connection_for};
 pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "testing")]
+pub use hotpath_macros::test;
 #[cfg(feature = "python")]
 pub use hotpath_macros::{hotpath, module};
 #[cfg(feature = "python")]
 pub use pyo3;
+#[cfg(feature = "awaitable")]
+pub use python::Awaitable;
+#[cfg(feature = "json")]
+pub use python::Json;
+#[cfg(feature = "dict")]
+pub use python::{FromDict, ToDict};
 pub use redis::{self, AsyncCommands, FromRedisValue, ToRedisArgs, Value};
 
 /// What the file of a hot path begins with: `use vcache::prelude::*;`.
@@ -81,6 +92,12 @@ pub mod prelude {
     pub use redis::{AsyncCommands, FromRedisValue, ToRedisArgs};
 
     pub use crate::connection::Connection;
+    #[cfg(feature = "awaitable")]
+    pub use crate::python::Awaitable;
+    #[cfg(feature = "json")]
+    pub use crate::python::Json;
+    #[cfg(feature = "dict")]
+    pub use crate::python::{FromDict, ToDict};
     #[cfg(feature = "python")]
     pub use crate::{hotpath, module};
 }

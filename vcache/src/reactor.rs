@@ -187,6 +187,7 @@ impl Bell {
         Ok(Self { receiver, sender, rung: AtomicBool::new(false) })
     }
 
+    #[cfg(feature = "python")]
     pub(crate) fn fd(&self) -> RawFd {
         self.receiver.as_raw_fd()
     }

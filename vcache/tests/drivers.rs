@@ -1,11 +1,9 @@
 //! The connection without Python: driven by a tokio runtime, and by blocking threads.
 
-mod common;
-
 use std::time::Duration;
 
-use common::Server;
 use vcache::redis::{Script, pipe};
+use vcache::testing::Server;
 use vcache::{AsyncCommands, Connection, ErrorKind, Options, block_on};
 
 /// Keeps the server busy for 400 ms. Not by `TIME`, which stands still in a script.
@@ -171,7 +169,7 @@ fn a_server_that_comes_back_is_used_again() {
     server.kill();
     let error = vcache::Error::from(block_on(conn.get::<_, i64>("a")).unwrap_err());
     assert_eq!(error.kind(), ErrorKind::Connection);
-    assert!(error.to_string().contains("cache 'test'"), "{error}");
+    assert!(error.to_string().contains("cache 'default'"), "{error}");
     server.restart();
     let until = std::time::Instant::now() + Duration::from_secs(20);
     while block_on(conn.get::<_, Option<i64>>("a")).is_err() {

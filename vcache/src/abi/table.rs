@@ -333,8 +333,11 @@ pub struct Table {
     pub loop_acquire: unsafe extern "C" fn(running: *mut *mut c_void) -> Status,
     /// Attached, on the loop's own thread. Takes a task over, whatever comes of it, and polls it on the loop: an
     /// `asyncio.Future` by `awaitable`.
-    pub loop_spawn:
-        unsafe extern "C" fn(running: *mut c_void, task: *const Task, awaitable: *mut *mut PyObject) -> Status,
+    pub loop_spawn: unsafe extern "C" fn(
+        running: *mut c_void,
+        task: *const Task,
+        awaitable: *mut *mut PyObject,
+    ) -> Status,
     /// Attached. Lets go of the loop.
     pub loop_release: unsafe extern "C" fn(running: *mut c_void),
     /// Not attached. Polls a task on this thread, and drives the connections while it waits, until the task is ready or

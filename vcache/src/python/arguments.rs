@@ -1,5 +1,6 @@
 //! What a hot path takes from Python and gives back: the glue that the `#[hotpath]` macro writes calls to.
 
+use std::any::TypeId;
 use std::ops::Deref;
 
 use pyo3::exceptions::PyTypeError;
@@ -17,6 +18,19 @@ pub enum Bytes {
     Bytes(PyBackedBytes),
     /// From `str`.
     Text(PyBackedStr),
+    /// A default that the hot path's signature gives.
+    Owned(Vec<u8>),
+}
+
+impl Bytes {
+    /// A copy of them.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<u8> {
+        match self {
+            Self::Owned(bytes) => bytes,
+            borrowed => borrowed.to_vec(),
+        }
+    }
 }
 
 impl Deref for Bytes {
@@ -26,6 +40,7 @@ impl Deref for Bytes {
         match self {
             Self::Bytes(bytes) => bytes,
             Self::Text(text) => text.as_bytes(),
+            Self::Owned(bytes) => bytes,
         }
     }
 }
@@ -48,33 +63,107 @@ impl<'py> FromPyObject<'_, 'py> for Bytes {
     }
 }
 
-/// A hot path's result: a `Result` whose error becomes the crate's.
-pub trait IntoHotResult {
-    /// What Python gets.
-    type Output;
-    /// The result with the crate's own error, which names the alias it happened on.
-    ///
-    /// # Errors
-    /// The hot path's.
-    fn into_hot_result(self, alias: &str) -> Result<Self::Output>;
+/// A default of a signature as the type that the call owns: `signature = (name = "x")` for a `name: &str`.
+pub trait DefaultFor<T> {
+    /// The owned value.
+    fn into_default(self) -> T;
 }
 
-impl<T, E: Into<Error>> IntoHotResult for std::result::Result<T, E> {
-    type Output = T;
-
-    fn into_hot_result(self, alias: &str) -> Result<T> {
-        self.map_err(|error| error.into().with_alias(alias))
+impl DefaultFor<String> for &str {
+    fn into_default(self) -> String {
+        self.to_owned()
     }
 }
 
-/// The Python value of a hot path's result.
+impl DefaultFor<Option<String>> for &str {
+    fn into_default(self) -> Option<String> {
+        Some(self.to_owned())
+    }
+}
+
+impl DefaultFor<Option<String>> for Option<&str> {
+    fn into_default(self) -> Option<String> {
+        self.map(str::to_owned)
+    }
+}
+
+impl<const N: usize> DefaultFor<Bytes> for &[u8; N] {
+    fn into_default(self) -> Bytes {
+        Bytes::Owned(self.to_vec())
+    }
+}
+
+impl DefaultFor<Bytes> for &[u8] {
+    fn into_default(self) -> Bytes {
+        Bytes::Owned(self.to_vec())
+    }
+}
+
+impl DefaultFor<Bytes> for Vec<u8> {
+    fn into_default(self) -> Bytes {
+        Bytes::Owned(self)
+    }
+}
+
+impl<const N: usize> DefaultFor<Option<Bytes>> for &[u8; N] {
+    fn into_default(self) -> Option<Bytes> {
+        Some(Bytes::Owned(self.to_vec()))
+    }
+}
+
+impl DefaultFor<Option<Bytes>> for Option<&[u8]> {
+    fn into_default(self) -> Option<Bytes> {
+        self.map(|bytes| Bytes::Owned(bytes.to_vec()))
+    }
+}
+
+/// What a hot path returns that can fail: any `Result`, whatever it is called.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is called a `Result`, and is none",
+    note = "return a `Result<T, E>`, or a type whose name does not end in `Result`"
+)]
+pub trait HotResult {
+    /// What Python gets.
+    type Output;
+    /// What becomes an exception.
+    type Error;
+    /// It, as a plain `Result`.
+    ///
+    /// # Errors
+    /// Its own.
+    fn into_result(self) -> std::result::Result<Self::Output, Self::Error>;
+}
+
+impl<T, E> HotResult for std::result::Result<T, E> {
+    type Output = T;
+    type Error = E;
+
+    fn into_result(self) -> Self {
+        self
+    }
+}
+
+/// A hot path's result with the crate's own error, which names the alias it happened on.
+///
+/// # Errors
+/// The hot path's.
+pub fn into_hot_result<R>(result: R, alias: &str) -> Result<R::Output>
+where
+    R: HotResult<Error: Into<Error>>,
+{
+    result.into_result().map_err(|error| error.into().with_alias(alias))
+}
+
+/// The Python value of a hot path's result. `()` is `None`, as a function's that returns nothing.
 ///
 /// # Errors
 /// The exception for its error, or what the conversion raised.
 pub fn output_to_python<T>(py: Python<'_>, output: Result<T>) -> PyResult<Py<PyAny>>
 where
-    T: for<'py> IntoPyObject<'py>,
+    T: for<'py> IntoPyObject<'py> + 'static,
 {
     use pyo3::IntoPyObjectExt;
-    output.map_err(|error| to_exception(py, &error))?.into_py_any(py)
+    let output = output.map_err(|error| to_exception(py, &error))?;
+    // NOTE: PyO3's `()` is the empty tuple, everywhere but as the result of a #[pyfunction].
+    if TypeId::of::<T>() == TypeId::of::<()>() { Ok(py.None()) } else { output.into_py_any(py) }
 }

@@ -2,12 +2,12 @@
 
 use std::any::Any;
 
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Raised};
 
 const HOME: &str = "django_vcache.exceptions";
 
@@ -24,15 +24,21 @@ fn class(py: Python<'_>, kind: ErrorKind) -> PyResult<Option<&Bound<'_, PyType>>
         ErrorKind::Response => (&RESPONSE, "ResponseError"),
         ErrorKind::Configuration => (&CONFIGURATION, "ConfigurationError"),
         ErrorKind::Panic => (&PANIC, "HotPathPanic"),
-        ErrorKind::Value => return Ok(None),
+        ErrorKind::Value | ErrorKind::Raised => return Ok(None),
     };
     cell.import(py, HOME, name).map(Some)
 }
 
 /// The exception for an error: `ConnectionError`, `TimeoutError`, `ResponseError` (with `.code`), `ConfigurationError`,
-/// `HotPathPanic` of `django_vcache.exceptions`, or the builtin `ValueError`.
+/// `HotPathPanic` of `django_vcache.exceptions`, or the builtin `ValueError`; for [`ErrorKind::Raised`] the exception that
+/// it holds.
 #[must_use]
 pub fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
+    match error.raised() {
+        Some(Raised::Exception(exception)) => return raised_again(py, exception),
+        Some(Raised::Class(path)) => return of_class(py, path, &error.to_string()),
+        None => {}
+    }
     match class(py, error.kind()) {
         Ok(None) => PyValueError::new_err(error.to_string()),
         Ok(Some(class)) => {
@@ -48,6 +54,43 @@ pub fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
             fallback.set_cause(py, Some(missing));
             fallback
         }
+    }
+}
+
+/// The same exception object. A `StopIteration` would end whatever iterates, and a future does not take it: it becomes a
+/// `RuntimeError`, as one that leaves a generator.
+fn raised_again(py: Python<'_>, exception: &PyErr) -> PyErr {
+    let exception = exception.clone_ref(py);
+    if !exception.is_instance_of::<PyStopIteration>(py) {
+        return exception;
+    }
+    let instead = PyRuntimeError::new_err("a hot path raised StopIteration");
+    instead.set_cause(py, Some(exception));
+    instead
+}
+
+/// An exception of the class at an import path, or one that says why there is none, with the message all the same.
+fn of_class(py: Python<'_>, path: &str, message: &str) -> PyErr {
+    let made = import_class(py, path).and_then(|class| class.call1((message,)));
+    made.map_or_else(
+        |reason| {
+            let text = format!("a hot path cannot raise '{path}' ({reason}); its message was: {message}");
+            let instead = PyRuntimeError::new_err(text);
+            instead.set_cause(py, Some(reason));
+            instead
+        },
+        PyErr::from_value,
+    )
+}
+
+fn import_class<'py>(py: Python<'py>, path: &str) -> PyResult<Bound<'py, PyType>> {
+    let (module, name) = path.rsplit_once('.').ok_or_else(|| {
+        PyValueError::new_err("an import path has a module and a class, such as 'shop.errors.SoldOut'")
+    })?;
+    let class = py.import(module)?.getattr(name)?;
+    match class.cast_into::<PyType>() {
+        Ok(class) if class.is_subclass_of::<PyException>()? => Ok(class),
+        _ => Err(PyTypeError::new_err("it is not a class of exceptions")),
     }
 }
 

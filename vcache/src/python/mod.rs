@@ -9,32 +9,70 @@
 //! | `exceptions` | [`Error`](crate::Error) as an exception of `django_vcache.exceptions` |
 //! | `aliases` | a hot path finds its connection, configured on first use |
 //! | `arguments` | what a hot path takes and gives |
+//! | `annotations`, `stub` | types as Python annotations, and the `.pyi` of a module |
+//! | `spawn` | a hot path's body on a tokio runtime |
+//! | `expansion` | what the code written by the macros calls besides |
+//! | `polled` | what a future may ask of whoever polls it |
 //! | `values` | [`Value`](crate::Value) as plain Python objects |
+//! | `json` | `Json<T>`: text in, bytes out, by sonic-rs |
+//! | `from_dict`, `to_dict`, `conversion_error` | Python objects as a serde data format, and where in them it failed |
+//! | `wrapper` | what `Json`, `FromDict` and `ToDict` have in common |
+//! | `awaitable` | `Awaitable`: Python's coroutines and futures inside a hot path |
 
 #[cfg(feature = "driver")]
 mod aliases;
+mod annotations;
 mod arguments;
+#[cfg(feature = "awaitable")]
+mod awaitable;
 #[cfg(feature = "driver")]
 mod blocking;
+#[cfg(feature = "dict")]
+mod conversion_error;
 #[cfg(feature = "driver")]
 mod event_loop;
 mod exceptions;
+#[doc(hidden)]
+pub mod expansion;
+#[cfg(feature = "dict")]
+mod from_dict;
+#[cfg(feature = "json")]
+mod json;
+#[cfg(any(feature = "awaitable", feature = "spawn"))]
+mod polled;
+mod spawn;
+mod stub;
 #[cfg(feature = "driver")]
 mod task;
+#[cfg(feature = "dict")]
+mod to_dict;
 mod values;
+#[cfg(any(feature = "json", feature = "dict"))]
+mod wrapper;
 
 #[cfg(not(feature = "driver"))]
 pub use crate::abi::guest::python::{block_on, connection_for, prepare, spawn};
 #[cfg(feature = "driver")]
 pub use aliases::{connection_for, on_unknown_alias};
-pub use arguments::{Bytes, IntoHotResult, output_to_python};
+pub use annotations::Annotate;
+pub use arguments::{Bytes, output_to_python};
+#[cfg(feature = "awaitable")]
+pub use awaitable::Awaitable;
 #[cfg(feature = "driver")]
 pub use blocking::block_on;
 pub use exceptions::{panic_message, to_exception};
+#[cfg(feature = "dict")]
+pub use from_dict::FromDict;
+#[cfg(feature = "json")]
+pub use json::Json;
+#[cfg(feature = "spawn")]
+pub use spawn::spawned;
 #[cfg(feature = "driver")]
 pub(crate) use task::Loop;
 #[cfg(feature = "driver")]
 pub use task::spawn;
+#[cfg(feature = "dict")]
+pub use to_dict::ToDict;
 pub use values::to_python;
 
 /// How often a future goes back to the server, which decides when a cancellation must be looked for.

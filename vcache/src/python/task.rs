@@ -11,8 +11,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::event_loop::{Kept, LoopState, Running};
 use super::Steps;
+use super::event_loop::{Kept, LoopState, Running};
 use super::exceptions::{panic_message, to_exception};
 use crate::context::{self, Context as Driving};
 use crate::sync::lock;
@@ -155,7 +155,8 @@ where
                 Ok(Some(Poll::Pending)) => {
                     if context::take_prompt_cancel()
                         && self.steps != Steps::All
-                        && !self.watched.swap(true, Ordering::Relaxed) {
+                        && !self.watched.swap(true, Ordering::Relaxed)
+                    {
                         let awaitable = body.awaitable.as_ref().map(|awaitable| awaitable.clone_ref(py));
                         drop(body);
                         awaitable.iter().for_each(|awaitable| self.watch(py, awaitable));

@@ -34,9 +34,10 @@ pub(super) unsafe fn take(table: &Table, error: *mut table::Error, status: Statu
         };
         Error::from_parts(kind, code, message, alias.as_deref())
     } else {
-        // SAFETY: the exception lives until the error is freed, below, and a reference of our own is taken.
         Python::try_attach(|py| {
-            Error::value(PyErr::from_value(unsafe { Bound::from_borrowed_ptr(py, view.exception) }).to_string())
+            // SAFETY: the exception lives until the error is freed, below, and a reference of our own is taken.
+            let exception = unsafe { Bound::from_borrowed_ptr(py, view.exception) };
+            PyErr::from_value(exception).into()
         })
         .unwrap_or_else(|| Error::configuration(message))
     };

@@ -50,11 +50,11 @@ pub(super) fn find(py: Python<'_>) -> PyResult<()> {
 
 /// The capsule's table, if this crate can use it.
 fn check(py: Python<'_>, capsule: &Bound<'_, PyCapsule>) -> PyResult<*const Table> {
-    // SAFETY: the name is the host's constant, which lives as long as the capsule.
-    let name: &CStr = match capsule.name()? {
-        Some(name) => unsafe { name.as_cstr() },
-        None => return Err(mismatch(py, "django_vcache._capi is a capsule without a name".to_owned())),
+    let Some(name) = capsule.name()? else {
+        return Err(mismatch(py, "django_vcache._capi is a capsule without a name".to_owned()));
     };
+    // SAFETY: the name is the host's constant, which lives as long as the capsule.
+    let name: &CStr = unsafe { name.as_cstr() };
     if !name.to_string_lossy().starts_with(CAPSULE_PREFIX) {
         return Err(mismatch(py, format!("django_vcache._capi is another capsule, {name:?}")));
     }

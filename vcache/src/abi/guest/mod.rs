@@ -20,3 +20,7 @@ mod tasks;
 
 pub(crate) use calls::{Call, Handle};
 pub use tasks::block_on;
+#[cfg(feature = "awaitable")]
+pub(crate) use tasks::is_blocking;
+#[cfg(any(feature = "awaitable", feature = "spawn"))]
+pub(crate) use tasks::note_prompt_cancel;

@@ -19,12 +19,19 @@ use crate::python::{Steps, panic_message, to_exception};
 
 thread_local! {
     static WATCHED: Cell<bool> = const { Cell::new(false) };
+    static BLOCKING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Notes that the task being polled must learn of its cancellation at once.
-#[cfg(feature = "tokio")]
+#[cfg(any(feature = "awaitable", feature = "spawn"))]
 pub(crate) fn note_prompt_cancel() {
     WATCHED.set(true);
+}
+
+/// Whether this thread waits for the future being polled.
+#[cfg(feature = "awaitable")]
+pub(crate) fn is_blocking() -> bool {
+    BLOCKING.get()
 }
 
 /// A future, then its output, and what makes that a Python object.
@@ -86,10 +93,8 @@ where
     let finished = catch_unwind(AssertUnwindSafe(|| {
         Python::attach(|py| {
             let made = match (body.output.take(), body.finish.take()) {
-                (Some(Ok(output)), Some(finish)) => {
-                    catch_unwind(AssertUnwindSafe(|| finish(py, output)))
-                        .unwrap_or_else(|panic| Err(to_exception(py, &panic_message(&*panic))))
-                }
+                (Some(Ok(output)), Some(finish)) => catch_unwind(AssertUnwindSafe(|| finish(py, output)))
+                    .unwrap_or_else(|panic| Err(to_exception(py, &panic_message(&*panic)))),
                 (Some(Err(panic)), _) => Err(to_exception(py, &panic_message(&*panic))),
                 _ => Err(to_exception(py, &panic_message(&"finished before it was ready"))),
             };
@@ -150,8 +155,11 @@ pub(super) fn drive<F: Future>(
     let table = table()?;
     let task = task(Steps::All, ptr::from_mut(body));
     let exception = exception.map_or(ptr::null_mut(), ptr::from_mut);
+    let before = BLOCKING.replace(true);
     // SAFETY: the task lives during the call, and the host neither finishes nor frees it.
-    Ok(unsafe { (table.block_on)(&raw const task, exception) })
+    let status = unsafe { (table.block_on)(&raw const task, exception) };
+    BLOCKING.set(before);
+    Ok(status)
 }
 
 /// Runs a future to its end on this thread, driving the connections while it waits.
@@ -172,8 +180,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-const WAKER: RawWakerVTable =
-    RawWakerVTable::new(waker_clone, waker_wake, waker_wake_by_ref, waker_drop);
+const WAKER: RawWakerVTable = RawWakerVTable::new(waker_clone, waker_wake, waker_wake_by_ref, waker_drop);
 
 fn raw_waker(waker: *const Waker) -> RawWaker {
     static VTABLE: RawWakerVTable = WAKER;

@@ -25,6 +25,8 @@ pub(super) fn give(error: &Error) -> *mut table::Error {
         ErrorKind::Configuration => table::Error::CONFIGURATION,
         ErrorKind::Value => table::Error::VALUE,
         ErrorKind::Panic => table::Error::PANIC,
+        // The connection makes none, and what Python raised is handed over by `give_exception`.
+        ErrorKind::Raised => table::Error::VALUE,
     };
     pack(kind, error.code().map(str::to_owned), error.to_string(), None)
 }
@@ -35,12 +37,7 @@ pub(super) fn give_exception(py: Python<'_>, error: PyErr) -> *mut table::Error 
     pack(table::Error::EXCEPTION, None, message, Some(error.into_value(py).into_any()))
 }
 
-fn pack(
-    kind: u32,
-    code: Option<String>,
-    message: String,
-    exception: Option<Py<PyAny>>,
-) -> *mut table::Error {
+fn pack(kind: u32, code: Option<String>, message: String, exception: Option<Py<PyAny>>) -> *mut table::Error {
     let view = table::Error {
         kind,
         reserved: 0,

@@ -164,7 +164,9 @@ pub(super) unsafe extern "C" fn loop_spawn(
             Task::MANY => Steps::Many,
             Task::ALL => Steps::All,
             unknown => {
-                return Err(PySystemError::new_err(format!("a guest's task has the unknown steps {unknown}")));
+                return Err(PySystemError::new_err(format!(
+                    "a guest's task has the unknown steps {unknown}"
+                )));
             }
         };
         let polled = Polled { task: Some(Owned(task)), waker: None };

@@ -1,0 +1,112 @@
+"""What `new` writes builds, passes its own tests and lint, and runs on the cache's connection. It is compiled once in a
+session, in `.build/` of the checkout, whose target folder makes the next session's build short.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from django_vcache import scaffold
+
+CHECKOUT = Path(__file__).parents[2]
+NAME = "probe_hot"
+
+pytestmark = [
+    pytest.mark.build,
+    pytest.mark.skipif(shutil.which("cargo") is None, reason="a hot path of one's own needs Rust"),
+]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A crate, and where it was installed; not into the interpreter's own packages."""
+
+    crate: Path
+    site: Path
+    target: Path
+
+    def run(self, *command: str) -> str:
+        """Run a command in the crate's folder, which must end well. What it printed."""
+        return _run(self.crate, self.target, *command, PYTHONPATH=os.pathsep.join(map(str, self.paths)))
+
+    @property
+    def paths(self) -> list[Path]:
+        # This package is found as it is here, also if the checkout is not the one that is installed.
+        return [self.site, CHECKOUT / "python"]
+
+
+@pytest.fixture(scope="session")
+def built() -> Built:
+    # The time limit on a test is for one that hangs; a first build takes minutes.
+    faulthandler.cancel_dump_traceback_later()
+    folder = CHECKOUT / ".build" / "scaffold" / (sys.implementation.cache_tag or "python")
+    built = Built(folder / NAME, folder / "site", folder / "target")
+    wheels = folder / "wheels"
+    for old in (built.crate, built.site, wheels):
+        shutil.rmtree(old, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    scaffold.create(NAME, folder)
+    # The versions that the checkout is tested with: nothing has to be downloaded.
+    shutil.copy(CHECKOUT / "Cargo.lock", built.crate)
+    maturin = [sys.executable, "-m", "maturin", "build", "--interpreter", sys.executable, "--out", str(wheels)]
+    _run(built.crate, built.target, *maturin)
+    (wheel,) = wheels.iterdir()
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(built.site)]
+    _run(built.crate, built.target, *pip, str(wheel))
+    return built
+
+
+def _run(folder: Path, target: Path, *command: str, **environment: str) -> str:
+    inherited = {name: value for name, value in os.environ.items() if name != "VCACHE_SERVER"}
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=inherited | {"CARGO_TARGET_DIR": str(target), "PYO3_PYTHON": sys.executable} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=1800,
+    )
+    assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}"
+    return done.stdout
+
+
+def test_its_python_tests_pass(built: Built) -> None:
+    printed = built.run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert "passed" in printed
+
+
+def test_its_rust_tests_pass(built: Built) -> None:
+    faulthandler.cancel_dump_traceback_later()
+    printed = built.run("cargo", "test", "--quiet")
+    assert "4 passed" in printed
+
+
+def test_its_rust_is_clean(built: Built) -> None:
+    faulthandler.cancel_dump_traceback_later()
+    built.run("cargo", "fmt", "--check")
+    built.run("cargo", "clippy", "--quiet", "--all-targets", "--", "-D", "warnings")
+
+
+def test_its_stubs_are_those_of_the_compiled_module(built: Built) -> None:
+    built.run(sys.executable, "-m", "django_vcache", "stubs", f"{NAME}._native", "--check")
+
+
+def test_its_stubs_type_check(built: Built) -> None:
+    use = built.crate / "use.py"
+    use.write_text(
+        f"import {NAME}\n\n"
+        "async def view() -> None:\n"
+        f"    spent: bool = await {NAME}.aspend(42, 3)\n"
+        f"    items: list[tuple[str, int]] = {NAME}.remember(7, 'tea', keep=2)\n"
+    )
+    source = built.crate / "python"
+    _run(built.crate, built.target, sys.executable, "-m", "mypy", "--strict", "use.py", MYPYPATH=str(source))

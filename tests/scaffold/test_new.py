@@ -1,0 +1,214 @@
+"""`python -m django_vcache new`: which names it takes, and that what it writes is complete and valid."""
+
+import ast
+import json
+import subprocess
+import sys
+import tarfile
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from django_vcache import __version__, scaffold
+from django_vcache.__main__ import main
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def new(*arguments: object) -> int:
+    return main(["new", *map(str, arguments)])
+
+
+@pytest.fixture
+def crate(tmp_path: Path) -> Path:
+    return scaffold.create("shop_hot", tmp_path)
+
+
+def test_the_crate_is_complete(crate: Path) -> None:
+    files = {str(path.relative_to(crate)) for path in crate.rglob("*") if path.is_file()}
+    assert files == {
+        ".gitignore",
+        "Cargo.toml",
+        "README.md",
+        "pyproject.toml",
+        "python/shop_hot/__init__.py",
+        "python/shop_hot/_native.pyi",
+        "python/shop_hot/py.typed",
+        "src/lib.rs",
+        "src/spend.lua",
+        "tests/conftest.py",
+        "tests/test_shop_hot.py",
+    }
+
+
+def test_no_placeholder_is_left(crate: Path) -> None:
+    for path in crate.rglob("*"):
+        if path.is_file():
+            text = path.read_text()
+            assert all(f"@{name}@" not in text for name in ("name", "source", "dependency", "requirement")), path
+
+
+def test_python_files_parse(crate: Path) -> None:
+    for path in [*crate.rglob("*.py"), *crate.rglob("*.pyi")]:
+        ast.parse(path.read_text(), str(path))
+
+
+def test_the_package_exports_what_the_stubs_declare(crate: Path) -> None:
+    package = crate / "python" / "shop_hot"
+    stubs = ast.parse((package / "_native.pyi").read_text())
+    declared = sorted(node.name for node in stubs.body if isinstance(node, ast.FunctionDef))
+    source = ast.parse((package / "__init__.py").read_text())
+    exported = [ast.literal_eval(node.value) for node in source.body if isinstance(node, ast.Assign)]
+    assert exported == [declared]
+
+
+def test_manifests_agree_on_names_and_versions(crate: Path) -> None:
+    cargo = tomllib.loads((crate / "Cargo.toml").read_text())
+    project = tomllib.loads((crate / "pyproject.toml").read_text())
+    assert cargo["package"]["name"] == project["project"]["name"] == "shop_hot"
+    assert project["tool"]["maturin"]["module-name"] == f"shop_hot.{cargo['lib']['name']}"
+    series = ".".join(__version__.split(".")[:2])
+    assert project["project"]["dependencies"][0].startswith(f"django-vcache>={series},<")
+    own = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    assert project["build-system"] == own["build-system"]
+    assert project["project"]["requires-python"] == own["project"]["requires-python"]
+    workspace = tomllib.loads((CHECKOUT / "Cargo.toml").read_text())["workspace"]["package"]
+    assert {key: cargo["package"][key] for key in ("edition", "rust-version")} == {
+        key: workspace[key] for key in ("edition", "rust-version")
+    }
+
+
+@pytest.mark.parametrize(
+    ("series", "requirement"), [("0.1", ">=0.1,<0.2"), ("0.12", ">=0.12,<0.13"), ("2.3", ">=2.3,<3")]
+)
+def test_pip_may_choose_what_cargo_may(series: str, requirement: str) -> None:
+    assert scaffold._requirement(series) == requirement
+
+
+def dependencies(crate: Path) -> tuple[object, object]:
+    cargo = tomllib.loads((crate / "Cargo.toml").read_text())
+    return cargo["dependencies"]["vcache"], cargo["dev-dependencies"]["vcache"]
+
+
+def test_a_checkout_builds_with_its_own_crate(crate: Path) -> None:
+    path = str(CHECKOUT / "vcache")
+    assert dependencies(crate) == ({"path": path}, {"path": path, "features": ["testing"]})
+
+
+@pytest.mark.parametrize("origin", [None, '{"url": "https://example.org/x.whl"}', '{"url": "file:///nowhere/x.whl"}'])
+def test_a_wheel_from_elsewhere_has_no_checkout(
+    origin: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scaffold, "__file__", str(tmp_path / "lib" / "django_vcache" / "scaffold.py"))
+    monkeypatch.setattr("importlib.metadata.PathDistribution.read_text", lambda self, name: origin)
+    assert scaffold.checkout_crate() is None
+
+
+def test_a_wheel_that_pip_built_from_a_checkout_builds_with_its_crate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scaffold, "__file__", str(tmp_path / "lib" / "django_vcache" / "scaffold.py"))
+    origin = json.dumps({"url": CHECKOUT.as_uri(), "dir_info": {}})
+    monkeypatch.setattr("importlib.metadata.PathDistribution.read_text", lambda self, name: origin)
+    assert scaffold.checkout_crate() == CHECKOUT / "vcache"
+
+
+def test_an_installed_wheel_builds_with_the_crate_of_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scaffold, "checkout_crate", lambda: None)
+    series = ".".join(__version__.split(".")[:2])
+    crate = scaffold.create("shop_hot", tmp_path)
+    assert dependencies(crate) == (series, {"version": series, "features": ["testing"]})
+
+
+def test_the_crate_to_build_with_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dependencies(scaffold.create("one_hot", tmp_path, "0.7"))[0] == "0.7"
+    odd = tmp_path / 'a "quoted" folder'
+    odd.mkdir()
+    (odd / "Cargo.toml").write_text('[package]\nname = "vcache"\n')
+    monkeypatch.chdir(tmp_path)
+    assert dependencies(scaffold.create("two_hot", tmp_path, odd.name))[0] == {"path": str(odd)}
+
+
+@pytest.mark.parametrize("vcache", ["latest", "0.1.2.3", "nowhere", "."])
+def test_a_crate_that_cannot_be_is_refused(vcache: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert new("shop_hot", "--path", tmp_path, "--vcache", vcache) == 2
+    assert "neither a version, such as 0.1, nor a folder" in capsys.readouterr().err
+    assert not (tmp_path / "shop_hot").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("shop-hot", "not a name for a module"),
+        ("Shop", "not a name for a module"),
+        ("_shop", "not a name for a module"),
+        ("1shop", "not a name for a module"),
+        ("größe", "not a name for a module"),
+        ("../shop", "not a name for a module"),
+        ("shop.hot", "not a name for a module"),
+        ("", "not a name for a module"),
+        ("import", "a keyword of Python"),
+        ("json", "a module of Python's own library"),
+        ("django", "there is a module 'django' already, in "),
+        ("django_vcache", "there is a module 'django_vcache' already, in "),
+    ],
+)
+def test_names_that_cannot_be_are_refused(
+    name: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert new(name, "--path", tmp_path) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert why in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "shop_hot").mkdir()
+    assert new("shop_hot", "--path", tmp_path) == 2
+    assert "exists already: nothing was written" in capsys.readouterr().err
+    assert not list((tmp_path / "shop_hot").iterdir())
+
+
+def test_a_folder_of_that_name_elsewhere_is_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shop_hot").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert scaffold.create("shop_hot", tmp_path / "elsewhere").is_dir()
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert new("shop_hot", "--path", tmp_path / "missing") == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_the_command_says_what_comes_next_and_needs_no_settings(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "django_vcache", "new", "shop_hot"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "pip install ./shop_hot\n" in done.stdout
+    assert "await shop_hot.aspend(project_id, 3)" in done.stdout
+    assert (tmp_path / "shop_hot" / "Cargo.toml").is_file()
+
+
+def test_every_file_of_the_template_is_used() -> None:
+    folder = CHECKOUT / "python" / "django_vcache" / "template"
+    assert {path.name for path in folder.iterdir()} == set(scaffold.FILES)
+
+
+def test_the_source_distribution_ships_the_template(tmp_path: Path) -> None:
+    # The wheel is packed by the same rules, from the same folder, and takes minutes to compile.
+    subprocess.run(
+        [sys.executable, "-m", "maturin", "sdist", "--out", str(tmp_path)],
+        cwd=CHECKOUT,
+        check=True,
+        capture_output=True,
+    )
+    (archive,) = tmp_path.iterdir()
+    with tarfile.open(archive) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    assert {name for name in scaffold.FILES if f"python/django_vcache/template/{name}" not in names} == set()

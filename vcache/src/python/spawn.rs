@@ -1,0 +1,137 @@
+//! `#[hotpath(spawn)]`: the body runs on a tokio runtime, for work that would keep the loop's thread busy, or that needs
+//! tokio for itself. There is one runtime a process and extension module, made for the first such call.
+//!
+//! A runtime's threads do not live on in a forked child: it makes a runtime of its own, and the parent's is left alone
+//! there, because ending it would wait for threads that are not there.
+
+/// The future of a spawned body; without the feature `spawn` an error that says so.
+#[doc(hidden)]
+#[macro_export]
+#[cfg(feature = "spawn")]
+macro_rules! __spawned {
+    ($($arguments:tt)*) => {
+        $crate::python::spawned($($arguments)*)
+    };
+}
+
+/// The future of a spawned body; without the feature `spawn` an error that says so.
+#[doc(hidden)]
+#[macro_export]
+#[cfg(not(feature = "spawn"))]
+macro_rules! __spawned {
+    ($($arguments:tt)*) => {
+        compile_error!(
+            "#[hotpath(spawn)] needs the feature `spawn` of the crate `vcache`: add it in Cargo.toml, vcache = { ..., features = [\"python\", \"spawn\"] }"
+        )
+    };
+}
+
+#[cfg(feature = "spawn")]
+pub use on_tokio::spawned;
+
+#[cfg(feature = "spawn")]
+mod on_tokio {
+    use std::future::Future;
+    use std::panic::resume_unwind;
+    use std::pin::Pin;
+    use std::ptr;
+    use std::sync::atomic::{AtomicPtr, Ordering};
+    use std::task::{Context, Poll, ready};
+    use std::time::{Duration, Instant};
+
+    use tokio::runtime::{Builder, Handle, Runtime};
+    use tokio::task::JoinHandle;
+
+    use crate::error::{Error, Result};
+    use crate::python::polled::note_prompt_cancel;
+
+    /// A runtime, and the process that its threads are in.
+    struct Owned {
+        process: u32,
+        runtime: Runtime,
+    }
+
+    /// Null until the first call. NOTE: not a lock, which a child may inherit taken.
+    static CURRENT: AtomicPtr<Owned> = AtomicPtr::new(ptr::null_mut());
+
+    /// This process's runtime.
+    fn handle() -> Result<&'static Handle> {
+        let known = CURRENT.load(Ordering::Acquire);
+        // SAFETY: what is stored is null or was leaked by `make`, and is never freed.
+        match unsafe { known.as_ref() } {
+            Some(owned) if owned.process == std::process::id() => Ok(owned.runtime.handle()),
+            _ => make(known),
+        }
+    }
+
+    #[cold]
+    fn make(known: *mut Owned) -> Result<&'static Handle> {
+        let runtime = Builder::new_multi_thread()
+            .thread_name("vcache-spawn")
+            .enable_all()
+            .build()
+            .map_err(|error| Error::configuration(format!("no tokio runtime can be started: {error}")))?;
+        let made = Box::into_raw(Box::new(Owned { process: std::process::id(), runtime }));
+        match CURRENT.compare_exchange(known, made, Ordering::AcqRel, Ordering::Acquire) {
+            // SAFETY: it is stored now, and what is stored is never freed.
+            Ok(_) => Ok(unsafe { &*made }.runtime.handle()),
+            Err(_) => {
+                // SAFETY: nobody else has seen this one.
+                unsafe { Box::from_raw(made) }.runtime.shutdown_background();
+                // Another thread was faster, so this one is of this process.
+                handle()
+            }
+        }
+    }
+
+    /// Runs `body` on the runtime and gives its result here. A panic in it goes on here.
+    ///
+    /// `abort`: the body is given up, at its next `.await`, when this future is dropped; otherwise it runs to its end.
+    /// `budget` is the moment at which it fails with a time-out, and how long it then had.
+    pub fn spawned<T: Send + 'static>(
+        body: impl Future<Output = Result<T>> + Send + 'static,
+        alias: &'static str,
+        abort: bool,
+        budget: Option<(Instant, Duration)>,
+    ) -> impl Future<Output = Result<T>> + Send {
+        let limited = async move {
+            let Some((deadline, timeout)) = budget else { return body.await };
+            tokio::time::timeout_at(deadline.into(), body).await.unwrap_or_else(|_| {
+                let text = format!("the hot path took longer than its time-out of {timeout:?}");
+                Err(Error::timeout(text).with_alias(alias))
+            })
+        };
+        async move { Spawned { task: handle()?.spawn(limited), abort }.await }
+    }
+
+    struct Spawned<T> {
+        task: JoinHandle<Result<T>>,
+        abort: bool,
+    }
+
+    impl<T> Future for Spawned<T> {
+        type Output = Result<T>;
+
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+            if self.abort {
+                note_prompt_cancel();
+            }
+            match ready!(Pin::new(&mut self.task).poll(cx)) {
+                Ok(result) => Poll::Ready(result),
+                Err(error) => match error.try_into_panic() {
+                    Ok(payload) => resume_unwind(payload),
+                    // Nobody aborts it but this future's drop.
+                    Err(_) => Poll::Ready(Err(Error::configuration("the tokio runtime was shut down"))),
+                },
+            }
+        }
+    }
+
+    impl<T> Drop for Spawned<T> {
+        fn drop(&mut self) {
+            if self.abort {
+                self.task.abort();
+            }
+        }
+    }
+}
