@@ -35,7 +35,9 @@ def test_an_alias_of_another_backend(server: ValkeyServer, probe: ModuleType, wa
             way(probe).elsewhere("dummy")
 
 
-@pytest.mark.parametrize("alias", ["", "an alias", "ä", "x" * 10_000, "nul\0"], ids=["empty", "space", "ä", "long", "nul"])
+@pytest.mark.parametrize(
+    "alias", ["", "an alias", "ä", "x" * 10_000, "nul\0"], ids=["empty", "space", "ä", "long", "nul"]
+)
 def test_an_alias_of_any_text_is_told_as_it_is(cache: Any, probe: ModuleType, way: Any, alias: str) -> None:
     from django_vcache.exceptions import ConfigurationError
 
@@ -126,7 +128,11 @@ def test_a_server_that_is_gone(fresh_server: ValkeyServer, probe: ModuleType, qu
     with default_on(fresh_server, **LIMITS):
         assert way(probe).fetch("k") is None
         fresh_server.kill()
-        for call in (lambda: way(probe).fetch("k"), lambda: way(quota).spend(1), lambda: way(probe).elsewhere("default")):
+        for call in (
+            lambda: way(probe).fetch("k"),
+            lambda: way(quota).spend(1),
+            lambda: way(probe).elsewhere("default"),
+        ):
             with pytest.raises(ConnectionError, match="cache 'default'") as caught:
                 call()
             assert type(caught.value) is ConnectionError

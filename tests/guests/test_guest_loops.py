@@ -80,9 +80,7 @@ report([before, (fds(), threads())])
 @pytest.mark.parametrize("source", [SHORT_LIVED, THREADED, ASGIREF], ids=["run", "threads", "asgiref"])
 @pytest.mark.parametrize("loop", LOOPS)
 def test_many_short_lived_loops_leave_nothing_behind(server: ValkeyServer, loop: str, source: str) -> None:
-    (fds, threads), (fds_after, threads_after) = run_program(
-        IMPORTS + source, {"default": cache_setting(server)}, loop
-    )
+    (fds, threads), (fds_after, threads_after) = run_program(IMPORTS + source, {"default": cache_setting(server)}, loop)
     # One loop's bell may still be waiting for the next loop to take its place.
     assert fds_after <= fds + 4
     assert threads_after <= threads + 1

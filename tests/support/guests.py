@@ -62,7 +62,9 @@ class Guest:
         """Build it and put it into a folder, to be imported from there."""
         library = self.build(*features)
         if self.sources is not None:
-            shutil.copytree(self.sources, folder / self.sources.name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+            shutil.copytree(
+                self.sources, folder / self.sources.name, ignore=shutil.ignore_patterns("__pycache__", "*.so")
+            )
         shutil.copyfile(library, folder / self.extension)
 
 
