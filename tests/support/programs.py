@@ -12,6 +12,7 @@ import selectors
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -81,14 +82,16 @@ PATIENCE = 60.0
 
 
 class Program:
-    """A running program. It is killed when the block is left."""
+    """A running program, perhaps `under` another one. It is killed when the block is left."""
 
-    def __init__(self, source: str, caches: dict[str, Any], loop: str = "asyncio") -> None:
+    def __init__(
+        self, source: str, caches: dict[str, Any], loop: str = "asyncio", *, under: Sequence[str] = ()
+    ) -> None:
         request = json.dumps({"caches": caches, "loop": loop})
         paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "VCACHE_TEST_PROGRAM": request, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         self._process = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", "-c", _PREAMBLE + textwrap.dedent(source)],
+            [*under, sys.executable, "-X", "faulthandler", "-c", _PREAMBLE + textwrap.dedent(source)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

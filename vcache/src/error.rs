@@ -184,6 +184,16 @@ impl Error {
         }))
     }
 
+    /// The same error, told to be that of a command after the first of a pipeline.
+    fn in_pipeline(self, index: usize) -> Self {
+        if index == 0 {
+            return self;
+        }
+        let mut inner = (*self.0).clone();
+        inner.message = format!("{} (command {} of a pipeline)", inner.message, index + 1);
+        Self(Arc::new(inner))
+    }
+
     /// The same error, told to belong to a cache alias, which its text then names. The first alias stays, and what a hot
     /// path says of its own, or an exception of Python's, is not the cache's.
     #[must_use]
@@ -254,6 +264,11 @@ impl From<RedisError> for Error {
         {
             return ours.clone();
         }
+        if let Some(told) = error.clone().into_server_errors()
+            && let Some((index, first)) = told.first()
+        {
+            return Self::response(first).in_pipeline(*index);
+        }
         let kind = match error.kind() {
             RedisErrorKind::Parse | RedisErrorKind::UnexpectedReturnType => ErrorKind::Value,
             RedisErrorKind::InvalidClientConfig => ErrorKind::Configuration,
@@ -316,6 +331,15 @@ mod tests {
         let through = Error::from(RedisError::from(server));
         assert_eq!(through.code(), Some("WRONGTYPE"));
         assert_eq!(through.to_string(), "WRONGTYPE bad");
+    }
+
+    #[test]
+    fn a_server_error_of_one_word_reads_the_same_on_either_way() {
+        let redis::Value::ServerError(server) = redis::parse_redis_value(b"-ALONE\r\n").unwrap() else {
+            panic!("an error reply parses as one");
+        };
+        assert_eq!(Error::response(&server).to_string(), "ALONE");
+        assert_eq!(Error::from(RedisError::from(server)).to_string(), "ALONE");
     }
 
     #[test]

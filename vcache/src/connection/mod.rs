@@ -192,6 +192,13 @@ impl ConnectionLike for Connection {
                 Value::Array(replies) => replies,
                 single => vec![single],
             };
+            // What made the server refuse the transaction says more than that it did. redis-rs would see neither.
+            if pipeline.is_transaction()
+                && let Some(Value::ServerError(error)) =
+                    replies.iter().find(|reply| matches!(reply, Value::ServerError(_)))
+            {
+                return Err(Error::response(error).into());
+            }
             Ok(replies.into_iter().skip(offset).take(count).collect())
         })
     }

@@ -20,15 +20,50 @@ mod probe_guest {
         Ok(conn.get(key).await?)
     }
 
-    /// Any command's reply, as text.
-    #[hotpath]
-    pub async fn reply(conn: &mut Connection, words: Vec<String>) -> vcache::Result<String> {
+    fn command(words: Vec<String>) -> redis::Cmd {
         let mut command = redis::Cmd::new();
         words.iter().for_each(|word| {
             command.arg(word);
         });
-        let reply: vcache::Value = command.query_async(conn).await?;
+        command
+    }
+
+    /// Any command's reply, as text.
+    #[hotpath]
+    pub async fn reply(conn: &mut Connection, words: Vec<String>) -> vcache::Result<String> {
+        let reply: vcache::Value = command(words).query_async(conn).await?;
         Ok(format!("{reply:?}"))
+    }
+
+    /// The same, also if there are errors in it.
+    #[hotpath]
+    pub async fn raw(conn: &mut Connection, words: Vec<String>) -> vcache::Result<String> {
+        let reply = conn.check(conn.send_command(&command(words))?.await?)?;
+        Ok(format!("{reply:?}"))
+    }
+
+    /// The replies to commands that are sent together, as text.
+    #[hotpath]
+    pub async fn pipeline(
+        conn: &mut Connection,
+        commands: Vec<Vec<String>>,
+        atomic: bool,
+    ) -> vcache::Result<Vec<String>> {
+        let mut pipeline = redis::pipe();
+        if atomic {
+            pipeline.atomic();
+        }
+        commands.into_iter().for_each(|words| {
+            pipeline.add_command(command(words));
+        });
+        let replies: Vec<vcache::Value> = pipeline.query_async(conn).await?;
+        Ok(replies.iter().map(|reply| format!("{reply:?}")).collect())
+    }
+
+    /// Bytes there and back. They are borrowed from the Python object while the call runs.
+    #[hotpath]
+    pub async fn echo(conn: &mut Connection, payload: &[u8]) -> vcache::Result<Vec<u8>> {
+        Ok(redis::cmd("ECHO").arg(payload).query_async(conn).await?)
     }
 
     /// A pipeline that is a transaction, with one command that fails among others.

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use pyo3::exceptions::{PyImportError, PyModuleNotFoundError};
+use pyo3::exceptions::{PyAttributeError, PyImportError, PyModuleNotFoundError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyType};
 
@@ -39,33 +39,37 @@ pub(super) fn find(py: Python<'_>) -> PyResult<()> {
         return Ok(());
     }
     let package = py.import("django_vcache").map_err(|error| missing(py, error))?;
-    let capsule = package
-        .getattr("_capi")
-        .ok()
-        .and_then(|capsule| capsule.cast_into::<PyCapsule>().ok())
-        .ok_or_else(|| too_old(py, &version_of(&package), "no table at all"))?;
-    TABLE.store(check(py, &capsule)?.cast_mut(), Ordering::Release);
+    let capsule = match package.getattr("_capi") {
+        Ok(capsule) => capsule,
+        Err(error) if error.is_instance_of::<PyAttributeError>(py) => {
+            return Err(too_old(py, &version_of(&package), "no table at all"));
+        }
+        Err(error) => return Err(error),
+    };
+    let capsule = capsule.cast_into::<PyCapsule>().map_err(|_| unusable(&package, "not a capsule"))?;
+    TABLE.store(check(&package, &capsule)?.cast_mut(), Ordering::Release);
     Ok(())
 }
 
 /// The capsule's table, if this crate can use it.
-fn check(py: Python<'_>, capsule: &Bound<'_, PyCapsule>) -> PyResult<*const Table> {
+fn check(package: &Bound<'_, PyModule>, capsule: &Bound<'_, PyCapsule>) -> PyResult<*const Table> {
+    let py = package.py();
     let Some(name) = capsule.name()? else {
-        return Err(mismatch(py, "django_vcache._capi is a capsule without a name".to_owned()));
+        return Err(unusable(package, "a capsule without a name"));
     };
     // SAFETY: the name is the host's constant, which lives as long as the capsule.
     let name: &CStr = unsafe { name.as_cstr() };
     if !name.to_string_lossy().starts_with(CAPSULE_PREFIX) {
-        return Err(mismatch(py, format!("django_vcache._capi is another capsule, {name:?}")));
+        return Err(unusable(package, &format!("another capsule, {name:?}")));
     }
     let header = capsule.pointer_checked(Some(name))?.cast::<Header>().as_ptr().cast_const();
     // SAFETY: a header stands first in every major version's table, and the table is static.
     let header = unsafe { &*header };
-    // SAFETY: the host's version is static.
-    let version = unsafe { header.version.to_string() }.unwrap_or_default();
     if header.magic != MAGIC {
-        return Err(mismatch(py, "django_vcache._capi is not a table of this machine's".to_owned()));
+        return Err(unusable(package, "not a table of this machine's"));
     }
+    // SAFETY: it is a header, and the host's version is static.
+    let version = unsafe { header.version.to_string() }.unwrap_or_else(|| version_of(package));
     let provided = format!("{}.{}", header.major, header.minor);
     if header.major > MAJOR {
         return Err(too_new(py, &version, &provided));
@@ -135,6 +139,18 @@ fn too_old(py: Python<'_>, version: &str, provided: &str) -> PyErr {
             "{}, but the installed django-vcache {version} is older and provides {provided}: pip install --upgrade \
              'django-vcache>={VERSION}'",
             built()
+        ),
+    )
+}
+
+fn unusable(package: &Bound<'_, PyModule>, what: &str) -> PyErr {
+    mismatch(
+        package.py(),
+        format!(
+            "{}, but django_vcache._capi of the installed django-vcache {} is {what}: pip install --force-reinstall \
+             'django-vcache>={VERSION}'",
+            built(),
+            version_of(package)
         ),
     )
 }

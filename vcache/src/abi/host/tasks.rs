@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::future::Future;
 use std::pin::Pin;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use pyo3::exceptions::PySystemError;
@@ -47,7 +47,7 @@ impl Drop for Owned {
 /// Polls a task of a guest's; its output is the task itself, to be finished.
 struct Polled {
     task: Option<Owned>,
-    waker: Option<Arc<HostWaker>>,
+    waker: Weak<HostWaker>,
 }
 
 impl Future for Polled {
@@ -64,13 +64,17 @@ impl Future for Polled {
 }
 
 /// One step of a guest's task.
-fn poll(task: &Task, kept: &mut Option<Arc<HostWaker>>, cx: &Context<'_>) -> Poll<()> {
-    let waker = match kept {
+///
+/// The waker of the last step is taken again as long as the guest holds it. It is not held here, because it holds the task,
+/// which would then outlive a loop that never polls it again.
+fn poll(task: &Task, last: &mut Weak<HostWaker>, cx: &Context<'_>) -> Poll<()> {
+    let waker = match last.upgrade() {
         Some(waker) if waker.waker.will_wake(cx.waker()) => waker,
-        _ => kept.insert(HostWaker::new(cx.waker().clone())),
+        _ => HostWaker::new(cx.waker().clone()),
     };
+    *last = Arc::downgrade(&waker);
     // SAFETY: the contract; the waker is borrowed for the call.
-    match unsafe { (task.poll)(task.data, Arc::as_ptr(waker).cast()) } {
+    match unsafe { (task.poll)(task.data, Arc::as_ptr(&waker).cast()) } {
         Task::READY => Poll::Ready(()),
         Task::PENDING_WATCHED => {
             context::want_prompt_cancel();
@@ -169,7 +173,7 @@ pub(super) unsafe extern "C" fn loop_spawn(
                 )));
             }
         };
-        let polled = Polled { task: Some(Owned(task)), waker: None };
+        let polled = Polled { task: Some(Owned(task)), waker: Weak::new() };
         let made = running.spawn(py, steps, polled, |py, task| match task {
             Some(task) => task.finish(py),
             None => Err(PySystemError::new_err("a guest's task was polled after its end")),
@@ -192,7 +196,7 @@ pub(super) unsafe extern "C" fn block_on(task: *const Task, exception: *mut *mut
     guarded(|| {
         // SAFETY: the caller's task lives during the call; nothing beyond `poll`, which every version has, is used.
         let task = unsafe { &*task };
-        let mut waker = None;
+        let mut waker = Weak::new();
         let future = std::future::poll_fn(|cx| poll(task, &mut waker, cx));
         let interrupted = || {
             if exception.is_null() {

@@ -1,0 +1,142 @@
+"""Guests: extension modules that are compiled apart from the wheel and share its connection. They are built here for the
+interpreter that runs the tests, each in a target folder of its own, with its own lock file, and one of them by another
+compiler than the wheel's where there is one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import functools
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from support.caches import cache_setting
+from support.fake import FakeServer
+from support.server import ValkeyServer
+
+ROOT = Path(__file__).parents[2]
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A crate and where its library goes, relative to a folder on `sys.path`."""
+
+    name: str
+    crate: Path
+    library: str
+    extension: str
+    sources: Path | None = None
+    another_compiler: bool = False
+
+    def build(self, *features: str) -> Path:
+        """The compiled library; AssertionError with what cargo said if it cannot be."""
+        # A compiler may need longer than any test that hangs.
+        faulthandler.cancel_dump_traceback_later()
+        target = ROOT / ".build" / "guests" / f"{self.name}-{PYTHON}"
+        environment = os.environ | {
+            "CARGO_TARGET_DIR": str(target),
+            "PYO3_PYTHON": sys.executable,
+            "PYO3_BUILD_EXTENSION_MODULE": "1",
+        }
+        if self.another_compiler and (compiler := another_compiler()):
+            environment["RUSTUP_TOOLCHAIN"] = compiler
+        command = ["cargo", "build", "--release", "--locked", "--quiet"]
+        if features:
+            command += ["--features", ",".join(features)]
+        built = subprocess.run(command, cwd=self.crate, env=environment, stderr=subprocess.PIPE, text=True, check=False)
+        assert built.returncode == 0, f"{' '.join(command)} failed in {self.crate}:\n{built.stderr}"
+        return target / "release" / self.library
+
+    def install(self, folder: Path, *features: str) -> None:
+        """Build it and put it into a folder, to be imported from there."""
+        library = self.build(*features)
+        if self.sources is not None:
+            shutil.copytree(
+                self.sources, folder / self.sources.name, ignore=shutil.ignore_patterns("__pycache__", "*.so")
+            )
+        shutil.copyfile(library, folder / self.extension)
+
+
+QUOTA = Guest(
+    name="quota_guest",
+    crate=ROOT / "examples" / "quota_guest",
+    library="lib_native.so",
+    extension="quota_guest/_native.so",
+    sources=ROOT / "examples" / "quota_guest" / "python" / "quota_guest",
+)
+PROBE = Guest(
+    name="probe_guest",
+    crate=ROOT / "tests" / "guests" / "probe_guest",
+    library="libprobe_guest.so",
+    extension="probe_guest.so",
+    another_compiler=True,
+)
+
+
+@functools.cache
+def another_compiler() -> str | None:
+    """The toolchain of another compiler than cargo takes by itself, a nightly one if there is; None if there is no other."""
+    if shutil.which("rustup") is None:
+        return None
+    oldest = re.search(r'^rust-version = "([\d.]+)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)
+    assert oldest is not None
+    usual = _output("rustc", "--version")
+    toolchains = [line.split()[0] for line in _output("rustup", "toolchain", "list").splitlines() if line.strip()]
+    versions = {name: _output("rustc", f"+{name}", "--version") for name in toolchains}
+    others = [
+        name
+        for name, version in versions.items()
+        if version != usual and (found := re.match(r"rustc ([\d.]+)", version)) and _newer(found[1], oldest[1])
+    ]
+    return max(others, key=lambda name: name.startswith("nightly"), default=None)
+
+
+def _newer(version: str, oldest: str) -> bool:
+    return [int(part) for part in version.split(".")] >= [int(part) for part in oldest.split(".")]
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+@contextmanager
+def default_on(server: ValkeyServer | FakeServer, **options: Any) -> Iterator[Any]:
+    """`CACHES["default"]` is on a server; the cache."""
+    from django.core.cache import caches
+    from django.test import override_settings
+    from django_vcache.backend import publish_alias
+
+    with override_settings(CACHES={"default": cache_setting(server, **options)}):
+        publish_alias("default")
+        yield caches["default"]
+
+
+class Driven:
+    """A guest whose hot paths are called in their blocking form, or awaited on `runner`."""
+
+    def __init__(self, guest: ModuleType, runner: asyncio.Runner | None) -> None:
+        self._guest = guest
+        self._runner = runner
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if self._runner is None:
+            return getattr(self._guest, name)
+        return functools.partial(self._await, getattr(self._guest, f"a{name}"))
+
+    def _await(self, form: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        async def call() -> Any:
+            return await form(*args, **kwargs)
+
+        assert self._runner is not None
+        return self._runner.run(call())
