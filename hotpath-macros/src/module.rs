@@ -121,7 +121,9 @@ impl Contents {
             }
             None => self.items.push(parse_quote! {
                 #[pymodule_init]
-                fn __vcache_init() -> ::vcache::pyo3::PyResult<()> {
+                fn __vcache_init(
+                    _module: &::vcache::pyo3::Bound<'_, ::vcache::pyo3::types::PyModule>,
+                ) -> ::vcache::pyo3::PyResult<()> {
                     ::vcache::python::prepare()
                 }
             }),

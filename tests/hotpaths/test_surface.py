@@ -14,12 +14,16 @@ from support.driver import LOOPS
 from support.programs import run_program
 from support.server import ValkeyServer
 
-NAMES = ["allow", "aallow", "enqueue", "aenqueue"]
+NAMES = ["allow", "aallow", "enqueue", "aenqueue", "read", "aread", "connection_id", "aconnection_id"]
 PARAMETERS = {
     "allow": ["key", "limit", "period", "cost"],
     "aallow": ["key", "limit", "period", "cost"],
     "enqueue": ["stream", "payload", "maxlen"],
     "aenqueue": ["stream", "payload", "maxlen"],
+    "read": ["key"],
+    "aread": ["key"],
+    "connection_id": [],
+    "aconnection_id": [],
 }
 
 

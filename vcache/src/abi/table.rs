@@ -332,7 +332,7 @@ pub struct Table {
     /// Attached. The asyncio loop that runs on this thread, to be released; or `RuntimeError`.
     pub loop_acquire: unsafe extern "C" fn(running: *mut *mut c_void) -> Status,
     /// Attached, on the loop's own thread. Takes a task over, whatever comes of it, and polls it on the loop: an
-    /// `asyncio.Future` by `awaitable`.
+    /// `asyncio.Future` by `awaitable`. Null is the loop that runs here.
     pub loop_spawn: unsafe extern "C" fn(
         running: *mut c_void,
         task: *const Task,

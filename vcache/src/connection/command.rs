@@ -1,6 +1,7 @@
 //! One request as it goes onto the wire, and what must be known of it to treat it rightly: how many replies it has,
 //! whether it may be sent twice, whether it would block the shared connection or change it for everybody.
 
+use super::treatment::treatment;
 use crate::error::{Error, Result};
 
 /// Encoded commands, sent in one piece and answered by `replies` replies.
@@ -141,18 +142,9 @@ impl Packet {
     {
         let mut packet = Self { bytes, ..Self::pipeline(!transaction) };
         for command in commands {
-            let args: Vec<&[u8]> = command
-                .args_iter()
-                .map(|arg| match arg {
-                    redis::Arg::Simple(bytes) => bytes,
-                    redis::Arg::Cursor => b"0".as_slice(),
-                    _ => b"".as_slice(),
-                })
-                .collect();
-            let name = name_of(&args);
-            refuse(&name, args.get(1).copied().unwrap_or_default())?;
-            packet.idempotent &= is_idempotent(&name, &args);
-            if let Blocking::Yes(limit) = blocks(&name, &args) {
+            let treatment = treatment(command)?;
+            packet.idempotent &= treatment.idempotent;
+            if let Blocking::Yes(limit) = treatment.blocking {
                 packet.blocking = Blocking::Yes(limit);
             }
             packet.replies += 1;
@@ -193,96 +185,10 @@ fn format_int(value: i64, out: &mut [u8; 20]) -> usize {
     at
 }
 
-fn name_of(args: &[&[u8]]) -> String {
-    args.first().map(|name| String::from_utf8_lossy(name).to_ascii_uppercase()).unwrap_or_default()
-}
-
-/// Commands that change the connection itself. It is shared, so they would change it under everybody else.
-fn refuse(name: &str, subcommand: &[u8]) -> Result<()> {
-    let subcommand = String::from_utf8_lossy(subcommand).to_ascii_uppercase();
-    let instead = match name {
-        "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" | "UNSUBSCRIBE" | "PUNSUBSCRIBE" | "SUNSUBSCRIBE"
-        | "MONITOR" | "SYNC" | "PSYNC" => "it needs a connection of its own, opened with a client library",
-        "MULTI" | "EXEC" | "DISCARD" | "WATCH" | "UNWATCH" => {
-            "use a script, or in Rust redis::pipe().atomic()"
-        }
-        "WAIT" | "WAITAOF" => {
-            "it waits for what its own connection wrote, and would hold up every other caller"
-        }
-        "REPLCONF" => "it is for replicas",
-        "SELECT" => "configure another alias with that database number",
-        "AUTH" | "HELLO" | "RESET" | "QUIT" | "READONLY" | "READWRITE" | "ASKING" => {
-            "the connection looks after itself"
-        }
-        "CLIENT" => match subcommand.as_str() {
-            "SETNAME" => "set OPTIONS[\"CLIENT_NAME\"], or client_name in the URL",
-            "REPLY" | "TRACKING" | "CACHING" | "NO-EVICT" | "NO-TOUCH" | "SETINFO" | "CAPA"
-            | "IMPORT-SOURCE" => "it would change the connection for every other caller",
-            _ => return Ok(()),
-        },
-        "SCRIPT" if subcommand == "DEBUG" => "it would stop the connection for every other caller",
-        _ => return Ok(()),
-    };
-    let name =
-        if matches!(name, "CLIENT" | "SCRIPT") { format!("{name} {subcommand}") } else { name.to_owned() };
-    Err(Error::refused(format!("{name} cannot run on the shared connection: {instead}")))
-}
-
-/// Whether running the command twice has the effect and the reply of running it once. Unknown commands are not.
-fn is_idempotent(name: &str, args: &[&[u8]]) -> bool {
-    match name {
-        "GET" | "MGET" | "STRLEN" | "GETRANGE" | "EXISTS" | "TTL" | "PTTL" | "EXPIRETIME" | "PEXPIRETIME"
-        | "TYPE" | "KEYS" | "SCAN" | "HSCAN" | "SSCAN" | "ZSCAN" | "DBSIZE" | "RANDOMKEY" | "PING"
-        | "ECHO" | "TIME" | "INFO" | "HGET" | "HMGET" | "HGETALL" | "HKEYS" | "HVALS" | "HLEN"
-        | "HEXISTS" | "HSTRLEN" | "HRANDFIELD" | "LRANGE" | "LLEN" | "LINDEX" | "LPOS" | "SMEMBERS"
-        | "SISMEMBER" | "SMISMEMBER" | "SCARD" | "SRANDMEMBER" | "SINTER" | "SUNION" | "SDIFF" | "ZSCORE"
-        | "ZMSCORE" | "ZRANGE" | "ZRANGEBYSCORE" | "ZREVRANGE" | "ZRANK" | "ZREVRANK" | "ZCARD"
-        | "ZCOUNT" | "XRANGE" | "XREVRANGE" | "XLEN" | "XPENDING" | "XINFO" | "GETBIT" | "BITCOUNT"
-        | "BITPOS" | "OBJECT" | "DUMP" | "EVAL_RO" | "EVALSHA_RO" | "FCALL_RO" | "COMMAND" | "MSET"
-        | "SETEX" | "PSETEX" => true,
-        "SET" => !args
-            .iter()
-            .skip(3)
-            .any(|arg| ["NX", "XX", "GET"].iter().any(|o| arg.eq_ignore_ascii_case(o.as_bytes()))),
-        "CLIENT" => args.get(1).is_some_and(|sub| {
-            ["ID", "LIST", "INFO", "GETNAME"].iter().any(|known| sub.eq_ignore_ascii_case(known.as_bytes()))
-        }),
-        "SCRIPT" => args
-            .get(1)
-            .is_some_and(|sub| sub.eq_ignore_ascii_case(b"LOAD") || sub.eq_ignore_ascii_case(b"EXISTS")),
-        "CONFIG" => args.get(1).is_some_and(|sub| sub.eq_ignore_ascii_case(b"GET")),
-        _ => false,
-    }
-}
-
-/// Whether the server may sit on the command, and for how long.
-fn blocks(name: &str, args: &[&[u8]]) -> Blocking {
-    let seconds = |arg: Option<&&[u8]>, unit: f64| {
-        let limit = arg
-            .and_then(|a| std::str::from_utf8(a).ok())
-            .and_then(|a| a.parse::<f64>().ok())
-            .map(|v| v * unit);
-        Blocking::Yes(limit.filter(|&limit| limit > 0.0))
-    };
-    match name {
-        "BLPOP" | "BRPOP" | "BRPOPLPUSH" | "BLMOVE" | "BZPOPMIN" | "BZPOPMAX" => seconds(args.last(), 1.0),
-        "BLMPOP" | "BZMPOP" => seconds(args.get(1), 1.0),
-        "XREAD" | "XREADGROUP" => args
-            .iter()
-            .position(|arg| arg.eq_ignore_ascii_case(b"BLOCK"))
-            .map_or(Blocking::No, |at| seconds(args.get(at + 1), 0.001)),
-        _ => Blocking::No,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use redis::cmd;
-
-    fn packet(command: &redis::Cmd) -> Result<Packet> {
-        Packet::checked(command.get_packed_command(), [command], false)
-    }
 
     #[test]
     fn packing_is_what_redis_rs_packs() {
@@ -321,61 +227,6 @@ mod tests {
             let mut out = [0; 20];
             let start = format_int(value, &mut out);
             assert_eq!(std::str::from_utf8(&out[start..]).unwrap(), value.to_string());
-        }
-    }
-
-    #[test]
-    fn only_commands_that_repeat_harmlessly_are_idempotent() {
-        for (command, expected) in [
-            (cmd("get").arg("k").clone(), true),
-            (cmd("SET").arg("k").arg("NX").clone(), true),
-            (cmd("SET").arg("k").arg("v").arg("PX").arg(5).clone(), true),
-            (cmd("SET").arg("k").arg("v").arg("nx").clone(), false),
-            (cmd("INCR").arg("k").clone(), false),
-            (cmd("DEL").arg("k").clone(), false),
-            (cmd("EVALSHA").arg("x").arg(0).clone(), false),
-            (cmd("CLIENT").arg("ID").clone(), true),
-            (cmd("CLIENT").arg("KILL").clone(), false),
-        ] {
-            assert_eq!(packet(&command).unwrap().idempotent, expected);
-        }
-    }
-
-    #[test]
-    fn commands_that_block_are_known_with_their_limit() {
-        for (command, expected) in [
-            (cmd("BLPOP").arg("k").arg(1.5).clone(), Blocking::Yes(Some(1.5))),
-            (cmd("BLPOP").arg("k").arg(0).clone(), Blocking::Yes(None)),
-            (
-                cmd("XREAD").arg("BLOCK").arg(250).arg("STREAMS").arg("s").arg("$").clone(),
-                Blocking::Yes(Some(0.25)),
-            ),
-            (cmd("XREAD").arg("STREAMS").arg("s").arg("0").clone(), Blocking::No),
-            (cmd("BLMPOP").arg(2).arg(1).arg("k").arg("LEFT").clone(), Blocking::Yes(Some(2.0))),
-        ] {
-            assert_eq!(packet(&command).unwrap().blocking, expected);
-        }
-    }
-
-    #[test]
-    fn commands_that_would_change_the_shared_connection_are_refused() {
-        for name in [
-            "SUBSCRIBE",
-            "multi",
-            "Select",
-            "QUIT",
-            "CLIENT reply",
-            "client TRACKING",
-            "WAIT 1 0",
-            "script debug",
-        ] {
-            let mut words = name.split(' ');
-            let mut command = cmd(words.next().unwrap());
-            words.for_each(|word| {
-                command.arg(word);
-            });
-            let error = packet(&command).unwrap_err();
-            assert!(error.to_string().contains("shared connection"), "{error}");
         }
     }
 }

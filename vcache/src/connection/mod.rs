@@ -6,7 +6,7 @@
 //!
 //! | module | is for |
 //! |---|---|
-//! | [`command`] | one request as it goes onto the wire |
+//! | [`command`], [`treatment`] | one request as it goes onto the wire, and what must be known of it |
 //! | [`slot`] | where a call waits for its reply |
 //! | [`request`] | the future of one call |
 //! | `local`, `registry` | handles on this library's own driver, and their names |
@@ -31,6 +31,7 @@ pub(crate) mod slot;
 mod socket;
 #[cfg(feature = "driver")]
 mod state;
+mod treatment;
 
 use std::time::{Duration, Instant};
 
@@ -130,9 +131,12 @@ impl Connection {
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a command that would change the connection for others.
     pub fn send_command(&self, command: &Cmd) -> Result<Request> {
-        let packet = Packet::checked(command.get_packed_command(), [command], false)
-            .map_err(|error| error.with_alias(self.alias()))?;
-        Ok(self.send(packet))
+        Ok(self.send(self.checked(command)?))
+    }
+
+    fn checked(&self, command: &Cmd) -> Result<Packet> {
+        Packet::checked(command.get_packed_command(), [command], false)
+            .map_err(|error| error.with_alias(self.alias()))
     }
 
     /// The reply, or the error that it is.
@@ -173,8 +177,16 @@ impl std::fmt::Debug for Connection {
 
 impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        let request = self.send_command(cmd);
-        Box::pin(async move { request?.await?.extract_error() })
+        let mut call = self.checked(cmd).map(request::State::New);
+        let connection = &*self;
+        Box::pin(async move {
+            let call = match &mut call {
+                Ok(call) => call,
+                Err(error) => return Err(error.clone().into()),
+            };
+            // Not a `Request`, which would keep a handle of its own.
+            std::future::poll_fn(|cx| call.poll(connection, cx)).await?.extract_error()
+        })
     }
 
     fn req_packed_commands<'a>(

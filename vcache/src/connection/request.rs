@@ -22,7 +22,7 @@ pub struct Request {
     state: State,
 }
 
-enum State {
+pub(super) enum State {
     New(Packet),
     Sent(Call),
     Over,
@@ -32,28 +32,35 @@ impl Request {
     pub(super) fn new(connection: Connection, packet: Packet) -> Self {
         Self { connection, state: State::New(packet) }
     }
+}
 
-    fn submit(&self, packet: Packet) -> Result<Call> {
-        let timeout = self.connection.time_left(packet.blocking)?;
-        self.connection.handle.call(packet, timeout)
+impl State {
+    pub(super) fn poll(&mut self, connection: &Connection, cx: &mut Context<'_>) -> Poll<Result<Value>> {
+        if let Self::New(_) = self
+            && let Self::New(packet) = std::mem::replace(self, Self::Over)
+        {
+            match submit(connection, packet) {
+                Ok(call) => *self = Self::Sent(call),
+                Err(error) => return Poll::Ready(Err(error.with_alias(connection.alias()))),
+            }
+        }
+        let Self::Sent(call) = self else { return Poll::Pending };
+        let result = ready!(call.poll(cx));
+        *self = Self::Over;
+        Poll::Ready(result.map_err(|error| error.with_alias(connection.alias())))
     }
+}
+
+fn submit(connection: &Connection, packet: Packet) -> Result<Call> {
+    let timeout = connection.time_left(packet.blocking)?;
+    connection.handle.call(packet, timeout)
 }
 
 impl Future for Request {
     type Output = Result<Value>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let State::New(_) = self.state
-            && let State::New(packet) = std::mem::replace(&mut self.state, State::Over)
-        {
-            match self.submit(packet) {
-                Ok(call) => self.state = State::Sent(call),
-                Err(error) => return Poll::Ready(Err(error.with_alias(self.connection.alias()))),
-            }
-        }
-        let State::Sent(call) = &mut self.state else { return Poll::Pending };
-        let result = ready!(call.poll(cx));
-        self.state = State::Over;
-        Poll::Ready(result.map_err(|error| error.with_alias(self.connection.alias())))
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        this.state.poll(&this.connection, cx)
     }
 }

@@ -45,8 +45,9 @@ impl Handle {
     }
 
     pub(crate) fn alias(&self) -> &str {
-        // SAFETY: it lives as long as the handle, and aliases are UTF-8 because we said them.
-        std::str::from_utf8(unsafe { self.view.alias.bytes() }).unwrap_or("?")
+        // SAFETY: it lives as long as the handle; and it is UTF-8, because a host answers with the alias that it was given,
+        // which was a `str`.
+        unsafe { std::str::from_utf8_unchecked(self.view.alias.bytes()) }
     }
 
     pub(crate) fn db(&self) -> i64 {

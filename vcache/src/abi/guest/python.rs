@@ -1,7 +1,6 @@
 //! The bridge to Python by way of the host's executor: the same functions that [`crate::python`] has with the driver in
 //! this library.
 
-use std::ffi::c_void;
 use std::future::Future;
 use std::ptr;
 
@@ -12,7 +11,7 @@ use pyo3::prelude::*;
 use super::calls::Handle;
 use super::find::{find, table};
 use super::tasks::{Body, drive, task};
-use crate::abi::table::{Status, Table};
+use crate::abi::table::Status;
 use crate::connection::Connection;
 use crate::python::{Steps, panic_message, to_exception};
 
@@ -45,38 +44,15 @@ where
     C: FnOnce(Python<'_>, F::Output) -> PyResult<Py<PyAny>> + Send + 'static,
 {
     let table = table().map_err(|error| to_exception(py, &error))?;
-    let running = Running::acquire(py, table)?;
     let body = Box::into_raw(Box::new(Body::new(future, Some(finish))));
     let task = task(steps, body);
     let mut awaitable: *mut PyObject = ptr::null_mut();
-    // SAFETY: we are attached, the loop is ours until it is released, and the host takes the task over.
-    let status = unsafe { (table.loop_spawn)(running.running, &raw const task, &raw mut awaitable) };
+    // SAFETY: we are attached, and the host takes the task over. Null is the running loop.
+    let status = unsafe { (table.loop_spawn)(ptr::null_mut(), &raw const task, &raw mut awaitable) };
     // SAFETY: the contract: an owned reference, or null.
     match unsafe { Bound::from_owned_ptr_or_opt(py, awaitable) } {
         Some(awaitable) if status == Status::OK => Ok(awaitable),
         _ => Err(raised(py, status)),
-    }
-}
-
-/// The host's handle on the running loop.
-struct Running {
-    table: &'static Table,
-    running: *mut c_void,
-}
-
-impl Running {
-    fn acquire(py: Python<'_>, table: &'static Table) -> PyResult<Self> {
-        let mut running = ptr::null_mut();
-        // SAFETY: we are attached, and the place is ours.
-        let status = unsafe { (table.loop_acquire)(&raw mut running) };
-        if status == Status::OK { Ok(Self { table, running }) } else { Err(raised(py, status)) }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // SAFETY: it is ours, this is its end, and whoever made it is still attached.
-        unsafe { (self.table.loop_release)(self.running) };
     }
 }
 

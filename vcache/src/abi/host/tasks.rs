@@ -161,8 +161,15 @@ pub(super) unsafe extern "C" fn loop_spawn(
         }
         // SAFETY: as above.
         let task = unsafe { *task };
-        // SAFETY: a loop of `loop_acquire` that was not released.
-        let running = unsafe { &*running.cast::<Loop>() };
+        let here;
+        // SAFETY: a loop of `loop_acquire` that was not released, or null.
+        let running = match unsafe { running.cast::<Loop>().as_ref() } {
+            Some(running) => running,
+            None => {
+                here = Loop::running(py)?;
+                &here
+            }
+        };
         let steps = match task.steps {
             Task::ONE => Steps::One,
             Task::MANY => Steps::Many,
