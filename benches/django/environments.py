@@ -7,13 +7,14 @@ environment tells a later run whether it is still what is asked for.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from clients import ENVIRONMENTS
+from clients import ENVIRONMENTS, GUEST_MODULE
 
 WANTED = "3.13"
 NOTE = "bench-requirements.json"
@@ -58,8 +59,8 @@ def ensure(name: str, python: str, root: Path) -> str:
     return str(interpreter)
 
 
-def _run(arguments: list[str]) -> None:
-    done = subprocess.run(arguments, capture_output=True, text=True)
+def _run(arguments: list[str], environment: dict[str, str] | None = None) -> None:
+    done = subprocess.run(arguments, capture_output=True, text=True, env=environment)
     if done.returncode:
         print(done.stdout + done.stderr, file=sys.stderr)
         raise InstallError("could not be installed")
@@ -70,6 +71,33 @@ def importable(python: Path, *modules: str) -> bool:
     if not python.exists():
         return False
     return not subprocess.run([python, "-c", f"import {', '.join(modules)}"], capture_output=True).returncode
+
+
+def build_guest(python: Path, crate: Path, target: Path) -> Path:
+    """The folder with the guest's extension module, compiled for this Python as its author would do it."""
+    if not shutil.which("cargo"):
+        raise InstallError("cargo was not found, which the guest is compiled with")
+    print("building the guest (a minute the first time)", flush=True)
+    suffix = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_config_var('EXT_SUFFIX'))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    settings = {
+        "CARGO_TARGET_DIR": str(target),
+        "PYO3_BUILD_EXTENSION_MODULE": "1",
+        "PYO3_PYTHON": str(python),
+    }
+    cargo = ["cargo", "build", "--quiet", "--release", "--locked", "--manifest-path", str(crate / "Cargo.toml")]
+    _run(cargo, {**os.environ, **settings})
+    folder = target / "python"
+    folder.mkdir(exist_ok=True)
+    # NOTE: removed first: a process may still have the old one mapped.
+    module = folder / f"{GUEST_MODULE}{suffix}"
+    module.unlink(missing_ok=True)
+    shutil.copy(target / "release" / f"lib{GUEST_MODULE}.so", module)
+    return folder
 
 
 def valkey_binary(python: str) -> str:

@@ -1,6 +1,6 @@
 """Turn the raw figures of a run into Markdown tables: every figure, the targets, what was missed.
 
-Run as ``python benches/django/report.py DIR`` it writes ``README.md`` and ``cpu.svg`` again from
+Run as ``python benches/django/report.py DIR`` it writes ``README.md`` and the plots again from
 ``DIR/latest.json``, without measuring anything.
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from statistics import median
@@ -20,9 +20,21 @@ from clients import (
     BASELINE,
     BASELINE_AGAIN,
     BASELINE_RAW,
+    BASELINE_RAW_AGAIN,
+    CACHE_OPERATIONS,
     CLIENTS,
     DJANGO_REDIS_CACHE,
+    EMPTY,
+    EXECUTE,
+    EXECUTE_AGAIN,
+    FUTURE,
+    GUEST,
     OURS,
+    REFUSAL,
+    TURN,
+    USUAL,
+    WHEEL,
+    WHEEL_AGAIN,
 )
 from scenarios import SCENARIOS, Scenario
 
@@ -94,7 +106,7 @@ def ratio(cells: Cells, scenario: str, to: str, figure: str, client: str = OURS)
 
 @dataclass(frozen=True)
 class Target:
-    """A bound on the ratio of ``figure`` to client ``to``; the worst of ``scenarios`` counts."""
+    """A bound on ``client``'s ratio of ``figure`` to client ``to``; the worst of ``scenarios`` counts."""
 
     title: str
     scenarios: tuple[str, ...]
@@ -102,11 +114,12 @@ class Target:
     figure: str
     bound: float
     at_least: bool = False
+    client: str = OURS
 
-    def measured(self, cells: Cells, client: str = OURS) -> Ratio | None:
+    def measured(self, cells: Cells, client: str | None = None) -> Ratio | None:
         """None as soon as one scenario that was run has no figures."""
         run = [name for name in self.scenarios if (self.to, name) in cells]
-        ratios = [ratio(cells, name, self.to, self.figure, client) for name in run]
+        ratios = [ratio(cells, name, self.to, self.figure, client or self.client) for name in run]
         known = [value for value in ratios if value is not None]
         if not known or len(known) < len(ratios):
             return None
@@ -130,9 +143,42 @@ TARGETS: tuple[Target, ...] = (
     Target("rate of async get, 300 at once", ("aget-300",), DJANGO_REDIS_CACHE, "rate", 15.0, True),
 )
 
+THIRD = 1 / 3
+HOT_TARGETS: tuple[Target, ...] = (
+    Target("a read, 1 at a time", ("aget-1",), WHEEL, "cpu", 1.15, client=GUEST),
+    Target("a read, 50 at once", ("aget-50",), WHEEL, "cpu", 1.15, client=GUEST),
+    Target("a read, 300 at once", ("aget-300",), WHEEL, "cpu", 1.15, client=GUEST),
+    Target("a read, 50 at once", ("aget-50",), BASELINE_RAW, "cpu", 0.35, client=WHEEL),
+    Target("a read, 300 at once", ("aget-300",), BASELINE_RAW, "cpu", 0.35, client=WHEEL),
+    Target("a read, 50 at once", ("aget-50",), BASELINE_RAW, "cpu", 0.35, client=GUEST),
+    Target("a read, 300 at once", ("aget-300",), BASELINE_RAW, "cpu", 0.35, client=GUEST),
+    Target("five commands, 1 at a time", ("five-1",), EXECUTE, "cpu", THIRD, client=GUEST),
+    Target("five commands, 50 at once", ("five-50",), EXECUTE, "cpu", THIRD, client=GUEST),
+    Target("five commands, 1 at a time", ("five-1",), USUAL, "cpu", THIRD, client=GUEST),
+    Target("five commands, 50 at once", ("five-50",), USUAL, "cpu", THIRD, client=GUEST),
+    Target("five commands, 50 at once, a slow network", ("five-50-delayed",), EXECUTE, "cpu", THIRD, client=GUEST),
+)
+AGAIN = {
+    BASELINE: BASELINE_AGAIN,
+    BASELINE_RAW: BASELINE_RAW_AGAIN,
+    WHEEL: WHEEL_AGAIN,
+    EXECUTE: EXECUTE_AGAIN,
+}
+"""The peers that are measured twice."""
 
-def titles() -> dict[str, str]:
-    return {client.name: client.title for client in CLIENTS}
+READERS = (OURS, BASELINE_RAW, BASELINE_RAW_AGAIN, WHEEL, WHEEL_AGAIN, GUEST)
+READS = ("aget-1", "aget-50", "aget-300")
+FIVES = ("five-1", "five-50")
+NOTHINGS = ("nothing", "anothing")
+
+
+def titles(hot_paths: bool = False) -> dict[str, str]:
+    """What the clients are called, those of the section on hot paths or the others."""
+    return {client.name: client.title for client in CLIENTS if client.hot_paths == hot_paths}
+
+
+def all_titles() -> dict[str, str]:
+    return {**titles(), **titles(hot_paths=True)}
 
 
 def header(results: dict[str, Any]) -> Iterator[str]:
@@ -173,21 +219,25 @@ def targets_table(cells: Cells) -> Iterator[str]:
     yield "| figure | peer | target | best | median | control: best, median | |"
     yield "|---|---|---:|---:|---:|---:|---|"
     for target in TARGETS:
-        value = target.measured(cells)
-        bound = f"{'≥' if target.at_least else '≤'} {target.bound:g}"
-        row = f"| {target.title} | {titles()[target.to]} | {bound} |"
-        if value is None:
-            yield f"{row} - | - | - | not measured |"
-            continue
-        verdict = "reached" if target.reached(value.best) else "**not reached**"
-        yield f"{row} {value.best:.2f} | {value.middle:.2f} | {control(cells, target)} | {verdict} |"
+        yield f"| {target.title} | {titles()[target.to]} | {verdict(cells, target)} |"
     yield ""
     yield from raw_note(cells)
 
 
+def verdict(cells: Cells, target: Target) -> str:
+    """The bound, the ratios, the control and whether the target was reached, as cells of a table."""
+    bound = f"{'≥' if target.at_least else '≤'} {target.bound:.3g}"
+    value = target.measured(cells)
+    if value is None:
+        return f"{bound} | - | - | - | not measured"
+    reached = "reached" if target.reached(value.best) else "**not reached**"
+    return f"{bound} | {value.best:.2f} | {value.middle:.2f} | {control(cells, target)} | {reached}"
+
+
 def control(cells: Cells, target: Target) -> str:
-    """The peer of the target against itself; only django-vcache 3.2 is measured twice."""
-    value = target.measured(cells, BASELINE_AGAIN) if target.to == BASELINE else None
+    """The peer of the target against itself, if it is measured twice."""
+    again = AGAIN.get(target.to)
+    value = target.measured(cells, again) if again else None
     return "-" if value is None else f"{value.best:.2f}, {value.middle:.2f}"
 
 
@@ -202,17 +252,26 @@ def raw_note(cells: Cells) -> Iterator[str]:
 
 
 def scenario_table(results: dict[str, Any], cells: Cells, scenario: Scenario) -> Iterator[str]:
-    added = f", {results['latency_ms']:g} ms added to every reply" if scenario.delayed else ""
-    yield f"## {scenario.title[0].upper()}{scenario.title[1:]}{added}"
+    yield f"## {heading(results, scenario)}"
     yield ""
-    yield ("| client | CPU µs/op | median | wall µs/op | ops/s | peak RSS MB | connections | our CPU ÷ this |")
+    yield from rows(cells, scenario, titles(), OURS, "our")
+
+
+def heading(results: dict[str, Any], scenario: Scenario) -> str:
+    added = f", {results['latency_ms']:g} ms added to every reply" if scenario.delayed else ""
+    return f"{scenario.title[0].upper()}{scenario.title[1:]}{added}"
+
+
+def rows(cells: Cells, scenario: Scenario, names: dict[str, str], ours: str, whose: str) -> Iterator[str]:
+    """One table: the clients called ``names``, and the share that ``ours`` has of each one's CPU."""
+    yield f"| client | CPU µs/op | median | wall µs/op | ops/s | peak RSS MB | connections | {whose} CPU ÷ this |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|"
-    for name, title in titles().items():
+    for name, title in names.items():
         cell = cells.get((name, scenario.name))
         if isinstance(cell, str):
-            yield f"| {title} | failed: {cell.replace('|', '/')} | | | | | | |"
+            yield f"| {title} | {failure(cell)} | | | | | | |"
         elif cell is not None:
-            share = ratio(cells, scenario.name, name, "cpu")
+            share = ratio(cells, scenario.name, name, "cpu", ours)
             best = cell.best
             yield (
                 f"| {title} | {best.cpu:.1f} | {cell.middle.cpu:.1f} | {best.wall:.1f} |"
@@ -222,36 +281,133 @@ def scenario_table(results: dict[str, Any], cells: Cells, scenario: Scenario) ->
     yield ""
 
 
+def failure(reason: str) -> str:
+    return f"failed: {reason.replace('|', '/')}"
+
+
+HOT_PATHS_TEXT = """\
+## Hot paths
+
+A hot path is a function in Rust that Python awaits once. Those in the wheel are `django_vcache.hotpaths`; the
+guest is [a crate of its own](../guest), compiled apart from the wheel, and runs on the wheel's connection.
+Each ratio is the CPU of the one divided by that of the other, of the best rounds and of the medians; the
+control is the other divided by itself, measured once more in the same run.
+
+![CPU of hot paths](hotpaths.svg)
+"""
+
+PRICE_TEXT = """\
+### The price of a call that does nothing
+
+Nanoseconds of CPU for one call, with no word to the server; the turn of the `for` loop around it is included.
+What is awaited is done when the call returns, except in the row of the loop's next turn, which is the least that
+waiting for somebody else can cost. The wheel has no hot path that does nothing: `allow` with a limit of 0 comes
+closest, but reads four arguments and makes a `Decision`.
+"""
+
+
+def hot_paths(results: dict[str, Any], cells: Cells) -> Iterator[str]:
+    measured = {scenario for client, scenario in cells if client in titles(hot_paths=True)}
+    if not measured:
+        return
+    yield HOT_PATHS_TEXT
+    yield "| CPU of | by | to | target | best | median | control: best, median | |"
+    yield "|---|---|---|---:|---:|---:|---:|---|"
+    for target in HOT_TARGETS:
+        by, to = all_titles()[target.client], all_titles()[target.to]
+        yield f"| {target.title} | {by} | {to} | {verdict(cells, target)} |"
+    yield ""
+    for scenario in SCENARIOS:
+        reads = scenario.operation == "aget"
+        if scenario.name not in measured or not (reads or scenario.operation == "afive"):
+            continue
+        yield f"### {heading(results, as_read(scenario))}"
+        yield ""
+        names = {name: title for name, title in all_titles().items() if name in READERS or not reads}
+        yield from rows(cells, scenario, names, GUEST, "guest's")
+    yield from price_table(cells)
+
+
+def as_read(scenario: Scenario) -> Scenario:
+    """Among the hot paths a get is one of several ways to read."""
+    return replace(scenario, title=scenario.title.replace("async get", "a read"))
+
+
+def price_table(cells: Cells) -> Iterator[str]:
+    names = [name for name in all_titles() if any((name, scenario) in cells for scenario in NOTHINGS)]
+    if not names:
+        return
+    yield PRICE_TEXT
+    yield "| | blocking: best | median | awaited: best | median |"
+    yield "|---|---:|---:|---:|---:|"
+    for name in names:
+        figures = " | ".join(price(cells.get((name, scenario))) for scenario in NOTHINGS)
+        yield f"| {all_titles()[name]} | {figures} |"
+    yield ""
+
+
+def price(cell: Cell | str | None) -> str:
+    if cell is None:
+        return "- | -"
+    if isinstance(cell, str):
+        return f"{failure(cell)} | -"
+    return f"{1000 * cell.best.cpu:,.0f} | {1000 * cell.middle.cpu:,.0f}"
+
+
 def document(results: dict[str, Any]) -> str:
     cells = summarise(results)
     lines = [*header(results), "![CPU per operation](cpu.svg)", "", *targets_table(cells)]
-    measured = {scenario for _, scenario in cells}
+    measured = {scenario for client, scenario in cells if client in titles()}
     for scenario in SCENARIOS:
-        if scenario.name in measured:
+        if scenario.name in measured and scenario.operation in CACHE_OPERATIONS:
             lines += scenario_table(results, cells, scenario)
+    lines += hot_paths(results, cells)
     return "\n".join(lines).rstrip() + "\n"
 
 
 def panels(cells: Cells) -> Iterator[chart.Panel]:
     """CPU of the gets, for the plot."""
+    names = [name for name in titles() if name != BASELINE_AGAIN]
     for scenario in SCENARIOS:
-        if scenario.operation not in ("aget", "get") or scenario.delayed:
+        if scenario.operation in ("aget", "get") and not scenario.delayed:
+            yield from panel(cells, scenario, names, (OURS,))
+
+
+def hot_panels(cells: Cells) -> Iterator[chart.Panel]:
+    """CPU of reads, of five commands and of nothing, for the plot of the hot paths."""
+    for scenario in SCENARIOS:
+        if scenario.name in READS:
+            names: tuple[str, ...] = (BASELINE_RAW, OURS, WHEEL, GUEST)
+        elif scenario.name in FIVES:
+            names = (BASELINE_RAW, EXECUTE, USUAL, GUEST)
+        elif scenario.name == "anothing":
+            names = (EMPTY, FUTURE, TURN, REFUSAL, GUEST)
+        else:
             continue
-        bars = tuple(
-            chart.Bar(title, cell.best.cpu, name == OURS)
-            for name, title in titles().items()
-            if name != BASELINE_AGAIN and isinstance(cell := cells.get((name, scenario.name)), Cell)
-        )
-        if bars:
-            yield chart.Panel(scenario.title, bars)
+        yield from panel(cells, as_read(scenario), names, (WHEEL, REFUSAL, GUEST), cut=False)
+
+
+def panel(
+    cells: Cells, scenario: Scenario, names: Sequence[str], ours: Sequence[str], cut: bool = True
+) -> Iterator[chart.Panel]:
+    bars = tuple(
+        chart.Bar(all_titles()[name], cell.best.cpu, name in ours)
+        for name in names
+        if isinstance(cell := cells.get((name, scenario.name)), Cell)
+    )
+    if bars:
+        yield chart.Panel(scenario.title, bars, cut)
 
 
 def write(folder: Path) -> None:
-    """Write ``README.md`` and ``cpu.svg`` beside the ``latest.json`` of ``folder``."""
+    """Write ``README.md`` and the plots beside the ``latest.json`` of ``folder``."""
     results = json.loads((folder / "latest.json").read_text())
     (folder / "README.md").write_text(document(results))
-    plot = chart.draw("CPU per operation, microseconds", tuple(panels(summarise(results))))
-    (folder / "cpu.svg").write_text(plot)
+    cells = summarise(results)
+    cpu = chart.draw("CPU per operation, microseconds", tuple(panels(cells)))
+    (folder / "cpu.svg").write_text(cpu)
+    if hot := tuple(hot_panels(cells)):
+        (folder / "hotpaths.svg").write_text(chart.draw("CPU per call of a hot path, microseconds", hot))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Compare our cache with its peers: every client against the same server, in the same run.
 
-    python benches/django/run.py            the whole run, about ten minutes
+    python benches/django/run.py            the whole run, about twenty minutes
     python benches/django/run.py --quick    a look at whether everything works, two minutes
 
 Each client gets an environment of its own, each measurement a process of its own. Rounds are the
@@ -26,7 +26,7 @@ from typing import Any
 import environments
 import report
 import server
-from clients import CLIENTS, OURS, TOOLS, Client
+from clients import CLIENTS, GUEST, TOOLS, Client
 from scenarios import SCENARIOS, Scenario
 
 HERE = Path(__file__).parent
@@ -69,9 +69,9 @@ def pythons(options: argparse.Namespace, python: str) -> dict[str, str]:
     """Each client's Python; a client that has none is left out and reported as failed."""
     found: dict[str, str] = {}
     for client in options.clients:
-        if client.name == OURS:
+        if not client.environment:
             if environments.importable(options.ours_python, "django_vcache._vcache"):
-                found[OURS] = str(options.ours_python)
+                found[client.name] = str(options.ours_python)
             continue
         try:
             found[client.name] = environments.ensure(client.environment, python, options.peers_dir)
@@ -80,16 +80,34 @@ def pythons(options: argparse.Namespace, python: str) -> dict[str, str]:
     return found
 
 
+def guest(options: argparse.Namespace) -> Path | None:
+    """Where the guest was built; None if it is not wanted or cannot be built: its rows then say that they failed."""
+    if all(client.name != GUEST for client in options.clients) or not options.ours_python.exists():
+        return None
+    try:
+        return environments.build_guest(
+            options.ours_python.absolute(), HERE.parent / "guest", BUILD / "bench" / "guest"
+        )
+    except environments.InstallError as error:
+        print(f"the guest: {error}", file=sys.stderr)
+        return None
+
+
 def cells(options: argparse.Namespace) -> Iterator[tuple[int, Scenario, Client]]:
     for round_number in range(options.rounds):
         for scenario in options.scenarios:
-            clients = [client for client in options.clients if client.runs(scenario.operation)]
+            clients = [client for client in options.clients if scenario.operation in client.operations]
             for client in clients if round_number % 2 == 0 else reversed(clients):
                 yield round_number, scenario, client
 
 
 def measure(
-    client: Client, scenario: Scenario, python: str | None, ports: tuple[int, int], quick: bool
+    client: Client,
+    scenario: Scenario,
+    python: str | None,
+    ports: tuple[int, int],
+    quick: bool,
+    guest_dir: Path | None,
 ) -> dict[str, Any]:
     """One cell: a worker's line of JSON, or why there is none."""
     if python is None:
@@ -99,6 +117,8 @@ def measure(
     arguments = [python, str(HERE / "worker.py"), "--client", client.name]
     arguments += ["--scenario", scenario.name, "--port", str(port), "--admin-port", str(admin_port)]
     arguments += ["--warmup", "0.1" if quick else "0.4", "--seconds", "0.2" if quick else "1.5"]
+    if client.name == GUEST and guest_dir is not None:
+        arguments += ["--guest-dir", str(guest_dir)]
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     try:
         done = subprocess.run(arguments, capture_output=True, text=True, timeout=CELL_TIMEOUT, env=environment)
@@ -123,9 +143,9 @@ def progress(scenario: Scenario, client: Client, answer: dict[str, Any]) -> None
         figures = f"failed: {answer['failed']}"
     else:
         cpu, rate = 1e6 * answer["cpu"] / answer["ops"], answer["ops"] / answer["wall"]
-        figures = f"{cpu:9.1f} us CPU {rate:9.0f}/s {answer['rss_peak_kb'] / 1024:6.1f} MB "
+        figures = f"{cpu:9.3f} us CPU {rate:9.0f}/s {answer['rss_peak_kb'] / 1024:6.1f} MB "
         figures += f"{answer['connections']:5} connections"
-    print(f"  {scenario.name:18} {client.name:22} {figures}", flush=True)
+    print(f"  {scenario.name:18} {client.name:27} {figures}", flush=True)
 
 
 def machine(version: str) -> dict[str, Any]:
@@ -146,6 +166,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     python = environments.find_python()
     binary = environments.valkey_binary(environments.ensure(TOOLS, python, options.peers_dir))
     installed = pythons(options, python)
+    guest_dir = guest(options)
     rows = []
     with ExitStack() as stack:
         direct = stack.enter_context(server.valkey(binary))
@@ -159,7 +180,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 print(f"round {number + 1} of {options.rounds}", flush=True)
                 announced = number
             ports = (slow if scenario.delayed else direct, direct)
-            answer = measure(client, scenario, installed.get(client.name), ports, options.quick)
+            answer = measure(client, scenario, installed.get(client.name), ports, options.quick, guest_dir)
             progress(scenario, client, answer)
             rows.append({"client": client.name, "scenario": scenario.name, **answer})
     return {
@@ -182,7 +203,7 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "latest.json").write_text(json.dumps(results, indent=1) + "\n")
     report.write(options.output)
-    print(f"written: {os.path.relpath(options.output)}/README.md, cpu.svg, latest.json")
+    print(f"written: {os.path.relpath(options.output)}/README.md, cpu.svg, hotpaths.svg, latest.json")
 
 
 if __name__ == "__main__":

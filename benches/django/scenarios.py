@@ -14,16 +14,32 @@ VALUE = "0123456789abcdef" * 8
 
 MANY_KEYS = tuple(f"bench:many:{number}" for number in range(20))
 
+FIVE_KEY = "bench:owner"
+FIVE: dict[str, str | int] = {
+    FIVE_KEY: "ada",
+    "bench:plan:ada": "gold",
+    "bench:limit:gold": 1_000_000_000,
+    "bench:count:ada": 0,
+}
+"""What is stored for the five dependent commands before they run."""
+
+BATCH = 1000
+"""How often one measured operation calls what is timed in nanoseconds."""
+
 
 @dataclass(frozen=True)
 class Scenario:
-    """``operation`` is the method's name; ``at_once`` counts tasks, or threads if it blocks."""
+    """``operation`` is the method's name; ``at_once`` counts tasks, or threads if it blocks.
+
+    ``calls`` is how many calls one operation makes: figures are given per call.
+    """
 
     name: str
     title: str
     operation: str
     at_once: int
     delayed: bool = False
+    calls: int = 1
 
     @property
     def is_async(self) -> bool:
@@ -41,6 +57,12 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("aget_many-50", "async get_many of 20 keys, 50 at once", "aget_many", 50),
     Scenario("get_many-1", "blocking get_many of 20 keys, 1 thread", "get_many", 1),
     Scenario("aget-300-delayed", "async get, 300 at once, a slow network", "aget", 300, True),
+    Scenario("five-1", "five dependent commands, 1 at a time", "afive", 1),
+    Scenario("five-50", "five dependent commands, 50 at once", "afive", 50),
+    Scenario("five-1-delayed", "five dependent commands, 1 at a time, a slow network", "afive", 1, True),
+    Scenario("five-50-delayed", "five dependent commands, 50 at once, a slow network", "afive", 50, True),
+    Scenario("nothing", "a call that does nothing", "nothing", 1, calls=BATCH),
+    Scenario("anothing", "a call that does nothing, awaited", "anothing", 1, calls=BATCH),
 )
 
 

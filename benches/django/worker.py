@@ -23,7 +23,7 @@ from typing import Any
 
 import server
 from clients import CLIENTS, Client, Session
-from scenarios import KEY, MANY_KEYS, SCENARIOS, VALUE, Scenario, document
+from scenarios import FIVE, FIVE_KEY, KEY, MANY_KEYS, SCENARIOS, VALUE, Scenario, document
 
 START_TIMEOUT = 30.0
 """Seconds for every task or thread to finish its first operation, and to end when told."""
@@ -34,13 +34,14 @@ class Meter:
 
     def __init__(self, scenario: Scenario, admin_port: int) -> None:
         self.counts = [0] * scenario.at_once
+        self.calls = scenario.calls
         self.stop: list[bool] = []
         self.admin_port = admin_port
         self.errors: list[BaseException] = []
         self.rss_before = memory("VmRSS")
 
     def read(self) -> tuple[float, float, int]:
-        return time.perf_counter(), time.process_time(), sum(self.counts)
+        return time.perf_counter(), time.process_time(), sum(self.counts) * self.calls
 
     def result(self, start: tuple[float, float, int], end: tuple[float, float, int]) -> dict[str, Any]:
         """Called while the load is still on, so that the connections counted are those in use."""
@@ -69,7 +70,20 @@ def thread_count() -> int:
     return int(status()["Threads"])
 
 
+def stored(operation: str) -> dict[str, str | int]:
+    """What is written before the operation is measured."""
+    if operation.endswith("nothing"):
+        return {}
+    if operation == "afive":
+        return FIVE
+    return dict.fromkeys(MANY_KEYS if operation.endswith("get_many") else (KEY,), VALUE)
+
+
 def arguments_of(operation: str, session: Session) -> tuple[Any, ...]:
+    if operation.endswith("nothing"):
+        return ()
+    if operation == "afive":
+        return (FIVE_KEY,)
     if operation.endswith("get_many"):
         return (list(MANY_KEYS),)
     if operation.endswith("set"):
@@ -79,6 +93,12 @@ def arguments_of(operation: str, session: Session) -> tuple[Any, ...]:
 
 def check(operation: str, session: Session, got: Any) -> None:
     """The value read back through the client under test must be the one that was written."""
+    if operation.endswith("nothing"):
+        return
+    if operation == "afive":
+        if got != 1:
+            raise ValueError(f"the first count was {got}")
+        return
     if operation.endswith("get_many"):
         values = list(got.values()) if isinstance(got, dict) else got
         expected: object = [VALUE] * len(MANY_KEYS)
@@ -93,9 +113,8 @@ def check(operation: str, session: Session, got: Any) -> None:
 async def prepare_async(session: Session, operation: str) -> None:
     async with session.request():
         cache = await session.asynchronous()
-        keys = MANY_KEYS if operation == "aget_many" else (KEY,)
-        for key in keys:
-            await cache.aset(key, session.encode(VALUE))
+        for key, value in stored(operation).items():
+            await cache.aset(key, session.encode(value))
         answer = await getattr(cache, operation)(*arguments_of(operation, session))
         check(operation, session, await cache.aget(KEY) if operation == "aset" else answer)
 
@@ -136,8 +155,8 @@ async def run_async(
 
 def prepare_blocking(session: Session, operation: str) -> None:
     cache = session.blocking()
-    for key in MANY_KEYS if operation == "get_many" else (KEY,):
-        cache.set(key, session.encode(VALUE))
+    for key, value in stored(operation).items():
+        cache.set(key, session.encode(value))
     answer = getattr(cache, operation)(*arguments_of(operation, session))
     check(operation, session, cache.get(KEY) if operation == "set" else answer)
 
@@ -218,11 +237,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--admin-port", type=int, required=True, help="the server itself")
     parser.add_argument("--warmup", type=float, required=True)
     parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--guest-dir", help="where the guest extension module lies")
     return parser.parse_args()
 
 
 def main() -> None:
     options = parse()
+    if options.guest_dir:
+        sys.path.append(options.guest_dir)
     client = next(client for client in CLIENTS if client.name == options.client)
     scenario = next(scenario for scenario in SCENARIOS if scenario.name == options.scenario)
     try:

@@ -1,10 +1,10 @@
-//! What is checked about a hot path once types are known, each on the words that the author wrote. It stands before the
-//! functions that need it, so that its message comes before those of PyO3 and of the standard library.
+//! What is checked about a hot path's types, each on the words that the author wrote. It stands before the functions that
+//! need it, so that its message comes before those of PyO3. That the future is `Send` is checked where it is made.
 
 use quote::{format_ident, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{FnArg, Item, parse_quote};
+use syn::{Item, parse_quote};
 
 use crate::hotpath::HotPath;
 use crate::parameters::is_result;
@@ -12,8 +12,7 @@ use crate::parameters::is_result;
 /// A function that is never called, and compiles if the hot path can be one.
 pub(crate) fn item(hotpath: &HotPath<'_>) -> Item {
     let HotPath { function, parameters, returned, cfgs, .. } = hotpath;
-    let called = &function.sig.ident;
-    let name = format_ident!("__vcache_check_{}", called.unraw());
+    let name = format_ident!("__vcache_check_{}", function.sig.ident.unraw());
     let inputs = parameters.iter().map(|parameter| {
         let owned = &parameter.owned;
         quote_spanned! { parameter.written.span()=>
@@ -37,24 +36,14 @@ pub(crate) fn item(hotpath: &HotPath<'_>) -> Item {
             );
         }
     });
-    let connection = function.sig.inputs.iter().take(1).filter_map(|input| match input {
-        FnArg::Typed(typed) => Some(&typed.ty),
-        FnArg::Receiver(_) => None,
-    });
-    let names: Vec<_> = parameters.iter().map(|parameter| &parameter.name).collect();
-    let written = parameters.iter().map(|parameter| &parameter.written);
-    let send = quote_spanned! { called.span()=>
-        ::vcache::python::expansion::future_is_send(self::#called(__vcache_connection, #(#names),*));
-    };
     parse_quote! {
         #(#cfgs)*
         #[allow(dead_code, unused_imports, clippy::all, clippy::pedantic, clippy::nursery)]
-        fn #name(#(__vcache_connection: #connection)*, #(#names: #written),*) {
+        fn #name() {
             use ::vcache::python::expansion::{FromPython as _, FromPythonNot as _, IntoError as _, IntoErrorNot as _, ToPython as _, ToPythonNot as _};
             #(#inputs)*
             #output
             #error
-            #send
         }
     }
 }

@@ -113,54 +113,84 @@ impl<'a> HotPath<'a> {
     /// The function that makes the future of one call, which both forms share.
     fn future(&self) -> Item {
         let Self { function, options, parameters, cfgs, .. } = self;
-        let (maker, called, output) = (self.ident("future"), &function.sig.ident, self.output());
-        let names: Vec<_> = parameters.iter().map(|p| &p.name).collect();
+        let (maker, named, output) = (self.ident("future"), function.sig.ident.span(), self.output());
+        let names = parameters.iter().map(|p| &p.name);
         let owned = parameters.iter().map(|p| &p.owned);
-        let pass = parameters.iter().map(|p| &p.pass);
-        let cache = options.cache.as_ref().map_or_else(|| "default".to_owned(), syn::LitStr::value);
-        let result = if is_result(&self.returned) {
-            quote! {
-                ::vcache::python::expansion::into_hot_result(__vcache_returned, __vcache_connection.alias())
+        let cache = options.cache();
+        let (limit, body, spawned) = (self.limit(), self.body(), self.spawned());
+        // On the author's own name: what is held across an `.await` and is not `Send` is told there.
+        let made = quote_spanned! { named=>
+            ::vcache::pyo3::PyResult<
+                impl ::std::future::Future<Output = ::vcache::Result<#output>> + ::std::marker::Send + use<>
+            >
+        };
+        let done = quote_spanned! { named=> ::vcache::pyo3::PyResult::Ok(__vcache_future) };
+        parse_quote! {
+            #(#cfgs)*
+            #[allow(unused_imports, unused_mut, clippy::all, clippy::pedantic, clippy::nursery)]
+            fn #maker(__vcache_py: ::vcache::pyo3::Python<'_>, #(#names: #owned),*) -> #made {
+                use ::vcache::python::expansion::{IntoError as _, IntoErrorNot as _};
+                let __vcache_connection = ::vcache::python::connection_for(__vcache_py, #cache)?;
+                #limit
+                let mut __vcache_connection = __vcache_connection;
+                let __vcache_future = #body;
+                #spawned
+                #done
+            }
+        }
+    }
+
+    /// Gives the connection the deadline that `timeout` asks for.
+    fn limit(&self) -> Option<TokenStream> {
+        let micros = u64::try_from(self.options.timeout?.as_micros()).unwrap_or(u64::MAX);
+        Some(quote! {
+            let __vcache_timeout = ::std::time::Duration::from_micros(#micros);
+            let __vcache_deadline = ::std::time::Instant::now() + __vcache_timeout;
+            let __vcache_connection = __vcache_connection.with_deadline(__vcache_deadline);
+        })
+    }
+
+    /// The call of the Rust function, and its result as the crate's own.
+    fn body(&self) -> TokenStream {
+        let Self { returned, .. } = self;
+        let called = &self.function.sig.ident;
+        let pass = self.parameters.iter().map(|p| &p.pass);
+        let result = if is_result(returned) {
+            quote_spanned! { returned.span()=>
+                ::vcache::python::expansion::into_hot_result(
+                    __vcache_returned,
+                    __vcache_connection.alias(),
+                    |error| {
+                        (&::vcache::python::expansion::Probe::<
+                            <#returned as ::vcache::python::expansion::HotResult>::Error
+                        >::new()).convert(error)
+                    },
+                )
             }
         } else {
             quote! { ::vcache::Result::Ok(__vcache_returned) }
         };
-        let (limit, budget) = match options.timeout.map(|timeout| timeout.as_micros()) {
-            Some(micros) => {
-                let micros = u64::try_from(micros).unwrap_or(u64::MAX);
-                let limit = quote! {
-                    let __vcache_timeout = ::std::time::Duration::from_micros(#micros);
-                    let __vcache_deadline = ::std::time::Instant::now() + __vcache_timeout;
-                    let __vcache_connection = __vcache_connection.with_deadline(__vcache_deadline);
-                };
-                (limit, quote! { ::std::option::Option::Some((__vcache_deadline, __vcache_timeout)) })
-            }
-            None => (TokenStream::new(), quote! { ::std::option::Option::None }),
-        };
-        let spawned = options.spawn.map(|span| {
-            let abort = options.cancel != Some(Cancel::Finish);
-            let spawned = quote_spanned! { span=> ::vcache::__spawned! };
-            quote! { let __vcache_future = #spawned(__vcache_future, #cache, #abort, #budget); }
-        });
-        parse_quote! {
-            #(#cfgs)*
-            #[allow(unused_mut, clippy::all, clippy::pedantic, clippy::nursery)]
-            fn #maker(
-                __vcache_py: ::vcache::pyo3::Python<'_>, #(#names: #owned),*
-            ) -> ::vcache::pyo3::PyResult<
-                impl ::std::future::Future<Output = ::vcache::Result<#output>> + ::std::marker::Send + use<>
-            > {
-                let __vcache_connection = ::vcache::python::connection_for(__vcache_py, #cache)?;
-                #limit
-                let mut __vcache_connection = __vcache_connection;
-                let __vcache_future = async move {
-                    let __vcache_returned = self::#called(&mut __vcache_connection, #(#pass),*).await;
-                    #result
-                };
-                #spawned
-                ::vcache::pyo3::PyResult::Ok(__vcache_future)
+        quote_spanned! { called.span()=>
+            async move {
+                let __vcache_returned = self::#called(&mut __vcache_connection, #(#pass),*).await;
+                #result
             }
         }
+    }
+
+    /// Puts the future onto the tokio runtime, if it is to be there.
+    fn spawned(&self) -> Option<TokenStream> {
+        let Options { spawn, cancel, timeout, .. } = &self.options;
+        let (abort, cache) = (*cancel != Some(Cancel::Finish), self.options.cache());
+        let budget = match timeout {
+            Some(_) => quote! { ::std::option::Option::Some((__vcache_deadline, __vcache_timeout)) },
+            None => quote! { ::std::option::Option::None },
+        };
+        spawn.map(|span| {
+            quote_spanned! { span=>
+                let __vcache_future = ::vcache::__spawned!(__vcache_future, #cache, #abort, #budget);
+            }
+        })
     }
 
     fn python_function(&self, form: &Form) -> Item {

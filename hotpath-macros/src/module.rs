@@ -75,6 +75,7 @@ impl Contents {
             Err(error) => {
                 self.refuse(&error);
                 // The function stays, so that the error is the only one.
+                function.attrs.retain(|a| !a.path().is_ident("pyo3") && !a.path().is_ident("pyfunction"));
                 self.items.push(parse_quote! { #[allow(dead_code)] #function });
             }
         }
@@ -120,9 +121,7 @@ impl Contents {
             }
             None => self.items.push(parse_quote! {
                 #[pymodule_init]
-                fn __vcache_init(
-                    _module: &::vcache::pyo3::Bound<'_, ::vcache::pyo3::types::PyModule>,
-                ) -> ::vcache::pyo3::PyResult<()> {
+                fn __vcache_init() -> ::vcache::pyo3::PyResult<()> {
                     ::vcache::python::prepare()
                 }
             }),

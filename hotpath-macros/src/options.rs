@@ -50,6 +50,11 @@ impl Options {
         Ok(options)
     }
 
+    /// The alias of the connection that it gets.
+    pub(crate) fn cache(&self) -> String {
+        self.cache.as_ref().map_or_else(|| "default".to_owned(), LitStr::value)
+    }
+
     fn argument(&mut self, meta: &ParseNestedMeta<'_>) -> Result<()> {
         let unknown = || meta.error(format!("unknown argument of #[hotpath]: it takes {KNOWN}"));
         let argument = meta.path.get_ident().ok_or_else(unknown)?;

@@ -15,7 +15,17 @@ from typing import NamedTuple
 from . import _vcache
 from .backend import publish_alias
 
-__all__ = ["Decision", "aallow", "aenqueue", "allow", "enqueue"]
+__all__ = [
+    "Decision",
+    "aallow",
+    "aconnection_id",
+    "aenqueue",
+    "allow",
+    "aread",
+    "connection_id",
+    "enqueue",
+    "read",
+]
 
 
 class Decision(NamedTuple):
@@ -38,3 +48,7 @@ allow = _vcache.hotpaths.allow
 aallow = _vcache.hotpaths.aallow
 enqueue = _vcache.hotpaths.enqueue
 aenqueue = _vcache.hotpaths.aenqueue
+read = _vcache.hotpaths.read
+aread = _vcache.hotpaths.aread
+connection_id = _vcache.hotpaths.connection_id
+aconnection_id = _vcache.hotpaths.aconnection_id

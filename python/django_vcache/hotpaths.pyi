@@ -1,7 +1,17 @@
 from asyncio import Future
 from typing import NamedTuple
 
-__all__ = ["Decision", "aallow", "aenqueue", "allow", "enqueue"]
+__all__ = [
+    "Decision",
+    "aallow",
+    "aconnection_id",
+    "aenqueue",
+    "allow",
+    "aread",
+    "connection_id",
+    "enqueue",
+    "read",
+]
 
 class Decision(NamedTuple):
     allowed: bool
@@ -13,3 +23,7 @@ def allow(key: str, limit: int, period: float, cost: int = 1) -> Decision: ...
 def aallow(key: str, limit: int, period: float, cost: int = 1) -> Future[Decision]: ...
 def enqueue(stream: str, payload: bytes | bytearray | memoryview | str, maxlen: int | None = None) -> str: ...
 def aenqueue(stream: str, payload: bytes | bytearray | memoryview | str, maxlen: int | None = None) -> Future[str]: ...
+def read(key: str) -> bytes | None: ...
+def aread(key: str) -> Future[bytes | None]: ...
+def connection_id() -> int: ...
+def aconnection_id() -> Future[int]: ...

@@ -5,6 +5,7 @@
 pub mod hotpaths {
     use pyo3::prelude::*;
     use vcache::prelude::*;
+    use vcache::redis;
 
     /// Spend `cost` units of `key`'s budget of `limit` units per `period` seconds.
     ///
@@ -39,8 +40,36 @@ pub mod hotpaths {
         vcache::admission::enqueue(conn, stream, payload, maxlen).await
     }
 
+    /// The bytes under `key`, as they are stored, or None.
+    ///
+    /// The key is the server's own, without prefix and version. A value that the cache wrote comes as the cache encoded it.
+    ///
+    /// Raises the connection's errors.
+    #[hotpath]
+    pub async fn read(conn: &mut Connection, key: &str) -> vcache::Result<Option<Vec<u8>>> {
+        Ok(conn.get(key).await?)
+    }
+
+    /// The server's number for the connection that this runs on: its `CLIENT ID`.
+    ///
+    /// Raises the connection's errors.
+    #[hotpath]
+    pub async fn connection_id(conn: &mut Connection) -> vcache::Result<u64> {
+        Ok(redis::cmd("CLIENT").arg("ID").query_async(conn).await?)
+    }
+
     /// An allowance as Python gets it: a `django_vcache.hotpaths.Decision`.
     pub struct Decision(vcache::admission::Allowance);
+
+    impl vcache::python::Annotate for Decision {
+        fn input() -> String {
+            Self::output()
+        }
+
+        fn output() -> String {
+            "django_vcache.hotpaths.Decision".into()
+        }
+    }
 
     impl<'py> IntoPyObject<'py> for Decision {
         type Target = PyAny;

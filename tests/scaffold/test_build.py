@@ -65,7 +65,9 @@ def built() -> Built:
 
 
 def _run(folder: Path, target: Path, *command: str, **environment: str) -> str:
-    inherited = {name: value for name, value in os.environ.items() if name != "VCACHE_SERVER"}
+    # Nothing that a user's shell would not have: no server that is named, no libpython that is pointed at.
+    named = {"VCACHE_SERVER", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"}
+    inherited = {name: value for name, value in os.environ.items() if name not in named}
     done = subprocess.run(
         command,
         cwd=folder,

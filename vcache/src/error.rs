@@ -33,7 +33,8 @@ pub enum ErrorKind {
 
 /// An error of a connection, of a configuration, or of a hot path.
 ///
-/// It is cheap to clone. In Python each kind is an exception class of its own, see `django_vcache.exceptions`.
+/// It is cheap to clone. In Python each kind is an exception class of its own, see `django_vcache.exceptions`, and
+/// [`ErrorKind::Raised`] is the exception that it holds.
 ///
 /// ```
 /// use vcache::{Config, ErrorKind};
@@ -52,6 +53,8 @@ struct Inner {
     alias: Option<Arc<str>>,
     #[cfg_attr(not(feature = "python"), allow(dead_code))]
     raised: Option<Raised>,
+    /// Made by a hot path about its own input: no cache alias belongs to it.
+    own: bool,
 }
 
 /// What Python gets for an error of the kind [`ErrorKind::Raised`].
@@ -61,13 +64,36 @@ pub(crate) enum Raised {
     Class(#[cfg_attr(not(feature = "python"), allow(dead_code))] Arc<str>),
     /// This very exception.
     #[cfg(feature = "python")]
-    Exception(Arc<pyo3::PyErr>),
+    Exception(Arc<dyn Exception>),
+}
+
+/// An exception that is kept until it is back in Python.
+///
+/// NOTE: behind a trait, so that only who makes such an error is linked to Python, and not everybody who drops an error:
+/// the Rust tests of a hot path then start without a libpython, which the loader often does not find.
+#[cfg(feature = "python")]
+pub(crate) trait Exception: Send + Sync {
+    fn get(&self) -> &pyo3::PyErr;
+}
+
+#[cfg(feature = "python")]
+impl Exception for pyo3::PyErr {
+    fn get(&self) -> &pyo3::PyErr {
+        self
+    }
 }
 
 impl Error {
     /// An error with this kind and text.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner { kind, code: None, message: message.into(), alias: None, raised: None }))
+        Self(Arc::new(Inner {
+            kind,
+            code: None,
+            message: message.into(),
+            alias: None,
+            raised: None,
+            own: false,
+        }))
     }
 
     /// An exception of a Python class of the user's own: `class` is its import path, `message` its one argument.
@@ -89,6 +115,7 @@ impl Error {
             message: message.into(),
             alias: None,
             raised: Some(Raised::Class(class.into())),
+            own: true,
         }))
     }
 
@@ -100,11 +127,24 @@ impl Error {
         message: String,
         alias: Option<&str>,
     ) -> Self {
-        Self(Arc::new(Inner { kind, code, message, alias: alias.map(Into::into), raised: None }))
+        Self(Arc::new(Inner { kind, code, message, alias: alias.map(Into::into), raised: None, own: false }))
     }
 
-    /// A [`ErrorKind::Value`] error: what a hot path returns for input of its own that is wrong.
+    /// A [`ErrorKind::Value`] error: what a hot path returns for input of its own that is wrong. In Python it is a
+    /// `ValueError` with just this text.
     pub fn value(message: impl Into<String>) -> Self {
+        Self(Arc::new(Inner {
+            kind: ErrorKind::Value,
+            code: None,
+            message: message.into(),
+            alias: None,
+            raised: None,
+            own: true,
+        }))
+    }
+
+    /// A value that a connection does not take or give.
+    pub(crate) fn refused(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Value, message)
     }
 
@@ -140,6 +180,7 @@ impl Error {
             message,
             alias: None,
             raised: None,
+            own: false,
         }))
     }
 
@@ -153,11 +194,11 @@ impl Error {
         Self(Arc::new(inner))
     }
 
-    /// The same error, told to belong to a cache alias, which its text then names. The first alias stays, and an
-    /// exception of Python's is not the cache's.
+    /// The same error, told to belong to a cache alias, which its text then names. The first alias stays, and what a hot
+    /// path says of its own, or an exception of Python's, is not the cache's.
     #[must_use]
     pub fn with_alias(self, alias: &str) -> Self {
-        if self.0.alias.is_some() || self.0.kind == ErrorKind::Raised {
+        if self.0.alias.is_some() || self.0.own {
             return self;
         }
         let mut inner = (*self.0).clone();
@@ -243,6 +284,7 @@ impl From<RedisError> for Error {
             },
             alias: None,
             raised: None,
+            own: false,
         }))
     }
 }
@@ -260,6 +302,7 @@ impl From<pyo3::PyErr> for Error {
             message,
             alias: None,
             raised: Some(Raised::Exception(Arc::new(exception))),
+            own: true,
         }))
     }
 }

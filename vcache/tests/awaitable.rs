@@ -152,20 +152,27 @@ run(main())
 fn what_it_raises_and_what_it_is_not_reach_the_caller() {
     python(
         "
+mine = LookupError('mine')
+
 async def fail():
-    raise LookupError('mine')
+    raise mine
 
 async def text():
     return 'seven'
 
 async def main():
-    for awaitable, words in [(fail(), 'mine'), (text(), 'int')]:
-        try:
-            await increase(awaitable)
-        except Exception as error:
-            assert words in str(error), error
-        else:
-            raise AssertionError('it raises')
+    try:
+        await increase(fail())
+    except LookupError as error:
+        assert error is mine
+    else:
+        raise AssertionError('it raises')
+    try:
+        await increase(text())
+    except TypeError as error:
+        assert 'int' in str(error), error
+    else:
+        raise AssertionError('it raises')
     return 'done'
 
 assert run(main()) == 'done'

@@ -108,10 +108,10 @@ impl Packet {
     /// Refuses what would shift the replies of everybody behind it: no command at all, or a wrong number of arguments.
     pub(crate) fn check_framing(&self) -> Result<()> {
         if self.replies == 0 {
-            return Err(Error::value("an empty pipeline was to be sent"));
+            return Err(Error::refused("an empty pipeline was to be sent"));
         }
         if self.misframed || self.missing != 0 {
-            return Err(Error::value(
+            return Err(Error::refused(
                 "a command was announced with another number of arguments than it was given",
             ));
         }
@@ -159,7 +159,7 @@ impl Packet {
         }
         packet.check_framing()?;
         if packet.blocking != Blocking::No && packet.replies > 1 {
-            return Err(Error::value("a blocking command cannot be part of a pipeline: send it alone"));
+            return Err(Error::refused("a blocking command cannot be part of a pipeline: send it alone"));
         }
         if transaction {
             packet.replies += 2;
@@ -225,7 +225,7 @@ fn refuse(name: &str, subcommand: &[u8]) -> Result<()> {
     };
     let name =
         if matches!(name, "CLIENT" | "SCRIPT") { format!("{name} {subcommand}") } else { name.to_owned() };
-    Err(Error::value(format!("{name} cannot run on the shared connection: {instead}")))
+    Err(Error::refused(format!("{name} cannot run on the shared connection: {instead}")))
 }
 
 /// Whether running the command twice has the effect and the reply of running it once. Unknown commands are not.

@@ -310,6 +310,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::needless_borrow, reason = "as the macros write it, for any type")]
     fn an_unknown_type_is_any() {
         assert_eq!((&Probe::<u32>::new()).output(), "int");
         assert_eq!((&Probe::<Unknown>::new()).output(), "Any");

@@ -147,11 +147,12 @@ impl<T, E> HotResult for std::result::Result<T, E> {
 ///
 /// # Errors
 /// The hot path's.
-pub fn into_hot_result<R>(result: R, alias: &str) -> Result<R::Output>
-where
-    R: HotResult<Error: Into<Error>>,
-{
-    result.into_result().map_err(|error| error.into().with_alias(alias))
+pub fn into_hot_result<R: HotResult>(
+    result: R,
+    alias: &str,
+    convert: impl FnOnce(R::Error) -> Error,
+) -> Result<R::Output> {
+    result.into_result().map_err(|error| convert(error).with_alias(alias))
 }
 
 /// The Python value of a hot path's result. `()` is `None`, as a function's that returns nothing.

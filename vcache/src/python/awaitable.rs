@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3_async_runtimes::{TaskLocals, into_future_with_locals};
 
+use super::annotations::Annotate;
 use super::polled::{is_blocking, note_prompt_cancel};
 use crate::error::Result;
 use crate::sync::lock;
@@ -61,6 +62,16 @@ enum State {
 }
 
 type Output = Pin<Box<dyn Future<Output = PyResult<Py<PyAny>>> + Send>>;
+
+impl Annotate for Awaitable {
+    fn input() -> String {
+        "Awaitable[Any]".into()
+    }
+
+    fn output() -> String {
+        Self::input()
+    }
+}
 
 impl<'py> FromPyObject<'_, 'py> for Awaitable {
     type Error = PyErr;

@@ -35,7 +35,7 @@ fn class(py: Python<'_>, kind: ErrorKind) -> PyResult<Option<&Bound<'_, PyType>>
 #[must_use]
 pub fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
     match error.raised() {
-        Some(Raised::Exception(exception)) => return raised_again(py, exception),
+        Some(Raised::Exception(exception)) => return raised_again(py, exception.get()),
         Some(Raised::Class(path)) => return of_class(py, path, &error.to_string()),
         None => {}
     }

@@ -57,7 +57,38 @@ macro_rules! probe {
 
 probe!(FromPython, FromPythonNot, comes, for<'py> FromPyObjectOwned<'py>);
 probe!(ToPython, ToPythonNot, goes, for<'py> IntoPyObject<'py>);
-probe!(IntoError, IntoErrorNot, becomes, Into<Error>);
+
+#[doc(hidden)]
+#[allow(missing_docs)]
+pub trait IntoError<E> {
+    fn becomes(&self) -> Yes;
+    fn convert(&self, error: E) -> Error;
+}
+
+impl<E: Into<Error>> IntoError<E> for Probe<E> {
+    fn becomes(&self) -> Yes {
+        Yes
+    }
+
+    fn convert(&self, error: E) -> Error {
+        error.into()
+    }
+}
+
+#[doc(hidden)]
+#[allow(missing_docs)]
+pub trait IntoErrorNot<E> {
+    fn becomes(&self) -> No {
+        No
+    }
+
+    /// Never called: what would call it does not compile, for the reason that [`BecomesAnError`] gives.
+    fn convert(&self, _: E) -> Error {
+        Error::value("this error does not turn into vcache::Error")
+    }
+}
+
+impl<E> IntoErrorNot<E> for &Probe<E> {}
 
 /// `T` can be a parameter.
 #[diagnostic::on_unimplemented(
@@ -94,6 +125,3 @@ pub fn goes_to_python<T, V: GoesToPython<T>>(_: V) {}
 
 #[allow(missing_docs)]
 pub fn becomes_an_error<T, V: BecomesAnError<T>>(_: V) {}
-
-#[allow(missing_docs)]
-pub fn future_is_send(_: impl Future + Send) {}

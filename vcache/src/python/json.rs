@@ -7,6 +7,7 @@ use pyo3::types::{PyBytes, PyString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::annotations::Annotate;
 use super::arguments::Bytes;
 use super::wrapper::transparent;
 
@@ -61,6 +62,16 @@ const DEEPEST: usize = 128;
 pub struct Json<T>(pub T);
 
 transparent!(Json);
+
+impl<T> Annotate for Json<T> {
+    fn input() -> String {
+        Bytes::input()
+    }
+
+    fn output() -> String {
+        "bytes".into()
+    }
+}
 
 impl<'py, T: DeserializeOwned> FromPyObject<'_, 'py> for Json<T> {
     type Error = PyErr;

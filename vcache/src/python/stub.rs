@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// Names that an annotation may use without a module, and where they come from.
-const KNOWN: [(&str, &str); 8] = [
+const KNOWN: [(&str, &str); 9] = [
     ("Any", "typing"),
     ("Collection", "collections.abc"),
     ("Hashable", "collections.abc"),
     ("Iterable", "collections.abc"),
+    ("Literal", "typing"),
     ("Mapping", "collections.abc"),
     ("MutableMapping", "collections.abc"),
     ("Sequence", "collections.abc"),
@@ -257,7 +258,7 @@ def aspend(project: Sequence[int], *, cost: decimal.Decimal | None = None) -> as
         let forms = [Form { name: "set", awaitable: false, docs: &[r#" Says "so"."#] }];
         stub.function(&forms, &[argument("key", "set[str] | Literal['set']", None)], "None");
         let text = stub.finish(true);
-        assert!(text.contains("import builtins\nfrom typing import Any\n"), "{text}");
+        assert!(text.contains("import builtins\nfrom typing import Any, Literal\n"), "{text}");
         assert!(text.contains("def set(key: builtins.set[str] | Literal['set']) -> None:\n"), "{text}");
         assert!(text.contains(r#"    """Says "so".""""#), "{text}");
         assert!(text.ends_with("def __getattr__(name: str) -> Any: ...\n"), "{text}");

@@ -25,7 +25,7 @@ pub(super) unsafe fn read(reply: *const Reply) -> Result<Value> {
 }
 
 fn unreadable(what: &str) -> Error {
-    Error::value(format!(
+    Error::refused(format!(
         "a reply handed over by django-vcache cannot be read ({what}): is the extension module built for another version?"
     ))
 }

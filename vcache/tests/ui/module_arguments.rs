@@ -1,0 +1,6 @@
+#![allow(unused_variables)]
+
+#[vcache::module(name = "shop")]
+mod shop {}
+
+fn main() {}

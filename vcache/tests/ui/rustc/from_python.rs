@@ -1,0 +1,13 @@
+#![allow(unused_variables)]
+
+#[vcache::module]
+mod shop {
+    use vcache::prelude::*;
+
+    pub struct Order;
+
+    #[hotpath]
+    async fn store(conn: &mut Connection, order: Order) {}
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#![allow(unused_variables)]
+
+#[vcache::module]
+mod shop;
+
+fn main() {}
