@@ -119,9 +119,12 @@ impl Contents {
             Some(function) => {
                 function.block.stmts.insert(0, parse_quote! { #first });
             }
+            // With the parameter that pyo3 before 0.30 wants.
             None => self.items.push(parse_quote! {
                 #[pymodule_init]
-                fn __vcache_init() -> ::vcache::pyo3::PyResult<()> {
+                fn __vcache_init(
+                    _module: &::vcache::pyo3::Bound<'_, ::vcache::pyo3::types::PyModule>,
+                ) -> ::vcache::pyo3::PyResult<()> {
                     ::vcache::python::prepare()
                 }
             }),
