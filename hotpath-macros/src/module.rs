@@ -119,6 +119,7 @@ impl Contents {
             Some(function) => {
                 function.block.stmts.insert(0, parse_quote! { #first });
             }
+            // With the parameter that pyo3 before 0.30 wants.
             None => self.items.push(parse_quote! {
                 #[pymodule_init]
                 fn __vcache_init(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,19 @@ def guests(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for guest in (QUOTA, PROBE):
         guest.install(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def variant(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Other builds of the tests' guest: the folder that one is in, by the feature of its crate."""
+
+    @functools.cache
+    def build(feature: str) -> Path:
+        folder = tmp_path_factory.mktemp(feature)
+        PROBE.install(folder, feature)
+        return folder
+
+    return build
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,5 @@
-"""Cancelled calls of guests: their neighbours get their own replies, what was not sent never is, what the server sits on
-is given up there too, and nothing is left of thousands of them.
+"""Cancelled calls of guests: their neighbours get their own replies, what was not sent never is, what the server sits
+on is given up there too, and nothing is left of thousands of them.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Fork with guests: in a child they and the wheel share a new connection, and nothing there disturbs the parent, whatever
-was in flight. Each case is a program of its own.
+"""Fork with guests: in a child they and the wheel share a new connection, and nothing there disturbs the parent,
+whatever was in flight. Each case is a program of its own.
 """
 
 from __future__ import annotations

@@ -84,7 +84,8 @@ PANICS = """
 import probe_guest
 
 async def panic():
-    return await asyncio.gather(*(probe_guest.apanics(number % 2 == 0) for number in range(200)), return_exceptions=True)
+    calls = (probe_guest.apanics(number % 2 == 0) for number in range(200))
+    return await asyncio.gather(*calls, return_exceptions=True)
 
 def many():
     for _ in range(50):

@@ -4,7 +4,9 @@ errors, and all of them come back by themselves, on one connection.
 
 from __future__ import annotations
 
-from collections import Counter
+import asyncio
+import threading
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -17,8 +19,25 @@ from support.server import ValkeyServer, wait_until
 LIMITS = {"RESPONSE_TIMEOUT": 2.0, "CONNECT_TIMEOUT": 2.0}
 
 
-def failed(account: Account) -> int:
+Count = Callable[[Account], int]
+
+
+def successes(account: Account) -> int:
+    return account.successes
+
+
+def failures(account: Account) -> int:
     return account.counts.total() - account.successes
+
+
+def wait_for_more(count: Count, *accounts: Account) -> None:
+    """Until each of them has counted some more."""
+    before = [count(account) for account in accounts]
+
+    def reached() -> bool:
+        return all(count(account) > base + 20 for account, base in zip(accounts, before, strict=True))
+
+    wait_until(reached, timeout=30)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -43,15 +62,11 @@ def test_both_forms_recover_from_restarts_under_load(
             loop_under_load(open_runner(loop), 20, awaiting) as tasks,
         ):
             for _ in range(2):
-                accounts = (threads, tasks)
-                before = Counter({account: account.successes for account in accounts})
-                wait_until(lambda b=before: all(a.successes > b[a] + 50 for a in accounts), timeout=30)
-                failures = {account: failed(account) for account in accounts}
+                wait_for_more(successes, threads, tasks)
                 fresh_server.kill()
-                wait_until(lambda f=failures: all(failed(a) > f[a] for a in accounts), timeout=30)
+                wait_for_more(failures, threads, tasks)
                 fresh_server.restart()
-                back = {account: account.successes for account in accounts}
-                wait_until(lambda b=back: all(a.successes > b[a] + 50 for a in accounts), timeout=30)
+                wait_for_more(successes, threads, tasks)
         assert wrong == []
         for account in (threads, tasks):
             assert set(account.counts) - {"success"} <= {"ConnectionError", "TimeoutError"}
@@ -62,8 +77,6 @@ def test_both_forms_recover_from_restarts_under_load(
 def test_a_call_in_flight_when_the_server_dies_fails_and_the_next_is_answered(
     run: Any, fresh_server: ValkeyServer, probe: ModuleType, quota: ModuleType
 ) -> None:
-    import asyncio
-
     from django_vcache.exceptions import ConnectionError
 
     async def main() -> None:
@@ -97,8 +110,6 @@ def test_a_call_in_flight_when_the_server_dies_fails_and_the_next_is_answered(
 def test_a_connection_closed_while_idle_costs_a_guest_no_call(
     fresh_server: ValkeyServer, fresh_cache: Any, probe: ModuleType, way: Any
 ) -> None:
-    import threading
-
     for turn in range(3):
         own = way(probe).connection_id()
         fresh_server.execute("CLIENT", "KILL", "ID", own)

@@ -1,5 +1,5 @@
-"""The wheel and all guests of a process use one connection, whoever asks first and however; and each gets the replies to
-its own calls.
+"""The wheel and all guests of a process use one connection, whoever asks first and however; and each gets the
+replies to its own calls.
 """
 
 from __future__ import annotations

@@ -107,8 +107,8 @@ def valgrind() -> str:
 
 
 def complaints(report: Path) -> Iterator[str]:
-    """What valgrind found on a path through our libraries. CPython's own ways are not our matter, and what is left at the
-    end is for other tests: an interpreter frees little of its own."""
+    """What valgrind found on a path through our libraries. CPython's own ways are not our matter, and what is left at
+    the end is for other tests: an interpreter frees little of its own."""
     for error in ElementTree.parse(report).iterfind("error"):
         kind = error.findtext("kind", "")
         frames = [frame.findtext("obj", "") for frame in error.iter("frame")]

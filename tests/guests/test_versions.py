@@ -1,18 +1,17 @@
-"""Guests and tables of different versions: they work together, or importing the guest is an `ABIMismatch` that names both
-versions and the command that mends it. Nothing crashes: each table ends where a page begins that nobody may touch, and
-each attempt is a process of its own.
+"""Guests and tables of different versions: they work together, or importing the guest is an `ABIMismatch` that names
+both versions and the command that mends it. Nothing crashes: each table ends where a page begins that nobody may touch,
+and each attempt is a process of its own.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from support.caches import cache_setting
-from support.guests import PROBE
 from support.programs import Program
 from support.server import ValkeyServer
 
@@ -79,6 +78,8 @@ def attempt(source):
         return [type(error).__name__, isinstance(error, ImportError), str(error)]
 
     async def awaited():
+        if hasattr(probe_guest, "aspawned"):
+            await probe_guest.aspawned(["GET", "k"], 2)
         return [await probe_guest.aconnection_id(), await probe_guest.afetch("k")]
 
     own, value = run(awaited())
@@ -128,24 +129,16 @@ class Attempts:
             assert word in message, message
 
 
-@pytest.fixture(scope="module")
-def variants(guests: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders with the guest as it is, as it was, and as it will be."""
-    folders = {"current": guests}
-    for feature in ("older", "newer"):
-        folders[feature] = tmp_path_factory.mktemp(feature)
-        PROBE.install(folders[feature], feature)
-    return folders
-
-
-@pytest.fixture(params=["current", "older", "newer"])
+@pytest.fixture(params=["current", "older", "newer", "spawns"])
 def build(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 @pytest.fixture
-def attempts(server: ValkeyServer, variants: dict[str, Path], build: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(variants[build]), os.environ["PYTHONPATH"]]))
+def attempts(server: ValkeyServer, variant: Any, build: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Attempts]:
+    """Of the guest as it is, as it was, as it will be, and as it is if it needs the feature for runtimes."""
+    if build != "current":
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(variant(build)), os.environ["PYTHONPATH"]]))
     with Attempts(server) as attempts:
         yield attempts
 
@@ -155,7 +148,7 @@ def put(table: str) -> str:
 
 
 def test_tables_of_every_size(attempts: Attempts, build: str) -> None:
-    needed = {"current": OLDER, "older": OLDER, "newer": NEWER}[build]
+    needed = {"current": OLDER, "older": OLDER, "newer": NEWER, "spawns": CURRENT}[build]
     for size in range(HEADER, NEWER + 3 * FUNCTION, FUNCTION):
         source = put(f"capsule(made(size={size}, version='0.0.7'))")
         if size >= needed:
@@ -169,6 +162,14 @@ def test_the_wheels_own_table(attempts: Attempts, build: str) -> None:
         attempts.mismatches("", "older")
     else:
         attempts.works("")
+
+
+def test_a_table_without_the_feature_for_runtimes(attempts: Attempts, build: str) -> None:
+    source = put(f"capsule(made(size={NEWER}, features=0))")
+    if build == "spawns":
+        attempts.mismatches(source, "older")
+    else:
+        attempts.works(source)
 
 
 def test_a_later_minor_version_with_features_that_nobody_knows(attempts: Attempts) -> None:

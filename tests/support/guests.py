@@ -1,6 +1,6 @@
-"""Guests: extension modules that are compiled apart from the wheel and share its connection. They are built here for the
-interpreter that runs the tests, each in a target folder of its own, with its own lock file, and one of them by another
-compiler than the wheel's where there is one.
+"""Guests: extension modules that are compiled apart from the wheel and share its connection. They are built here for
+the interpreter that runs the tests, each in a target folder of its own, with its own lock file, and one of them by
+another compiler than the wheel's where there is one.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ PROBE = Guest(
 
 @functools.cache
 def another_compiler() -> str | None:
-    """The toolchain of another compiler than cargo takes by itself, a nightly one if there is; None if there is no other."""
+    """The toolchain of another compiler than cargo takes by itself, preferably a nightly one; None if there is none."""
     if shutil.which("rustup") is None:
         return None
     oldest = re.search(r'^rust-version = "([\d.]+)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)
@@ -115,6 +115,7 @@ def default_on(server: ValkeyServer | FakeServer, **options: Any) -> Iterator[An
     """`CACHES["default"]` is on a server; the cache."""
     from django.core.cache import caches
     from django.test import override_settings
+
     from django_vcache.backend import publish_alias
 
     with override_settings(CACHES={"default": cache_setting(server, **options)}):

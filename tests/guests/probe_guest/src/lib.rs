@@ -96,7 +96,11 @@ mod probe_guest {
 
     /// Takes an element off a list, waiting for one for so many seconds, on a connection of its own.
     #[hotpath]
-    pub async fn pop(conn: &mut Connection, key: &str, seconds: f64) -> vcache::Result<Option<(String, String)>> {
+    pub async fn pop(
+        conn: &mut Connection,
+        key: &str,
+        seconds: f64,
+    ) -> vcache::Result<Option<(String, String)>> {
         Ok(conn.blpop(key, seconds).await?)
     }
 
@@ -105,6 +109,31 @@ mod probe_guest {
     pub async fn elsewhere(_conn: &mut Connection, alias: &str) -> vcache::Result<u64> {
         let mut conn = vcache::connection_for(alias)?;
         Ok(redis::cmd("CLIENT").arg("ID").query_async(&mut conn).await?)
+    }
+
+    /// A command's replies, asked for so many times on a tokio runtime of this library's own.
+    #[cfg(feature = "spawns")]
+    #[hotpath(spawn)]
+    pub async fn spawned(
+        conn: &mut Connection,
+        words: Vec<String>,
+        times: usize,
+    ) -> vcache::Result<Vec<String>> {
+        let command = command(words);
+        let mut replies = Vec::with_capacity(times);
+        for _ in 0..times {
+            let reply: vcache::Value = command.query_async(conn).await?;
+            replies.push(format!("{reply:?}"));
+        }
+        Ok(replies)
+    }
+
+    /// Panics there.
+    #[cfg(feature = "spawns")]
+    #[hotpath(spawn)]
+    pub async fn spawned_panic(conn: &mut Connection) -> vcache::Result<()> {
+        let _: Option<i64> = conn.get("nothing").await?;
+        panic!("as it was told to");
     }
 
     /// The version of the crate.
