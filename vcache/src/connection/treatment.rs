@@ -15,10 +15,252 @@ pub(super) struct Treatment {
 /// If the command would change the connection for others.
 pub(super) fn treatment(command: &Cmd) -> Result<Treatment> {
     let words = Words(command);
-    let upper = Upper::of(words.get(0).unwrap_or_default());
-    let name = upper.as_str();
-    refuse(name, words)?;
-    Ok(Treatment { idempotent: is_idempotent(name, words), blocking: blocks(name, words) })
+    let name = words.get(0).unwrap_or_default();
+    let kind = packed(name)
+        .and_then(|name| KNOWN.binary_search_by_key(&name, |known| known.0).ok())
+        .map_or(Kind::Plain, |at| KNOWN[at].1);
+    let (idempotent, blocking) = match kind {
+        Kind::Plain => (false, Blocking::No),
+        Kind::Idempotent => (true, Blocking::No),
+        Kind::Refused(instead) => return Err(refused(name, None, instead)),
+        Kind::Set => (!words.iter().skip(3).any(|word| is_one_of(word, &["NX", "XX", "GET"])), Blocking::No),
+        Kind::Config => (words.get(1).is_some_and(|word| is_one_of(word, &["GET"])), Blocking::No),
+        Kind::Client => (client(name, words)?, Blocking::No),
+        Kind::Script => (script(name, words)?, Blocking::No),
+        Kind::BlocksByLast => (false, blocks(words.iter().last(), 1.0)),
+        Kind::BlocksByFirst => (false, blocks(words.get(1), 1.0)),
+        Kind::BlocksByOption => {
+            let option = words.iter().position(|word| is_one_of(word, &["BLOCK"]));
+            (false, option.map_or(Blocking::No, |at| blocks(words.get(at + 1), 0.001)))
+        }
+    };
+    Ok(Treatment { idempotent, blocking })
+}
+
+/// What is known of a command. Of one that is not in the table nothing is: it is sent, and not sent twice.
+#[derive(Clone, Copy)]
+enum Kind {
+    Plain,
+    /// Running it twice has the effect and the reply of running it once.
+    Idempotent,
+    /// It would change the connection itself, which is shared, under everybody else. What to do instead.
+    Refused(&'static str),
+    Set,
+    Config,
+    Client,
+    Script,
+    /// The server may sit on it, for as many seconds as its last argument says.
+    BlocksByLast,
+    /// As its first one says.
+    BlocksByFirst,
+    /// As many milliseconds as stand behind the option `BLOCK`.
+    BlocksByOption,
+}
+
+const OWN_CONNECTION: &str = "it needs a connection of its own, opened with a client library";
+const SCRIPT_OR_PIPELINE: &str = "use a script, or in Rust redis::pipe().atomic()";
+const LOOKS_AFTER_ITSELF: &str = "the connection looks after itself";
+const HOLDS_UP: &str = "it waits for what its own connection wrote, and would hold up every other caller";
+const CHANGES: &str = "it would change the connection for every other caller";
+
+const IDEMPOTENT: [&str; 63] = [
+    "GET",
+    "MGET",
+    "STRLEN",
+    "GETRANGE",
+    "EXISTS",
+    "TTL",
+    "PTTL",
+    "EXPIRETIME",
+    "PEXPIRETIME",
+    "TYPE",
+    "KEYS",
+    "SCAN",
+    "HSCAN",
+    "SSCAN",
+    "ZSCAN",
+    "DBSIZE",
+    "RANDOMKEY",
+    "PING",
+    "ECHO",
+    "TIME",
+    "INFO",
+    "HGET",
+    "HMGET",
+    "HGETALL",
+    "HKEYS",
+    "HVALS",
+    "HLEN",
+    "HEXISTS",
+    "HSTRLEN",
+    "HRANDFIELD",
+    "LRANGE",
+    "LLEN",
+    "LINDEX",
+    "LPOS",
+    "SMEMBERS",
+    "SISMEMBER",
+    "SMISMEMBER",
+    "SCARD",
+    "SRANDMEMBER",
+    "SINTER",
+    "SUNION",
+    "SDIFF",
+    "ZSCORE",
+    "ZMSCORE",
+    "ZRANGE",
+    "ZRANGEBYSCORE",
+    "ZREVRANGE",
+    "ZRANK",
+    "ZREVRANK",
+    "ZCARD",
+    "ZCOUNT",
+    "XRANGE",
+    "XREVRANGE",
+    "XLEN",
+    "XPENDING",
+    "XINFO",
+    "GETBIT",
+    "BITCOUNT",
+    "BITPOS",
+    "OBJECT",
+    "DUMP",
+    "EVAL_RO",
+    "EVALSHA_RO",
+];
+
+const OTHERS: [(&str, Kind); 44] = [
+    ("FCALL_RO", Kind::Idempotent),
+    ("COMMAND", Kind::Idempotent),
+    ("MSET", Kind::Idempotent),
+    ("SETEX", Kind::Idempotent),
+    ("PSETEX", Kind::Idempotent),
+    ("SET", Kind::Set),
+    ("CONFIG", Kind::Config),
+    ("CLIENT", Kind::Client),
+    ("SCRIPT", Kind::Script),
+    ("BLPOP", Kind::BlocksByLast),
+    ("BRPOP", Kind::BlocksByLast),
+    ("BRPOPLPUSH", Kind::BlocksByLast),
+    ("BLMOVE", Kind::BlocksByLast),
+    ("BZPOPMIN", Kind::BlocksByLast),
+    ("BZPOPMAX", Kind::BlocksByLast),
+    ("BLMPOP", Kind::BlocksByFirst),
+    ("BZMPOP", Kind::BlocksByFirst),
+    ("XREAD", Kind::BlocksByOption),
+    ("XREADGROUP", Kind::BlocksByOption),
+    ("SUBSCRIBE", Kind::Refused(OWN_CONNECTION)),
+    ("PSUBSCRIBE", Kind::Refused(OWN_CONNECTION)),
+    ("SSUBSCRIBE", Kind::Refused(OWN_CONNECTION)),
+    ("UNSUBSCRIBE", Kind::Refused(OWN_CONNECTION)),
+    ("PUNSUBSCRIBE", Kind::Refused(OWN_CONNECTION)),
+    ("SUNSUBSCRIBE", Kind::Refused(OWN_CONNECTION)),
+    ("MONITOR", Kind::Refused(OWN_CONNECTION)),
+    ("SYNC", Kind::Refused(OWN_CONNECTION)),
+    ("PSYNC", Kind::Refused(OWN_CONNECTION)),
+    ("MULTI", Kind::Refused(SCRIPT_OR_PIPELINE)),
+    ("EXEC", Kind::Refused(SCRIPT_OR_PIPELINE)),
+    ("DISCARD", Kind::Refused(SCRIPT_OR_PIPELINE)),
+    ("WATCH", Kind::Refused(SCRIPT_OR_PIPELINE)),
+    ("UNWATCH", Kind::Refused(SCRIPT_OR_PIPELINE)),
+    ("WAIT", Kind::Refused(HOLDS_UP)),
+    ("WAITAOF", Kind::Refused(HOLDS_UP)),
+    ("REPLCONF", Kind::Refused("it is for replicas")),
+    ("SELECT", Kind::Refused("configure another alias with that database number")),
+    ("AUTH", Kind::Refused(LOOKS_AFTER_ITSELF)),
+    ("HELLO", Kind::Refused(LOOKS_AFTER_ITSELF)),
+    ("RESET", Kind::Refused(LOOKS_AFTER_ITSELF)),
+    ("QUIT", Kind::Refused(LOOKS_AFTER_ITSELF)),
+    ("READONLY", Kind::Refused(LOOKS_AFTER_ITSELF)),
+    ("READWRITE", Kind::Refused(LOOKS_AFTER_ITSELF)),
+    ("ASKING", Kind::Refused(LOOKS_AFTER_ITSELF)),
+];
+
+const COUNT: usize = IDEMPOTENT.len() + OTHERS.len();
+/// All of them, sorted by their names as numbers.
+static KNOWN: [(u128, Kind); COUNT] = known();
+
+const fn known() -> [(u128, Kind); COUNT] {
+    let mut known = [(0, Kind::Plain); COUNT];
+    let mut count = 0;
+    while count < COUNT {
+        let (name, kind) = if count < IDEMPOTENT.len() {
+            (IDEMPOTENT[count], Kind::Idempotent)
+        } else {
+            OTHERS[count - IDEMPOTENT.len()]
+        };
+        let entry = match packed(name.as_bytes()) {
+            Some(number) => (number, kind),
+            None => panic!("a name of more than 16 letters"),
+        };
+        let mut at = count;
+        while at > 0 && known[at - 1].0 > entry.0 {
+            known[at] = known[at - 1];
+            at -= 1;
+        }
+        known[at] = entry;
+        count += 1;
+    }
+    known
+}
+
+/// A name in upper case as one number, which compares faster than text; `None` for one longer than all that we know.
+const fn packed(name: &[u8]) -> Option<u128> {
+    let mut bytes = [0; 16];
+    if name.len() > bytes.len() {
+        return None;
+    }
+    let mut at = 0;
+    while at < name.len() {
+        bytes[at] = name[at].to_ascii_uppercase();
+        at += 1;
+    }
+    Some(u128::from_be_bytes(bytes))
+}
+
+fn client(name: &[u8], words: Words<'_>) -> Result<bool> {
+    let subcommand = words.get(1).unwrap_or_default();
+    if is_one_of(subcommand, &["SETNAME"]) {
+        let instead = "set OPTIONS[\"CLIENT_NAME\"], or client_name in the URL";
+        return Err(refused(name, Some(subcommand), instead));
+    }
+    let changes =
+        ["REPLY", "TRACKING", "CACHING", "NO-EVICT", "NO-TOUCH", "SETINFO", "CAPA", "IMPORT-SOURCE"];
+    if is_one_of(subcommand, &changes) {
+        return Err(refused(name, Some(subcommand), CHANGES));
+    }
+    Ok(is_one_of(subcommand, &["ID", "LIST", "INFO", "GETNAME"]))
+}
+
+fn script(name: &[u8], words: Words<'_>) -> Result<bool> {
+    let subcommand = words.get(1).unwrap_or_default();
+    if is_one_of(subcommand, &["DEBUG"]) {
+        let instead = "it would stop the connection for every other caller";
+        return Err(refused(name, Some(subcommand), instead));
+    }
+    Ok(is_one_of(subcommand, &["LOAD", "EXISTS"]))
+}
+
+fn blocks(limit: Option<&[u8]>, unit: f64) -> Blocking {
+    let limit = limit
+        .and_then(|limit| std::str::from_utf8(limit).ok())
+        .and_then(|limit| limit.parse::<f64>().ok())
+        .map(|limit| limit * unit);
+    Blocking::Yes(limit.filter(|&limit| limit > 0.0))
+}
+
+fn is_one_of(word: &[u8], known: &[&str]) -> bool {
+    known.iter().any(|known| word.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+#[cold]
+fn refused(name: &[u8], subcommand: Option<&[u8]>, instead: &str) -> Error {
+    let mut shown = String::from_utf8_lossy(name).to_ascii_uppercase();
+    if let Some(subcommand) = subcommand {
+        shown.push(' ');
+        shown += &String::from_utf8_lossy(subcommand).to_ascii_uppercase();
+    }
+    Error::refused(format!("{shown} cannot run on the shared connection: {instead}"))
 }
 
 /// A command's name and arguments.
@@ -36,114 +278,6 @@ impl<'a> Words<'a> {
 
     fn get(self, index: usize) -> Option<&'a [u8]> {
         self.iter().nth(index)
-    }
-}
-
-/// A word in upper case, if it is short enough to be one that we know; otherwise none that we know.
-struct Upper {
-    bytes: [u8; 24],
-    len: usize,
-}
-
-impl Upper {
-    fn of(word: &[u8]) -> Self {
-        let mut bytes = [0; 24];
-        let len = if word.is_ascii() { word.len() } else { bytes.len() + 1 };
-        match bytes.get_mut(..len) {
-            Some(place) => {
-                place.copy_from_slice(word);
-                place.make_ascii_uppercase();
-                Self { bytes, len }
-            }
-            None => Self { bytes, len: 0 },
-        }
-    }
-
-    fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
-    }
-}
-
-/// Commands that change the connection itself. It is shared, so they would change it under everybody else.
-fn refuse(name: &str, words: Words<'_>) -> Result<()> {
-    let subcommand = Upper::of(words.get(1).unwrap_or_default());
-    let instead = match name {
-        "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" | "UNSUBSCRIBE" | "PUNSUBSCRIBE" | "SUNSUBSCRIBE"
-        | "MONITOR" | "SYNC" | "PSYNC" => "it needs a connection of its own, opened with a client library",
-        "MULTI" | "EXEC" | "DISCARD" | "WATCH" | "UNWATCH" => {
-            "use a script, or in Rust redis::pipe().atomic()"
-        }
-        "WAIT" | "WAITAOF" => {
-            "it waits for what its own connection wrote, and would hold up every other caller"
-        }
-        "REPLCONF" => "it is for replicas",
-        "SELECT" => "configure another alias with that database number",
-        "AUTH" | "HELLO" | "RESET" | "QUIT" | "READONLY" | "READWRITE" | "ASKING" => {
-            "the connection looks after itself"
-        }
-        "CLIENT" => match subcommand.as_str() {
-            "SETNAME" => "set OPTIONS[\"CLIENT_NAME\"], or client_name in the URL",
-            "REPLY" | "TRACKING" | "CACHING" | "NO-EVICT" | "NO-TOUCH" | "SETINFO" | "CAPA"
-            | "IMPORT-SOURCE" => "it would change the connection for every other caller",
-            _ => return Ok(()),
-        },
-        "SCRIPT" if subcommand.as_str() == "DEBUG" => "it would stop the connection for every other caller",
-        _ => return Ok(()),
-    };
-    let name = if matches!(name, "CLIENT" | "SCRIPT") {
-        format!("{name} {}", subcommand.as_str())
-    } else {
-        name.to_owned()
-    };
-    Err(Error::refused(format!("{name} cannot run on the shared connection: {instead}")))
-}
-
-/// Whether running the command twice has the effect and the reply of running it once. Unknown commands are not.
-fn is_idempotent(name: &str, words: Words<'_>) -> bool {
-    match name {
-        "GET" | "MGET" | "STRLEN" | "GETRANGE" | "EXISTS" | "TTL" | "PTTL" | "EXPIRETIME" | "PEXPIRETIME"
-        | "TYPE" | "KEYS" | "SCAN" | "HSCAN" | "SSCAN" | "ZSCAN" | "DBSIZE" | "RANDOMKEY" | "PING"
-        | "ECHO" | "TIME" | "INFO" | "HGET" | "HMGET" | "HGETALL" | "HKEYS" | "HVALS" | "HLEN"
-        | "HEXISTS" | "HSTRLEN" | "HRANDFIELD" | "LRANGE" | "LLEN" | "LINDEX" | "LPOS" | "SMEMBERS"
-        | "SISMEMBER" | "SMISMEMBER" | "SCARD" | "SRANDMEMBER" | "SINTER" | "SUNION" | "SDIFF" | "ZSCORE"
-        | "ZMSCORE" | "ZRANGE" | "ZRANGEBYSCORE" | "ZREVRANGE" | "ZRANK" | "ZREVRANK" | "ZCARD"
-        | "ZCOUNT" | "XRANGE" | "XREVRANGE" | "XLEN" | "XPENDING" | "XINFO" | "GETBIT" | "BITCOUNT"
-        | "BITPOS" | "OBJECT" | "DUMP" | "EVAL_RO" | "EVALSHA_RO" | "FCALL_RO" | "COMMAND" | "MSET"
-        | "SETEX" | "PSETEX" => true,
-        "SET" => !words
-            .iter()
-            .skip(3)
-            .any(|arg| ["NX", "XX", "GET"].iter().any(|o| arg.eq_ignore_ascii_case(o.as_bytes()))),
-        "CLIENT" => words.get(1).is_some_and(|sub| {
-            ["ID", "LIST", "INFO", "GETNAME"].iter().any(|known| sub.eq_ignore_ascii_case(known.as_bytes()))
-        }),
-        "SCRIPT" => words
-            .get(1)
-            .is_some_and(|sub| sub.eq_ignore_ascii_case(b"LOAD") || sub.eq_ignore_ascii_case(b"EXISTS")),
-        "CONFIG" => words.get(1).is_some_and(|sub| sub.eq_ignore_ascii_case(b"GET")),
-        _ => false,
-    }
-}
-
-/// Whether the server may sit on the command, and for how long.
-fn blocks(name: &str, words: Words<'_>) -> Blocking {
-    let seconds = |arg: Option<&[u8]>, unit: f64| {
-        let limit = arg
-            .and_then(|a| std::str::from_utf8(a).ok())
-            .and_then(|a| a.parse::<f64>().ok())
-            .map(|v| v * unit);
-        Blocking::Yes(limit.filter(|&limit| limit > 0.0))
-    };
-    match name {
-        "BLPOP" | "BRPOP" | "BRPOPLPUSH" | "BLMOVE" | "BZPOPMIN" | "BZPOPMAX" => {
-            seconds(words.iter().last(), 1.0)
-        }
-        "BLMPOP" | "BZMPOP" => seconds(words.get(1), 1.0),
-        "XREAD" | "XREADGROUP" => words
-            .iter()
-            .position(|arg| arg.eq_ignore_ascii_case(b"BLOCK"))
-            .map_or(Blocking::No, |at| seconds(words.get(at + 1), 0.001)),
-        _ => Blocking::No,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
@@ -142,13 +143,23 @@ pub(super) unsafe extern "C" fn submit(
             context: command.context,
         });
         slot.wake_with(Waker::from(Arc::clone(&call)));
-        match call.route.submit(packet, &slot, duration(command.timeout), driven) {
-            Ok(()) => {
+        let submitted = catch_unwind(AssertUnwindSafe(|| {
+            call.route.submit(packet, &slot, duration(command.timeout), driven)
+        }));
+        match submitted {
+            // It had the call already, and may have answered it: that stands.
+            Err(_) if !slot.abandon_unfilled() => {
                 // SAFETY: the caller gives a place to write to.
                 unsafe { ticket.write(Arc::into_raw(call).cast()) };
                 Status::OK
             }
-            Err(refused) => {
+            Err(_) => Status::PANIC,
+            Ok(Ok(())) => {
+                // SAFETY: the caller gives a place to write to.
+                unsafe { ticket.write(Arc::into_raw(call).cast()) };
+                Status::OK
+            }
+            Ok(Err(refused)) => {
                 // Breaks the circle of slot and waker, and makes sure that nothing is called.
                 slot.abandon();
                 // SAFETY: as above.
@@ -166,7 +177,7 @@ pub(super) unsafe extern "C" fn cancel(ticket: *const c_void) -> c_int {
         return 0;
     }
     // The slot is abandoned whatever becomes of the rest: `done` will not be called.
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| call.route.given_up()));
+    let _ = catch_unwind(AssertUnwindSafe(|| call.route.given_up()));
     1
 }
 
