@@ -20,6 +20,7 @@ pub(crate) enum Context {
 thread_local! {
     static CURRENT: Cell<Context> = const { Cell::new(Context::Elsewhere) };
     static PROMPT_CANCEL: Cell<bool> = const { Cell::new(false) };
+    static COLLECTING: Cell<bool> = const { Cell::new(false) };
     static UNSENT: RefCell<Vec<Arc<Driver>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -37,6 +38,26 @@ pub(crate) struct Guard(Context);
 impl Drop for Guard {
     fn drop(&mut self) {
         CURRENT.set(self.0);
+    }
+}
+
+/// Until the guard is dropped everything is collected: whoever holds it sends right after.
+#[cfg(feature = "python")]
+pub(crate) fn collect() -> Collecting {
+    Collecting(COLLECTING.replace(true))
+}
+
+pub(crate) fn is_collecting() -> bool {
+    COLLECTING.get()
+}
+
+#[cfg(feature = "python")]
+pub(crate) struct Collecting(bool);
+
+#[cfg(feature = "python")]
+impl Drop for Collecting {
+    fn drop(&mut self) {
+        COLLECTING.set(self.0);
     }
 }
 

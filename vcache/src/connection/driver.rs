@@ -42,9 +42,9 @@ pub(crate) struct Driver {
 /// What became of a call that was submitted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Accepted {
-    /// It is the only one: sending it at once is best.
+    /// It is the only one, and was so before: sending it at once is best.
     Alone,
-    /// It joined others that are on their way.
+    /// It joined others that are on their way, or will come.
     Busy,
     /// It waits for a connection, or for room.
     Waiting,
@@ -94,7 +94,8 @@ impl Driver {
         match &state.link {
             Link::Up { .. } if state.waiting.is_empty() && state.has_room(&entry) => {
                 state.expire_no_later_than(deadline);
-                let accepted = if state.in_flight.is_empty() { Accepted::Alone } else { Accepted::Busy };
+                let alone = state.in_flight.is_empty() && !state.burst;
+                let accepted = if alone { Accepted::Alone } else { Accepted::Busy };
                 state.enter(entry, now, self.config.response_timeout);
                 return Ok(accepted);
             }

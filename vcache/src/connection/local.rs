@@ -178,7 +178,9 @@ impl Route {
         }
         match context {
             // An idle connection sends at once, which saves a loop iteration; a busy one collects what comes.
-            Driving::Loop if accepted == Accepted::Busy => context::send_later(Arc::clone(&self.driver)),
+            Driving::Loop if accepted == Accepted::Busy || context::is_collecting() => {
+                context::send_later(Arc::clone(&self.driver));
+            }
             Driving::Loop | Driving::Blocking => self.driver.flush(),
             Driving::Elsewhere if driven => {}
             Driving::Elsewhere => crate::tokio_driver::send_soon(),

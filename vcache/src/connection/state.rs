@@ -38,6 +38,8 @@ pub(super) struct State {
     pub(super) abandoned: usize,
     /// When the socket was last read from, or tried.
     pub(super) looked: Instant,
+    /// What was last sent was more than one call: there will be more again.
+    pub(super) burst: bool,
     /// Entries at the front of `in_flight` whose bytes the kernel has, all of them.
     pub(super) written: usize,
     /// Bytes that it has of the entry after those.
@@ -103,6 +105,7 @@ impl State {
             bytes_waiting: 0,
             abandoned: 0,
             looked: Instant::now(),
+            burst: false,
             written: 0,
             partly: 0,
             earliest: None,
@@ -220,6 +223,7 @@ impl State {
 
     pub(super) fn write(&mut self) -> io::Result<()> {
         let Link::Up { socket, .. } = &mut self.link else { return Ok(()) };
+        self.burst = self.in_flight.len() - self.written > 1;
         while self.written < self.in_flight.len() {
             let mut pieces = [IoSlice::new(&[]); MOST_PIECES];
             let mut count = 0;

@@ -118,9 +118,11 @@ impl LoopState {
             if batch.is_empty() {
                 break;
             }
+            let collecting = context::collect();
             for task in batch.drain(..) {
                 task.run(py);
             }
+            drop(collecting);
             context::send_unsent();
         }
         drop(ticking);
