@@ -47,7 +47,7 @@ pub mod hotpaths {
     /// Raises the connection's errors.
     #[hotpath]
     pub async fn read(conn: &mut Connection, key: &str) -> vcache::Result<Option<Vec<u8>>> {
-        Ok(conn.get(key).await?)
+        conn.get(key).await
     }
 
     /// The server's number for the connection that this runs on: its `CLIENT ID`.

@@ -90,7 +90,7 @@ fn a_runtime_without_io_is_refused_and_not_hung() {
     let mut conn = server.connection();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let error = runtime.block_on(async { conn.get::<_, Option<String>>("key").await }).unwrap_err();
-    assert_eq!(vcache::Error::from(error).kind(), ErrorKind::Configuration);
+    assert_eq!(error.kind(), ErrorKind::Configuration);
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn a_server_that_comes_back_is_used_again() {
     let mut conn = server.connection();
     let () = block_on(conn.set("a", 1)).unwrap();
     server.kill();
-    let error = vcache::Error::from(block_on(conn.get::<_, i64>("a")).unwrap_err());
+    let error = block_on(conn.get::<_, i64>("a")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connection);
     assert!(error.to_string().contains("cache 'default'"), "{error}");
     server.restart();

@@ -7,6 +7,7 @@
 //! | module | is for |
 //! |---|---|
 //! | [`command`], [`treatment`] | one request as it goes onto the wire, and what must be known of it |
+//! | `commands` | the most usual commands as methods |
 //! | [`slot`] | where a call waits for its reply |
 //! | [`request`] | the future of one call |
 //! | `local`, `registry` | handles on this library's own driver, and their names |
@@ -15,6 +16,7 @@
 //! | `socket`, `resp` | bytes and replies |
 
 pub(crate) mod command;
+mod commands;
 #[cfg(feature = "driver")]
 mod connect;
 #[cfg(feature = "driver")]

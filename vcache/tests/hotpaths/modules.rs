@@ -68,13 +68,13 @@ pub mod shop {
     /// Says "what" is left.
     #[hotpath(signature = (project, cost = 1))]
     pub async fn spend(conn: &mut Connection, project: u64, cost: i64) -> vcache::Result<i64> {
-        Ok(conn.decr(format!("budget:{project}"), cost).await?)
+        conn.decr(format!("budget:{project}"), cost).await
     }
 
     /// Makes a test's keys new, on a server that was used before.
     #[hotpath(only = "sync")]
     pub async fn forget(conn: &mut Connection, keys: Vec<String>) -> vcache::Result<()> {
-        Ok(conn.del(keys).await?)
+        conn.del(keys).await
     }
 
     #[hotpath(name = "get", aname = "get_soon")]
@@ -223,20 +223,20 @@ pub mod shop {
     #[hotpath]
     pub async fn two_steps(conn: &mut Connection, key: &str) -> vcache::Result<()> {
         let () = conn.incr(key, 1).await?;
-        Ok(conn.incr(key, 1).await?)
+        conn.incr(key, 1).await
     }
 
     #[hotpath(cancel = "finish")]
     pub async fn both_steps(conn: &mut Connection, key: &str) -> vcache::Result<()> {
         let () = conn.incr(key, 1).await?;
-        Ok(conn.incr(key, 1).await?)
+        conn.incr(key, 1).await
     }
 
     /// Computes elsewhere, and calls the server from there.
     #[hotpath(spawn)]
     pub async fn compute(conn: &mut Connection, key: &str, time: Duration) -> vcache::Result<i64> {
         std::thread::sleep(time);
-        Ok(conn.incr(key, 1).await?)
+        conn.incr(key, 1).await
     }
 
     #[hotpath(spawn)]
