@@ -1,7 +1,47 @@
 //! **vcache**: one Valkey (or Redis) connection per process, driven by its callers.
 //!
-//! There is no I/O thread: whoever waits for a reply polls the connection. That is an asyncio loop, a blocking thread
-//! ([`block_on`]) or a tokio runtime, any number of them at a time, all on one socket. See [`Connection`].
+//! It is for two kinds of programs: an extension module with **hot paths**, async functions that Django views call, and
+//! a Rust program without Python. What a [`Connection`] does is the same in both.
+//!
+//! # An extension module
+//!
+//! The crate's default features are a small client of the connection that the wheel `django-vcache` holds in the
+//! process. `python -m django_vcache new shop_hot` writes such a crate, with its build and its tests. This is a whole
+//! module:
+//!
+//! ```no_run
+//! //! src/lib.rs
+//!
+//! /// The hot paths of a shop.
+//! #[vcache::module]
+//! mod _native {
+//!     use vcache::Error;
+//!     use vcache::prelude::*;
+//!
+//!     /// Take `count` of a product off the stock, and return how many are left.
+//!     #[hotpath(signature = (sku, count = 1), timeout = "250ms")]
+//!     pub async fn reserve(conn: &mut Connection, sku: &str, count: u32) -> vcache::Result<i64> {
+//!         let key = format!("stock:{sku}");
+//!         let left: i64 = conn.decr(&key, count).await?;
+//!         if left < 0 {
+//!             let _: i64 = conn.incr(&key, count).await?;
+//!             return Err(Error::raising("shop.errors.SoldOut", format!("too few of {sku} are left")));
+//!         }
+//!         Ok(left)
+//!     }
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! Python calls it as `reserve("A-1")`, which blocks with the GIL released, or awaits `areserve("A-1", count=2)` on its
+//! asyncio loop, on the connection that `CACHES["default"]` has. `#[hotpath]` says what a hot path takes and gives, the
+//! [guide](https://github.com/vcache/vcache/blob/main/docs/hotpaths.md) leads the way there.
+//!
+//! # A Rust program
+//!
+//! With `default-features = false, features = ["driver"]` the crate is the connection itself. There is no I/O thread:
+//! whoever waits for a reply polls it. That is a tokio runtime or a blocking thread ([`block_on`]), any number of them at
+//! a time, all on one socket.
 //!
 //! ```
 //! use vcache::{AsyncCommands, Config};
@@ -20,8 +60,20 @@
 //! }
 //! ```
 //!
-//! With the feature `python` the crate also turns async functions into functions that Python calls, blocking and on
-//! the running asyncio loop: the macros `hotpath` and `module`.
+//! # Features
+//!
+//! | feature | gives |
+//! |---|---|
+//! | `python` (default) | `hotpath` and `module`: functions that Python calls |
+//! | `driver` | the connection itself: `configure`, `Config`. Not in an extension module, which would have its own |
+//! | `testing` | `testing::Server` and `#[vcache::test]`; for `[dev-dependencies]`, as it enables `driver` |
+//! | `json` | `Json<T>`: parameters and results that are JSON on Python's side |
+//! | `dict` | `FromDict<T>`, `ToDict<T>`: plain Python objects by serde |
+//! | `awaitable` | `Awaitable`: a hot path awaits a coroutine |
+//! | `spawn` | `#[hotpath(spawn)]`: bodies on a tokio runtime |
+//! | `tokio` | awaits in a tokio runtime; part of `driver` and `spawn` |
+//!
+//! # Inside
 //!
 //! | module | is for |
 //! |---|---|
@@ -29,6 +81,7 @@
 //! | `connection` | the handle, the driver, the socket, connecting and reconnecting |
 //! | `reactor` | the one poller of the process, and who drives it |
 //! | `blocking`, `tokio_driver`, `python` | the three who drive |
+//! | `abi` | the connection of the wheel, for extension modules of their own |
 //! | `admission` | throttles and streams |
 //! | `testing` | servers for tests, with the feature of that name |
 //! | `fork` | what a forked child must know |

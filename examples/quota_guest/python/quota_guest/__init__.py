@@ -1,4 +1,4 @@
-"""Quotas on the connection that ``CACHES["default"]`` uses. Each function has a form to await, with an ``a`` in front."""
+"""Quotas on the connection that ``CACHES["default"]`` uses. Each function has a form to await, with ``a`` in front."""
 
 from quota_guest._native import aconnection_id, agrant, aleft, aspend, connection_id, grant, left, spend
 

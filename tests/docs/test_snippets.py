@@ -1,0 +1,54 @@
+"""The Python in the guides is Python, and their links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+PAGES = [
+    CHECKOUT / "README.md",
+    *sorted((CHECKOUT / "docs").glob("*.md")),
+    *sorted((CHECKOUT / "examples").glob("*/README.md")),
+]
+
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(#[^)\s]+)?\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
+
+
+@pages
+def test_python_blocks_compile(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for block in _BLOCK.finditer(text):
+        # Two columns are for people only.
+        if block[1] == "python" and "# Before " not in block[2]:
+            # What begins with a key is a part of a setting.
+            source = f"{{{block[2]}}}" if re.match(r'"\w+":', block[2]) else block[2]
+            line = text[: block.start()].count("\n") + 1
+            # A snippet may await without saying in which function.
+            compile("\n" * line + source, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pages
+def test_links_lead_somewhere(page: Path) -> None:
+    for path, anchor in _LINK.findall(_prose(page)):
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), path
+        if anchor and target.suffix == ".md":
+            assert anchor[1:] in _anchors(target), f"{path}{anchor}"
+
+
+def _prose(page: Path) -> str:
+    return _BLOCK.sub("", page.read_text(encoding="utf-8"))
+
+
+def _anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to headings."""
+    headings = _HEADING.findall(_prose(page))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
