@@ -203,9 +203,12 @@ pub(crate) fn returned(signature: &Signature) -> Result<Type> {
     Ok((**ty).clone())
 }
 
-/// Whether a type is written as a `Result`: `Result<T, E>`, `vcache::Result<T>`, `PyResult<T>`, `RedisResult<T>`.
+/// Whether a type is written as a `Result`: `Result<T, E>`, `vcache::Result<T>`, `PyResult<T>`, `RedisResult<T>`. A
+/// `SearchResult` without parameters is somebody's own type.
 pub(crate) fn is_result(ty: &Type) -> bool {
-    last_segment(ty).is_some_and(|(ident, _)| ident.to_string().ends_with("Result"))
+    last_segment(ty).is_some_and(|(ident, arguments)| {
+        ident == "Result" || (ident.to_string().ends_with("Result") && !arguments.is_none())
+    })
 }
 
 /// Calls `visit` for a type and those it is made of.

@@ -21,13 +21,14 @@
 //! **Versions.** The header ([`table::Header`]) is the same in every major version. Within one, fields are only ever
 //! appended: `minor` counts up, `size` grows, and an entry that not every host can offer also has a feature bit. A client
 //! looks at `size` or at the bit before it reads an entry beyond the first minor version's. Structs that a guest hands over
-//! carry their own size first, for the same reason the other way round. A number that its reader does not know (a tag, a
+//! carry their own size first, for the same reason the other way round; those without ([`table::Text`], [`table::Node`],
+//! [`table::Waker`], [`table::Reply`], [`table::Error`]) never change. A number that its reader does not know (a tag, a
 //! kind, a status) is an error there, never undefined behaviour.
 //!
 //! **Calls.** [`submit`](table::Table::submit) copies the bytes before it returns. If it refuses, `done` is never called. If
-//! it accepts, `done` is called exactly once, on whichever thread drives the connection, detached from Python, and it must
-//! neither block nor call back into the table except to free what it was given; unless
-//! [`cancel`](table::Table::cancel) hands the context back, and then never. The ticket must be given to `cancel` exactly once
+//! it accepts, `done` is called exactly once, on whichever thread drives the connection, attached to Python or not, with no
+//! lock held; it must not block, and may wake, free and cancel; unless [`cancel`](table::Table::cancel) hands the context
+//! back, and then never. It is not called in a forked child. The ticket must be given to `cancel` exactly once
 //! in any case, before the call is over or after.
 //!
 //! **Replies** are a flat array of nodes, each aggregate followed by its members, in one allocation freed by one call.

@@ -1,6 +1,7 @@
 //! The table's fields and the structs that its functions take, as C sees them. See [the contract](super).
 
 use std::ffi::{CStr, c_int, c_void};
+use std::mem::offset_of;
 
 use pyo3::ffi::PyObject;
 
@@ -100,6 +101,8 @@ pub struct Header {
 /// A connection, as [`Table::acquire`] gives it. The texts live as long as the handle.
 #[repr(C)]
 pub struct Connection {
+    /// Before: `size_of::<Connection>()` where the caller was compiled, beyond which nothing is written.
+    pub size: usize,
     /// For the table's functions. Counted: see [`Table::retain`] and [`Table::release`].
     pub handle: *const c_void,
     /// The alias it was acquired by.
@@ -108,6 +111,11 @@ pub struct Connection {
     pub db: i64,
     /// Microseconds that a call waits for its reply unless it says otherwise.
     pub response_timeout: u64,
+}
+
+impl Connection {
+    /// The size in version 1.0.
+    pub const FIRST: usize = offset_of!(Self, response_timeout) + size_of::<u64>();
 }
 
 /// Encoded commands and what to do when they are answered.
@@ -138,6 +146,11 @@ pub struct Command {
 pub const FOR_EVER: u64 = u64::MAX;
 
 impl Command {
+    /// The size in version 1.0.
+    pub const FIRST: usize = offset_of!(Self, context) + size_of::<*mut c_void>();
+    /// All the flags there are.
+    pub const KNOWN: u64 = Self::IDEMPOTENT | Self::BLOCKS | Self::DRIVEN;
+
     /// Executing it twice does what executing it once does.
     pub const IDEMPOTENT: u64 = 1;
     /// The server may sit on it: it gets a connection of its own.
@@ -281,11 +294,14 @@ pub struct Task {
     /// Attached. Called once, after `poll` said [`Task::READY`]: the awaitable's result in `result`, or
     /// [`Status::ERROR`] and Python's exception set.
     pub finish: unsafe extern "C" fn(data: *mut c_void, result: *mut *mut PyObject) -> Status,
-    /// Frees it. Called once.
+    /// Attached. Frees it. Called once, unless the interpreter ends before.
     pub drop: unsafe extern "C" fn(data: *mut c_void),
 }
 
 impl Task {
+    /// The size in version 1.0.
+    pub const FIRST: usize = offset_of!(Self, drop) + size_of::<usize>();
+
     /// It makes one call.
     pub const ONE: u32 = 0;
     /// It makes any number of calls, and is dropped between two of them when nobody awaits it any more.

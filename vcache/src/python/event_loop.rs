@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, ThreadId};
@@ -18,6 +19,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
+use super::attach::really_attached;
 use super::task::Runnable;
 use crate::context;
 use crate::fork;
@@ -76,6 +78,9 @@ impl LoopState {
             let mut ready = lock(&self.ready);
             // Asked under the lock, because `close` empties the queue and nobody would come again.
             if self.closed.load(Ordering::Acquire) {
+                drop(ready);
+                // Python's objects in it go with it, and a destructor may panic: others are still to be woken.
+                let _ = catch_unwind(AssertUnwindSafe(|| really_attached(|_| drop(task))));
                 return;
             }
             ready.push_back(task);

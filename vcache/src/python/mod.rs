@@ -7,6 +7,7 @@
 //! | `task` | one Rust future, polled on the loop's thread, that completes one `loop.create_future()` |
 //! | `blocking` | the same future, driven by the calling thread with the GIL released |
 //! | `exceptions` | [`Error`](crate::Error) as an exception of `django_vcache.exceptions` |
+//! | `attach` | attaching when PyO3's count may be wrong |
 //! | `aliases` | a hot path finds its connection, configured on first use |
 //! | `arguments` | what a hot path takes and gives |
 //! | `annotations`, `stub` | types as Python annotations, and the `.pyi` of a module |
@@ -23,6 +24,8 @@
 mod aliases;
 mod annotations;
 mod arguments;
+#[cfg(feature = "driver")]
+mod attach;
 #[cfg(feature = "awaitable")]
 mod awaitable;
 #[cfg(feature = "driver")]
@@ -56,6 +59,8 @@ pub use crate::abi::guest::python::{block_on, connection_for, prepare, spawn};
 pub use aliases::{connection_for, on_unknown_alias};
 pub use annotations::Annotate;
 pub use arguments::{Bytes, output_to_python};
+#[cfg(feature = "driver")]
+pub(crate) use attach::really_attached;
 #[cfg(feature = "awaitable")]
 pub use awaitable::Awaitable;
 #[cfg(feature = "driver")]
@@ -88,11 +93,12 @@ pub enum Steps {
 }
 
 /// What a module of hot paths does first when it is imported. This library holds the connection itself, so there is nothing
-/// to find.
+/// to find; but beside a wheel that is loaded already it is one too many.
 ///
 /// # Errors
-/// None here; `ABIMismatch` where the connection is another module's.
+/// `ImportError` if the wheel django-vcache holds another connection in this process, which its users will expect. Where
+/// the connection is another module's: `ABIMismatch` if that does not fit.
 #[cfg(feature = "driver")]
 pub fn prepare() -> pyo3::PyResult<()> {
-    Ok(())
+    pyo3::Python::attach(crate::abi::host::refuse_a_second_connection)
 }

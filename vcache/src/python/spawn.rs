@@ -42,12 +42,16 @@ mod on_tokio {
     use tokio::runtime::{Builder, Handle, Runtime};
     use tokio::task::JoinHandle;
 
+    #[cfg(not(feature = "driver"))]
+    use crate::abi::guest::reactor::epoch;
     use crate::error::{Error, Result};
+    #[cfg(feature = "driver")]
+    use crate::fork::epoch;
     use crate::python::polled::note_prompt_cancel;
 
     /// A runtime, and the process that its threads are in.
     struct Owned {
-        process: u32,
+        epoch: u64,
         runtime: Runtime,
     }
 
@@ -59,7 +63,7 @@ mod on_tokio {
         let known = CURRENT.load(Ordering::Acquire);
         // SAFETY: what is stored is null or was leaked by `make`, and is never freed.
         match unsafe { known.as_ref() } {
-            Some(owned) if owned.process == std::process::id() => Ok(owned.runtime.handle()),
+            Some(owned) if owned.epoch == epoch() => Ok(owned.runtime.handle()),
             _ => make(known),
         }
     }
@@ -71,7 +75,7 @@ mod on_tokio {
             .enable_all()
             .build()
             .map_err(|error| Error::configuration(format!("no tokio runtime can be started: {error}")))?;
-        let made = Box::into_raw(Box::new(Owned { process: std::process::id(), runtime }));
+        let made = Box::into_raw(Box::new(Owned { epoch: epoch(), runtime }));
         match CURRENT.compare_exchange(known, made, Ordering::AcqRel, Ordering::Acquire) {
             // SAFETY: it is stored now, and what is stored is never freed.
             Ok(_) => Ok(unsafe { &*made }.runtime.handle()),

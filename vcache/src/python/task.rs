@@ -148,6 +148,8 @@ where
             // here in place, and dropped in place by assigning `None` below.
             let future = unsafe { Pin::new_unchecked(&mut body.future) };
             let _driving = context::enter(Driving::Loop);
+            // What another task noted, and then had no use for.
+            context::take_prompt_cancel();
             let polled = catch_unwind(AssertUnwindSafe(|| {
                 future.as_pin_mut().map(|future| future.poll(&mut Context::from_waker(&waker)))
             }));

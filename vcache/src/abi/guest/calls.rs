@@ -32,7 +32,9 @@ unsafe impl Sync for Handle {}
 impl Handle {
     pub(crate) fn find(alias: &str) -> Result<Self> {
         let table = table()?;
-        let mut view = MaybeUninit::uninit();
+        let mut view = MaybeUninit::<table::Connection>::uninit();
+        // SAFETY: the place is ours. How much room there is must stand there before.
+        unsafe { (&raw mut (*view.as_mut_ptr()).size).write(size_of::<table::Connection>()) };
         let mut error = ptr::null_mut();
         // SAFETY: the text lives during the call, and the places are ours.
         let status = unsafe { (table.acquire)(Text::of(alias), view.as_mut_ptr(), &raw mut error) };
@@ -60,18 +62,27 @@ impl Handle {
 
     pub(crate) fn call(&self, packet: Packet, timeout: Option<Duration>) -> Result<Call> {
         packet.check_framing()?;
-        match self.submit(&packet, timeout, 0) {
-            Err(Refusal::Forked) => {
-                let fresh = Self::find(self.alias())?;
-                fresh.submit(&packet, timeout, 0).map_err(Refusal::into_error)
-            }
+        match self.submit_or_drive(&packet, timeout) {
+            Err(Refusal::Forked) => Self::find(self.alias())?.submit_or_drive(&packet, timeout),
+            outcome => outcome,
+        }
+        .map_err(Refusal::into_error)
+    }
+
+    /// Submits, and if nobody drives on this thread, has this library's own runtime do it.
+    fn submit_or_drive(
+        &self,
+        packet: &Packet,
+        timeout: Option<Duration>,
+    ) -> std::result::Result<Call, Refusal> {
+        match self.submit(packet, timeout, 0) {
             #[cfg(feature = "tokio")]
             Err(Refusal::NobodyDrives) if crate::tokio_driver::ensure() => {
-                let call = self.submit(&packet, timeout, Command::DRIVEN).map_err(Refusal::into_error)?;
+                let call = self.submit(packet, timeout, Command::DRIVEN)?;
                 crate::tokio_driver::send_soon();
                 Ok(call)
             }
-            outcome => outcome.map_err(Refusal::into_error),
+            outcome => outcome,
         }
     }
 

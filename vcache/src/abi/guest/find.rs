@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 /// This crate's own version, and thus that of the wheel it was made with.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// Wheels from here on may have another table.
+const NEXT: &str = "0.2";
+
 static TABLE: AtomicPtr<Table> = AtomicPtr::new(std::ptr::null_mut());
 
 /// The host's table.
@@ -108,7 +111,9 @@ fn version_of(package: &Bound<'_, PyModule>) -> String {
 }
 
 fn built() -> String {
-    format!("this extension module was built with vcache {VERSION} and needs table {MAJOR}.{MINOR}")
+    // All that a module without a runtime of its own uses was there from the beginning.
+    let minor = if cfg!(any(feature = "tokio", feature = "__abi_newer")) { MINOR } else { 0 };
+    format!("this extension module was built with vcache {VERSION} and needs table {MAJOR}.{minor}")
 }
 
 fn missing(py: Python<'_>, error: PyErr) -> PyErr {
@@ -124,7 +129,7 @@ fn missing(py: Python<'_>, error: PyErr) -> PyErr {
     let told = mismatch(
         py,
         format!(
-            "{}, of the wheel django-vcache, which is not installed: pip install 'django-vcache>={VERSION}'",
+            "{}, of the wheel django-vcache, which is not installed: pip install 'django-vcache>={VERSION},<{NEXT}'",
             built()
         ),
     );
@@ -137,7 +142,7 @@ fn too_old(py: Python<'_>, version: &str, provided: &str) -> PyErr {
         py,
         format!(
             "{}, but the installed django-vcache {version} is older and provides {provided}: pip install --upgrade \
-             'django-vcache>={VERSION}'",
+             'django-vcache>={VERSION},<{NEXT}'",
             built()
         ),
     )
@@ -148,7 +153,7 @@ fn unusable(package: &Bound<'_, PyModule>, what: &str) -> PyErr {
         package.py(),
         format!(
             "{}, but django_vcache._capi of the installed django-vcache {} is {what}: pip install --force-reinstall \
-             'django-vcache>={VERSION}'",
+             'django-vcache>={VERSION},<{NEXT}'",
             built(),
             version_of(package)
         ),

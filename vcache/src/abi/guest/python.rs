@@ -2,6 +2,7 @@
 //! this library.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use pyo3::exceptions::PySystemError;
@@ -69,7 +70,10 @@ where
         let mut body = Body::new(future, None);
         let mut exception: *mut PyObject = ptr::null_mut();
         let status = drive(&mut body, Some(&mut exception));
-        (status.map(|status| (status, body.take_output())), exception as usize)
+        let outcome = status.map(|status| (status, body.take_output()));
+        // Its destructor may panic, if it was interrupted.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(body)));
+        (outcome, exception as usize)
     });
     // SAFETY: the contract: an owned reference, or null.
     let interrupted = unsafe { Bound::from_owned_ptr_or_opt(py, interrupted as *mut PyObject) };

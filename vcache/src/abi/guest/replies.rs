@@ -107,5 +107,7 @@ fn server_error(code: &str, details: Option<&str>) -> Result<Value> {
         Some(details) => format!("-{code} {details}\r\n"),
         None => format!("-{code}\r\n"),
     };
+    // The line is to end where it ends.
+    let line = line[..line.len() - 2].replace(['\r', '\n'], " ") + "\r\n";
     redis::parse_redis_value(line.as_bytes()).map_err(|_| unreadable("an error of more than one line"))
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
-use pyo3::Python;
 use redis::Value;
 
 use super::{errors, guarded, replies};
@@ -18,6 +17,7 @@ use crate::connection::local::{Handle, Route};
 use crate::connection::slot::Slot;
 use crate::context::{self, Context as Driving};
 use crate::error::{Error, Result};
+use crate::python::really_attached;
 
 pub(super) unsafe extern "C" fn acquire(
     alias: Text,
@@ -25,6 +25,10 @@ pub(super) unsafe extern "C" fn acquire(
     error: *mut *mut table::Error,
 ) -> Status {
     guarded(|| {
+        // SAFETY: the caller has written how much room there is.
+        if unsafe { (&raw const (*connection).size).read() } < table::Connection::FIRST {
+            return refused(error, "the place for a connection is smaller than any that there was");
+        }
         // SAFETY: the caller's text lives during the call.
         let found = match std::str::from_utf8(unsafe { alias.bytes() }) {
             Ok(alias) => find(alias),
@@ -33,6 +37,7 @@ pub(super) unsafe extern "C" fn acquire(
         match found {
             Ok(handle) => {
                 let view = table::Connection {
+                    size: size_of::<table::Connection>(),
                     alias: Text::of(handle.alias()),
                     db: handle.db(),
                     response_timeout: micros(handle.response_timeout()),
@@ -56,7 +61,7 @@ pub(super) unsafe extern "C" fn acquire(
 fn find(alias: &str) -> std::result::Result<Handle, *mut table::Error> {
     let handle = match Handle::find(alias) {
         Ok(handle) => Ok(handle),
-        Err(error) => Python::try_attach(|py| {
+        Err(error) => really_attached(|py| {
             let connection = crate::python::connection_for(py, alias);
             connection
                 .map(crate::connection::Connection::into_handle)
@@ -124,11 +129,14 @@ pub(super) unsafe extern "C" fn submit(
             return Status::FORKED;
         }
         // SAFETY: the caller's command lives during the call, and its first field says how much of it there is.
-        if unsafe { (&raw const (*command).size).read() } < size_of::<Command>() {
-            return Status::ERROR;
+        if unsafe { (&raw const (*command).size).read() } < Command::FIRST {
+            return refused(error, "a command is smaller than any that there was");
         }
-        // SAFETY: as above.
+        // SAFETY: as above; all the fields that are known here stand within the first version's.
         let command = unsafe { &*command };
+        if command.flags & !Command::KNOWN != 0 {
+            return refused(error, "a command has flags that are not known here");
+        }
         let driven = command.flags & Command::DRIVEN != 0;
         if context::current() == Driving::Elsewhere && !driven {
             return Status::NOBODY_DRIVES;
@@ -143,9 +151,8 @@ pub(super) unsafe extern "C" fn submit(
             context: command.context,
         });
         slot.wake_with(Waker::from(Arc::clone(&call)));
-        let submitted = catch_unwind(AssertUnwindSafe(|| {
-            call.route.submit(packet, &slot, duration(command.timeout), driven)
-        }));
+        let submitted =
+            catch_unwind(AssertUnwindSafe(|| call.route.submit(packet, &slot, timeout(command), driven)));
         match submitted {
             // It had the call already, and may have answered it: that stands.
             Err(_) if !slot.abandon_unfilled() => {
@@ -170,6 +177,17 @@ pub(super) unsafe extern "C" fn submit(
     })
 }
 
+/// What a guest is told that speaks another language.
+fn refused(error: *mut *mut table::Error, what: &str) -> Status {
+    let told = Error::configuration(format!(
+        "{what}: the extension module and django-vcache {} do not fit together",
+        env!("CARGO_PKG_VERSION")
+    ));
+    // SAFETY: the caller gives a place to write to.
+    unsafe { error.write(errors::give(&told)) };
+    Status::ERROR
+}
+
 pub(super) unsafe extern "C" fn cancel(ticket: *const c_void) -> c_int {
     // SAFETY: `submit` made it, and it is given back once.
     let call = unsafe { Arc::from_raw(ticket.cast::<Ticket>()) };
@@ -191,6 +209,12 @@ unsafe fn packet(command: &Command) -> Packet {
         (true, limit) => Blocking::Yes(limit.map(|limit| limit.as_secs_f64())),
     };
     Packet::encoded(bytes, command.replies, command.flags & Command::IDEMPOTENT != 0, blocking)
+}
+
+/// How long the caller waits. Without end, for a command that does not block, is longer than any reply takes.
+fn timeout(command: &Command) -> Option<Duration> {
+    let blocks = command.flags & Command::BLOCKS != 0;
+    duration(command.timeout).or(if blocks { None } else { Some(Duration::MAX) })
 }
 
 fn duration(micros: u64) -> Option<Duration> {

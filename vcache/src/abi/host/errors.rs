@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 
 use crate::abi::table::{self, Text};
 use crate::error::{Error, ErrorKind};
+use crate::python::really_attached;
 
 /// The struct, and behind it what its texts are part of.
 #[repr(C)]
@@ -52,6 +53,10 @@ fn pack(kind: u32, code: Option<String>, message: String, exception: Option<Py<P
 pub(super) unsafe extern "C" fn free(error: *mut table::Error) {
     if !error.is_null() {
         // SAFETY: `pack` made it, and it is given back once.
-        drop(unsafe { Box::from_raw(error.cast::<HostError>()) });
+        let error = unsafe { Box::from_raw(error.cast::<HostError>()) };
+        if error.exception.is_some() {
+            // Without an interpreter it is left alone.
+            let _ = really_attached(|_| drop(error));
+        }
     }
 }

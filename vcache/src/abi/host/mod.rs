@@ -17,6 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::time::Instant;
 
+use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
@@ -61,6 +62,24 @@ pub fn capsule(py: Python<'_>) -> PyResult<Bound<'_, PyCapsule>> {
     let table = NonNull::from(&TABLE).cast::<c_void>();
     // SAFETY: the table is static and never written to.
     unsafe { PyCapsule::new_with_pointer(py, table, CAPSULE) }
+}
+
+/// An extension module that was built with the feature `driver`, by mistake most likely, would have a connection of its own
+/// beside the wheel's, and none of its aliases.
+pub(crate) fn refuse_a_second_connection(py: Python<'_>) -> PyResult<()> {
+    let loaded = py.import("sys")?.getattr("modules")?.call_method1("get", ("django_vcache._vcache",))?;
+    let Ok(capsule) = loaded.getattr("_capi").and_then(|capsule| Ok(capsule.cast_into::<PyCapsule>()?))
+    else {
+        return Ok(());
+    };
+    match capsule.pointer_checked(Some(CAPSULE)) {
+        Ok(table) if table.as_ptr().cast_const() != (&raw const TABLE).cast() => Err(PyImportError::new_err(
+            "this extension module was built with the feature `driver` of the crate vcache, so it has a connection of its own \
+             and would not use that of the installed django-vcache: build it without (`cargo build -p` of it alone, if \
+             another member of its workspace asks for `driver` or `testing`)",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Stops a panic at the border.

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::ptr;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use pyo3::exceptions::PySystemError;
 use pyo3::ffi::PyObject;
@@ -14,8 +14,8 @@ use pyo3::prelude::*;
 use super::guarded;
 use crate::abi::table::{Status, Task, Waker, WakerVTable};
 use crate::blocking::block_on_until;
-use crate::context;
-use crate::python::{Loop, Steps};
+use crate::context::{self, Context as Driving};
+use crate::python::{Loop, Steps, really_attached};
 
 /// A task that this side owns.
 struct Owned(Task);
@@ -40,7 +40,7 @@ impl Owned {
 impl Drop for Owned {
     fn drop(&mut self) {
         // SAFETY: it was handed over to us, and this is the only call.
-        unsafe { (self.0.drop)(self.0.data) };
+        let _ = really_attached(|_| unsafe { (self.0.drop)(self.0.data) });
     }
 }
 
@@ -51,15 +51,23 @@ struct Polled {
 }
 
 impl Future for Polled {
-    type Output = Option<Owned>;
+    type Output = Result<Owned, Unknown>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let Some(task) = &this.task else { return Poll::Ready(None) };
-        match poll(&task.0, &mut this.waker, cx) {
-            Poll::Ready(()) => Poll::Ready(this.task.take()),
-            Poll::Pending => Poll::Pending,
-        }
+        let Some(task) = &this.task else { return Poll::Ready(Err(Unknown(Task::READY))) };
+        let answered = ready!(poll(&task.0, &mut this.waker, cx));
+        let task = this.task.take().ok_or(Unknown(Task::READY));
+        Poll::Ready(answered.and(task))
+    }
+}
+
+/// What a guest's task answered, and should not have.
+struct Unknown(u32);
+
+impl Unknown {
+    fn into_exception(self) -> PyErr {
+        PySystemError::new_err(format!("a guest's task answered {}, which is not known here", self.0))
     }
 }
 
@@ -67,7 +75,7 @@ impl Future for Polled {
 ///
 /// The waker of the last step is taken again as long as the guest holds it. It is not held here, because it holds the task,
 /// which would then outlive a loop that never polls it again.
-fn poll(task: &Task, last: &mut Weak<HostWaker>, cx: &Context<'_>) -> Poll<()> {
+fn poll(task: &Task, last: &mut Weak<HostWaker>, cx: &Context<'_>) -> Poll<Result<(), Unknown>> {
     let waker = match last.upgrade() {
         Some(waker) if waker.waker.will_wake(cx.waker()) => waker,
         _ => HostWaker::new(cx.waker().clone()),
@@ -75,12 +83,15 @@ fn poll(task: &Task, last: &mut Weak<HostWaker>, cx: &Context<'_>) -> Poll<()> {
     *last = Arc::downgrade(&waker);
     // SAFETY: the contract; the waker is borrowed for the call.
     match unsafe { (task.poll)(task.data, Arc::as_ptr(&waker).cast()) } {
-        Task::READY => Poll::Ready(()),
+        Task::PENDING => Poll::Pending,
+        Task::READY => Poll::Ready(Ok(())),
         Task::PENDING_WATCHED => {
-            context::want_prompt_cancel();
+            if context::current() == Driving::Loop {
+                context::want_prompt_cancel();
+            }
             Poll::Pending
         }
-        _ => Poll::Pending,
+        unknown => Poll::Ready(Err(Unknown(unknown))),
     }
 }
 
@@ -156,11 +167,11 @@ pub(super) unsafe extern "C" fn loop_spawn(
 ) -> Status {
     attached(|py| {
         // SAFETY: the caller's task lives during the call, and its first field says how much of it there is.
-        if unsafe { (&raw const (*task).size).read() } < size_of::<Task>() {
+        if unsafe { (&raw const (*task).size).read() } < Task::FIRST {
             return Err(PySystemError::new_err("a guest's task is smaller than any that there was"));
         }
-        // SAFETY: as above.
-        let task = unsafe { *task };
+        // SAFETY: as above; all the fields that are known here stand within the first version's.
+        let task = Owned(unsafe { *task });
         let here;
         // SAFETY: a loop of `loop_acquire` that was not released, or null.
         let running = match unsafe { running.cast::<Loop>().as_ref() } {
@@ -170,7 +181,7 @@ pub(super) unsafe extern "C" fn loop_spawn(
                 &here
             }
         };
-        let steps = match task.steps {
+        let steps = match task.0.steps {
             Task::ONE => Steps::One,
             Task::MANY => Steps::Many,
             Task::ALL => Steps::All,
@@ -180,10 +191,10 @@ pub(super) unsafe extern "C" fn loop_spawn(
                 )));
             }
         };
-        let polled = Polled { task: Some(Owned(task)), waker: Weak::new() };
+        let polled = Polled { task: Some(task), waker: Weak::new() };
         let made = running.spawn(py, steps, polled, |py, task| match task {
-            Some(task) => task.finish(py),
-            None => Err(PySystemError::new_err("a guest's task was polled after its end")),
+            Ok(task) => task.finish(py),
+            Err(unknown) => Err(unknown.into_exception()),
         })?;
         // SAFETY: the caller gives a place to write to.
         unsafe { awaitable.write(made.into_ptr()) };
@@ -201,7 +212,11 @@ pub(super) unsafe extern "C" fn loop_release(running: *mut c_void) {
 
 pub(super) unsafe extern "C" fn block_on(task: *const Task, exception: *mut *mut PyObject) -> Status {
     guarded(|| {
-        // SAFETY: the caller's task lives during the call; nothing beyond `poll`, which every version has, is used.
+        // SAFETY: the caller's task lives during the call, and its first field says how much of it there is.
+        if unsafe { (&raw const (*task).size).read() } < Task::FIRST {
+            return Status::ERROR;
+        }
+        // SAFETY: as above.
         let task = unsafe { &*task };
         let mut waker = Weak::new();
         let future = std::future::poll_fn(|cx| poll(task, &mut waker, cx));
@@ -210,11 +225,12 @@ pub(super) unsafe extern "C" fn block_on(task: *const Task, exception: *mut *mut
                 return Ok(());
             }
             // At the interpreter's end there is nothing to attach to, and nobody to interrupt.
-            Python::try_attach(|py| py.check_signals().map_err(|error| error.into_value(py).into_ptr()))
+            really_attached(|py| py.check_signals().map_err(|error| error.into_value(py).into_ptr()))
                 .unwrap_or(Ok(()))
         };
         match block_on_until(future, interrupted) {
-            Ok(()) => Status::OK,
+            Ok(Ok(())) => Status::OK,
+            Ok(Err(_)) => Status::ERROR,
             Err(raised) => {
                 // SAFETY: the caller gives a place to write to.
                 unsafe { exception.write(raised) };
