@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from types import ModuleType
 from typing import Any
@@ -182,9 +183,11 @@ def test_without_a_running_loop_the_awaited_form_says_what_to_call(
         with pytest.raises(RuntimeError, match="no asyncio loop runs on this thread"):
             call()
     payload = bytes(1000)
+    references = sys.getrefcount(payload)
     for _ in range(10):
         with pytest.raises(RuntimeError):
             probe.aecho(payload)
+    assert sys.getrefcount(payload) == references, "what was not started is let go of"
     assert probe.connection_id() == cache.execute("CLIENT", "ID")
 
 

@@ -141,3 +141,8 @@ class Driven:
 
         assert self._runner is not None
         return self._runner.run(call())
+
+
+def plain_key(key: str, key_prefix: str, version: int) -> str:
+    """A KEY_FUNCTION: it makes the cache call Python for its keys."""
+    return key
