@@ -51,6 +51,8 @@ test-rust: setup
 	@echo "==> Rust tests"
 	@sh scripts/with-server.sh $(BIN)/python cargo test --workspace --features $(FEATURES) --quiet
 	@cargo test -p vcache --features driver --test ui --quiet
+	@echo "==> The crates as they would be published"
+	@cargo package --quiet --allow-dirty -p hotpath-macros -p vcache
 
 test-python: setup
 	@echo "==> Python tests, $$($(BIN)/python --version), Django $$($(BIN)/python -m django --version)"
