@@ -5,6 +5,7 @@ session, in `.build/` of the checkout, whose target folder makes the next sessio
 from __future__ import annotations
 
 import faulthandler
+import json
 import os
 import shutil
 import subprocess
@@ -109,6 +110,11 @@ def test_its_stubs_type_check(built: Built) -> None:
         "async def view() -> None:\n"
         f"    spent: bool = await {NAME}.aspend(42, 3)\n"
         f"    items: list[tuple[str, int]] = {NAME}.remember(7, 'tea', keep=2)\n"
+        "    assert (spent, items)\n"
     )
     source = built.crate / "python"
     _run(built.crate, built.target, sys.executable, "-m", "mypy", "--strict", "use.py", MYPYPATH=str(source))
+    settings = {"include": ["use.py"], "extraPaths": [str(source)], "typeCheckingMode": "strict"}
+    (built.crate / "pyrightconfig.json").write_text(json.dumps(settings))
+    # The PyPI build of pyright brings its own Node, so that it needs no other registry.
+    _run(built.crate, built.target, str(Path(sys.executable).with_name("basedpyright")), "--level", "error")
