@@ -120,7 +120,7 @@ impl DefaultFor<Option<Bytes>> for Option<&[u8]> {
 /// What a hot path returns that can fail: any `Result`, whatever it is called.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is called a `Result`, and is none",
-    note = "return a `Result<T, E>`, or a type whose name does not end in `Result`"
+    note = "return a `Result<T, E>`, or give a type with parameters a name that does not end in `Result`"
 )]
 pub trait HotResult {
     /// What Python gets.

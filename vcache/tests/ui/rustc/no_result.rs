@@ -5,11 +5,11 @@ mod shop {
     use vcache::prelude::*;
 
     #[hotpath]
-    async fn load(conn: &mut Connection) -> ScanResult {
-        ScanResult
+    async fn load(conn: &mut Connection) -> ScanResult<u8> {
+        ScanResult(1)
     }
 
-    pub struct ScanResult;
+    pub struct ScanResult<T>(T);
 }
 
 fn main() {}
