@@ -22,8 +22,9 @@ from importlib import metadata
 from typing import Any
 
 import server
-from clients import CLIENTS, Client, Session
+from clients import CLIENTS, Client
 from scenarios import FIVE, FIVE_KEY, KEY, MANY_KEYS, SCENARIOS, VALUE, Scenario, document
+from sessions import Session
 
 START_TIMEOUT = 30.0
 """Seconds for every task or thread to finish its first operation, and to end when told."""
