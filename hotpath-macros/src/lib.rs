@@ -54,8 +54,8 @@ use proc_macro::TokenStream;
 ///
 /// # Results
 ///
-/// `T` or `Result<T, E>`, for `T: IntoPyObject` and `E: Into<vcache::Error>`. It is taken as the latter if the last part
-/// of the type's name ends in `Result`: `vcache::Result<T>`, `PyResult<T>`. `()` is `None`. A [`PyErr`] is raised in
+/// `T` or `Result<T, E>`, for `T: IntoPyObject` and `E: Into<vcache::Error>`. It is taken as the latter if it is called
+/// `Result`, or has parameters and a name that ends so: `vcache::Result<T>`, `PyResult<T>`. `()` is `None`. A [`PyErr`] is raised in
 /// Python as the exception that it is; `vcache::Error::raising` raises a class of your own; a panic is a `HotPathPanic`.
 ///
 /// [`PyErr`]: https://docs.rs/pyo3/latest/pyo3/struct.PyErr.html
@@ -222,7 +222,7 @@ pub fn hotpath(_args: TokenStream, item: TokenStream) -> TokenStream {
 /// are those of the types, see `vcache::python::Annotate`. Write them to a file when the extension is built:
 ///
 /// ```sh
-/// python -c "import shop; print(shop.__vcache_stub__(), end='')" > shop.pyi
+/// python -m django_vcache stubs shop --output shop.pyi
 /// ```
 #[proc_macro_attribute]
 pub fn module(args: TokenStream, item: TokenStream) -> TokenStream {

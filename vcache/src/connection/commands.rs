@@ -1,6 +1,6 @@
 //! The commands that hot paths are mostly made of, as methods of [`Connection`] itself. They take and give what redis-rs's
-//! [`AsyncCommands`](redis::AsyncCommands) do, which has all the others; without its boxed futures and its buffers they
-//! cost about a third of it on this side of the socket.
+//! [`AsyncCommands`](redis::AsyncCommands) do, which has all the others, but without its boxed futures
+//! and its buffers.
 
 use std::future::{Future, poll_fn};
 use std::io;
