@@ -4,6 +4,7 @@ configured once, with no cache of ours; a test that needs `settings.CACHES` over
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Protocol
 
@@ -13,6 +14,9 @@ from django.conf import settings
 from support.caches import make_cache
 from support.driver import LOOPS, AsyncDriven, open_runner
 from support.server import ValkeyServer
+
+# Some tests panic a thousand times, and a backtrace each takes minutes to resolve. The programs that tests start inherit it.
+os.environ["RUST_BACKTRACE"] = "0"
 
 settings.configure(
     SECRET_KEY="vcache-tests",
