@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::connection::Driver;
 
@@ -21,6 +22,7 @@ thread_local! {
     static CURRENT: Cell<Context> = const { Cell::new(Context::Elsewhere) };
     static PROMPT_CANCEL: Cell<bool> = const { Cell::new(false) };
     static COLLECTING: Cell<bool> = const { Cell::new(false) };
+    static NEXT: Cell<Option<Instant>> = const { Cell::new(None) };
     static UNSENT: RefCell<Vec<Arc<Driver>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -59,6 +61,21 @@ impl Drop for Collecting {
     fn drop(&mut self) {
         COLLECTING.set(self.0);
     }
+}
+
+/// Notes when the call being submitted has to be looked at if nothing comes.
+pub(crate) fn note_deadline(deadline: Option<Instant>) {
+    if let Some(deadline) = deadline
+        && NEXT.get().is_none_or(|earlier| deadline < earlier)
+    {
+        NEXT.set(Some(deadline));
+    }
+}
+
+/// The earliest that was noted on this thread since it was last asked.
+#[cfg(feature = "python")]
+pub(crate) fn take_deadline() -> Option<Instant> {
+    NEXT.take()
 }
 
 /// Notes a connection that has something to send at the end of this loop iteration.

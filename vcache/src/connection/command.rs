@@ -50,9 +50,7 @@ impl Packet {
 
     /// Appends one more command to the pipeline: its name and the number of arguments that will follow.
     pub fn then(&mut self, name: &str, args: usize) -> &mut Self {
-        self.bytes.push(b'*');
-        push_number(&mut self.bytes, args + 1);
-        self.bytes.extend_from_slice(b"\r\n");
+        push_header(&mut self.bytes, b'*', args + 1);
         self.replies += 1;
         self.misframed |= self.missing != 0;
         self.missing = args + 1;
@@ -62,9 +60,7 @@ impl Packet {
     /// Appends an argument.
     pub fn arg(&mut self, bytes: &[u8]) -> &mut Self {
         self.count_argument();
-        self.bytes.push(b'$');
-        push_number(&mut self.bytes, bytes.len());
-        self.bytes.extend_from_slice(b"\r\n");
+        push_header(&mut self.bytes, b'$', bytes.len());
         self.bytes.extend_from_slice(bytes);
         self.bytes.extend_from_slice(b"\r\n");
         self
@@ -160,10 +156,18 @@ impl Packet {
     }
 }
 
-fn push_number(out: &mut Vec<u8>, number: usize) {
+/// `$3\r\n` and the like. Almost all numbers are of one digit or two, whose pieces have a fixed length.
+fn push_header(out: &mut Vec<u8>, kind: u8, number: usize) {
+    let digit = |number: usize| b'0' + (number % 10) as u8;
+    match number {
+        0..10 => return out.extend_from_slice(&[kind, digit(number), b'\r', b'\n']),
+        10..100 => return out.extend_from_slice(&[kind, digit(number / 10), digit(number), b'\r', b'\n']),
+        _ => out.push(kind),
+    }
     let mut digits = [0; 20];
     let start = format_int(i64::try_from(number).unwrap_or(i64::MAX), &mut digits);
     out.extend_from_slice(&digits[start..]);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Writes `value` to the end of `out` and says where it starts.

@@ -13,14 +13,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use redis::Value;
-
 use super::command::Packet;
 use super::resp::Reader;
-use super::slot::Slot;
+use super::slot::Receiver;
 use super::socket::Socket;
 use super::state::{After, Entry, Link, PATIENCE, State, lost};
 use crate::config::Config;
+use crate::context;
 use crate::error::{Error, Result};
 use crate::reactor::Reactor;
 use crate::sync::lock;
@@ -67,7 +66,7 @@ impl Driver {
     pub(crate) fn submit(
         self: &Arc<Self>,
         packet: Packet,
-        slot: &Arc<Slot<Result<Value>>>,
+        receiver: Arc<dyn Receiver>,
         timeout: Option<Duration>,
     ) -> Result<Accepted> {
         let now = Instant::now();
@@ -75,7 +74,7 @@ impl Driver {
         let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
         let mut entry = Entry {
             packet,
-            slot: Some(Arc::clone(slot)),
+            receiver: Some(receiver),
             replies: Vec::new(),
             timeout,
             deadline,
@@ -93,10 +92,10 @@ impl Driver {
         }
         match &state.link {
             Link::Up { .. } if state.waiting.is_empty() && state.has_room(&entry) => {
-                state.expire_no_later_than(deadline);
                 let alone = state.in_flight.is_empty() && !state.burst;
                 let accepted = if alone { Accepted::Alone } else { Accepted::Busy };
                 state.enter(entry, now, self.config.response_timeout);
+                context::note_deadline(deadline);
                 return Ok(accepted);
             }
             Link::Up { .. } => {}
@@ -123,6 +122,8 @@ impl Driver {
         if matches!(state.link, Link::Down(_)) {
             state.begin_attempt(&mut after);
         }
+        // Of several, the next is not known here.
+        context::note_deadline(Some(now));
         self.release(state, after);
         Ok(Accepted::Waiting)
     }
@@ -138,7 +139,7 @@ impl Driver {
             state.abandoned = 0;
             let gone = state.take_waiting();
             for entry in gone {
-                if entry.slot.as_ref().is_some_and(|slot| !slot.is_abandoned()) {
+                if entry.receiver.as_ref().is_some_and(|receiver| !receiver.has_left()) {
                     state.wait(entry);
                 }
             }
@@ -270,7 +271,7 @@ impl Driver {
         for (at, mut entry) in std::mem::take(&mut state.in_flight).into_iter().enumerate() {
             let reached = at < written || (at == written && partly > 0);
             let repeatable = !reached || (entry.packet.idempotent && !entry.resent);
-            let wanted = entry.slot.as_ref().is_some_and(|slot| !slot.is_abandoned());
+            let wanted = entry.receiver.as_ref().is_some_and(|receiver| !receiver.has_left());
             if !wanted {
                 continue;
             }
@@ -327,10 +328,10 @@ impl Driver {
         }
         for at in 0..state.in_flight.len() {
             if state.in_flight[at].deadline.is_some_and(|deadline| deadline <= now)
-                && let Some(slot) = state.in_flight[at].slot.take()
+                && let Some(receiver) = state.in_flight[at].receiver.take()
             {
                 let error = too_late(&state.in_flight[at], "did not reply");
-                state.wakers.extend(slot.fill(Err(error)));
+                state.wakers.extend(receiver.fill(Err(error)));
             }
         }
         if state.in_flight.front().and_then(|oldest| oldest.overdue).is_some_and(|overdue| overdue <= now) {

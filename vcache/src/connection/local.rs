@@ -1,16 +1,17 @@
 //! Handles on this library's own driver, and the calls made by them.
 
 use std::fmt;
+use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use redis::Value;
 
 use super::command::{Blocking, Packet};
 use super::driver::{Accepted, Driver};
-use super::slot::Slot;
+use super::slot::{Receiver, Slot};
 use crate::config::Config;
 use crate::context::{self, Context as Driving};
 use crate::error::{Error, Result};
@@ -28,7 +29,7 @@ struct Shared {
     alias: Arc<str>,
     config: Arc<Config>,
     /// This process's driver, and after a fork, until the first use, still the parent's.
-    driver: ArcSwap<Driver>,
+    driver: Current,
     /// Idle connections that served blocking commands.
     spare: Mutex<Vec<Arc<Driver>>>,
 }
@@ -38,7 +39,7 @@ impl Handle {
         let config = Arc::new(config);
         Self(Arc::new(Shared {
             alias: alias.into(),
-            driver: ArcSwap::new(reactor().driver(&config)),
+            driver: Current::new(reactor().driver(&config)),
             config,
             spare: Mutex::default(),
         }))
@@ -61,13 +62,15 @@ impl Handle {
     /// Whether it was last used before this process was forked.
     #[cfg(feature = "python")]
     pub(crate) fn is_stale(&self) -> bool {
-        self.0.driver.load().epoch() != fork::epoch()
+        self.0.driver.get().epoch() != fork::epoch()
     }
 
     /// Makes it this process's.
     #[cfg(feature = "python")]
     pub(crate) fn refresh(&self) {
-        let _ = self.driver();
+        if self.is_stale() {
+            self.after_fork();
+        }
     }
 
     pub(crate) fn find(alias: &str) -> Result<Self> {
@@ -93,7 +96,7 @@ impl Handle {
     pub(super) fn call(&self, packet: Packet, timeout: Option<Duration>) -> Result<Call> {
         let route = self.route(&packet);
         let slot = Arc::new(Slot::new());
-        route.submit(packet, &slot, timeout, false)?;
+        route.submit(packet, Arc::clone(&slot) as Arc<dyn Receiver>, timeout, false)?;
         Ok(Call { slot, route, over: false })
     }
 
@@ -108,17 +111,14 @@ impl Handle {
 
     /// This process's driver.
     fn driver(&self) -> Arc<Driver> {
-        let driver = self.0.driver.load();
-        if driver.epoch() == fork::epoch() {
-            return Arc::clone(&driver);
-        }
-        self.after_fork()
+        let driver = self.0.driver.get();
+        if driver.epoch() == fork::epoch() { Arc::clone(&driver) } else { self.after_fork() }
     }
 
     #[cold]
     fn after_fork(&self) -> Arc<Driver> {
         let fresh = reactor().driver(&self.0.config);
-        self.0.driver.store(Arc::clone(&fresh));
+        self.0.driver.replace(Arc::clone(&fresh));
         fresh
     }
 
@@ -150,6 +150,36 @@ impl fmt::Display for Handle {
     }
 }
 
+/// A driver that is replaced once a process, at the first use after the fork that made it.
+///
+/// What it is replaced by is seen by all, and what it was is not freed while the process lives, because another thread may
+/// just be reading it. So reading costs no more than a pointer.
+struct Current(AtomicPtr<Driver>);
+
+impl Current {
+    fn new(driver: Arc<Driver>) -> Self {
+        Self(AtomicPtr::new(Arc::into_raw(driver).cast_mut()))
+    }
+
+    fn get(&self) -> ManuallyDrop<Arc<Driver>> {
+        let driver = self.0.load(Ordering::Acquire);
+        // SAFETY: it came from `into_raw`, and its reference is ours until we are dropped, and beyond if it was replaced;
+        // it is not given up here.
+        ManuallyDrop::new(unsafe { Arc::from_raw(driver) })
+    }
+
+    fn replace(&self, driver: Arc<Driver>) {
+        self.0.store(Arc::into_raw(driver).cast_mut(), Ordering::Release);
+    }
+}
+
+impl Drop for Current {
+    fn drop(&mut self) {
+        // SAFETY: as in `get`, and this is the end of it: nobody has a reference to us.
+        drop(unsafe { Arc::from_raw(*self.0.get_mut()) });
+    }
+}
+
 /// Where one call goes.
 pub(crate) struct Route {
     driver: Arc<Driver>,
@@ -163,7 +193,7 @@ impl Route {
     pub(crate) fn submit(
         &self,
         packet: Packet,
-        slot: &Arc<Slot<Result<Value>>>,
+        receiver: Arc<dyn Receiver>,
         timeout: Option<Duration>,
         driven: bool,
     ) -> Result<()> {
@@ -172,7 +202,7 @@ impl Route {
         if context == Driving::Elsewhere && !driven && !crate::tokio_driver::ensure() {
             return Err(Error::nobody_drives());
         }
-        let accepted = self.driver.submit(packet, slot, timeout)?;
+        let accepted = self.driver.submit(packet, receiver, timeout)?;
         if context == Driving::Loop && (self.lent_by.is_some() || accepted == Accepted::Waiting) {
             context::want_prompt_cancel();
         }

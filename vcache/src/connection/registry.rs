@@ -1,6 +1,5 @@
 //! The names of connections: an alias and what it stands for.
 
-use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use arc_swap::ArcSwap;
@@ -9,7 +8,8 @@ use super::Connection;
 use crate::config::Config;
 use crate::error::{Error, Result};
 
-type Aliases = HashMap<String, Connection>;
+/// There are few, so that to compare them is quicker than to hash one.
+type Aliases = Vec<(Box<str>, Connection)>;
 
 /// NOTE: an `ArcSwap` and not a mutex: it stays usable in a child that was forked while another thread wrote to it.
 fn aliases() -> &'static ArcSwap<Aliases> {
@@ -28,7 +28,7 @@ fn aliases() -> &'static ArcSwap<Aliases> {
 /// # Ok::<(), vcache::Error>(())
 /// ```
 pub fn configure(alias: &str, config: Config) -> Connection {
-    if let Some(known) = aliases().load().get(alias)
+    if let Some(known) = of(&aliases().load(), alias)
         && *known.config() == config
     {
         return known.clone();
@@ -36,17 +36,22 @@ pub fn configure(alias: &str, config: Config) -> Connection {
     let connection = Connection::new(alias, config);
     aliases().rcu(|aliases| {
         let mut aliases = Aliases::clone(aliases);
-        aliases.insert(alias.to_owned(), connection.clone());
+        aliases.retain(|(known, _)| **known != *alias);
+        aliases.push((alias.into(), connection.clone()));
         aliases
     });
     connection
 }
 
+fn of<'a>(aliases: &'a Aliases, alias: &str) -> Option<&'a Connection> {
+    aliases.iter().find(|(known, _)| **known == *alias).map(|(_, connection)| connection)
+}
+
 /// The connection of an alias, or an error that lists the aliases there are.
 pub(super) fn find(alias: &str) -> Result<Connection> {
     let aliases = aliases().load();
-    aliases.get(alias).cloned().ok_or_else(|| {
-        let mut known: Vec<_> = aliases.keys().map(String::as_str).collect();
+    of(&aliases, alias).cloned().ok_or_else(|| {
+        let mut known: Vec<_> = aliases.iter().map(|(known, _)| &**known).collect();
         known.sort_unstable();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         Error::configuration(format!("no cache alias '{alias}' is configured (configured: {known})"))

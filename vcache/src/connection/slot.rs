@@ -1,8 +1,34 @@
 //! The place where one call waits for its reply: filled once, by whichever thread reads it from the socket, and taken
 //! once, by the caller. A caller that went away leaves an abandoned slot behind, and its reply is thrown away.
 
+#[cfg(feature = "driver")]
+use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+
+#[cfg(feature = "driver")]
+use crate::error::Result;
+
+/// Who gets the reply to a call.
+#[cfg(feature = "driver")]
+pub(crate) trait Receiver: Send + Sync {
+    /// Takes the result, and says whom to wake. The caller wakes after it has let go of its own locks.
+    fn fill(self: Arc<Self>, result: Result<redis::Value>) -> Option<Waker>;
+
+    /// Whether nobody waits for it any more.
+    fn has_left(&self) -> bool;
+}
+
+#[cfg(feature = "driver")]
+impl Receiver for Slot<Result<redis::Value>> {
+    fn fill(self: Arc<Self>, result: Result<redis::Value>) -> Option<Waker> {
+        Slot::fill(&self, result)
+    }
+
+    fn has_left(&self) -> bool {
+        self.is_abandoned()
+    }
+}
 
 /// A place for a `T`: the driver's is a reply, that of a client of the driver's is what it was told.
 pub(crate) struct Slot<T>(Mutex<State<T>>);
@@ -61,10 +87,17 @@ impl<T> Slot<T> {
         drop(old);
     }
 
-    /// Sets whom to wake before anything can come.
+    /// Puts the result in, for one who does not poll; `false` if it is not wanted any more.
     #[cfg(all(feature = "driver", feature = "python"))]
-    pub(crate) fn wake_with(&self, waker: Waker) {
-        *self.lock() = State::Waiting(Some(waker));
+    pub(crate) fn put(&self, result: T) -> bool {
+        let mut state = self.lock();
+        match &*state {
+            State::Waiting(_) => {
+                *state = State::Filled(result);
+                true
+            }
+            State::Filled(_) | State::Over => false,
+        }
     }
 
     /// What has come; `None` if nothing has, or it was taken or given up.

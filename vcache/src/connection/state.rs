@@ -11,7 +11,7 @@ use redis::Value;
 
 use super::command::{Blocking, Packet};
 use super::resp::Reader;
-use super::slot::Slot;
+use super::slot::Receiver;
 use super::socket::Socket;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -70,7 +70,7 @@ pub(super) enum Link {
 pub(super) struct Entry {
     pub(super) packet: Packet,
     /// `None` once the caller has its answer (a time-out): the reply is still to come, and is thrown away.
-    pub(super) slot: Option<Arc<Slot<Result<Value>>>>,
+    pub(super) receiver: Option<Arc<dyn Receiver>>,
     pub(super) replies: Vec<Value>,
     /// How long the caller waits, and until when that is; `None` is for as long as it takes.
     pub(super) timeout: Option<Duration>,
@@ -170,7 +170,7 @@ impl State {
         };
         let waiting = self.waiting.iter().filter_map(Entry::waits_until);
         let in_flight =
-            self.in_flight.iter().filter(|entry| entry.slot.is_some()).filter_map(|entry| entry.deadline);
+            self.in_flight.iter().filter(|entry| entry.receiver.is_some()).filter_map(|entry| entry.deadline);
         self.earliest = waiting
             .chain(in_flight)
             .chain(self.in_flight.front().and_then(|oldest| oldest.overdue))
@@ -209,7 +209,7 @@ impl State {
         let now = Instant::now();
         while let Some(entry) = self.waiting.pop_front() {
             self.bytes_waiting -= entry.packet.bytes.len();
-            if entry.slot.as_ref().is_none_or(|slot| slot.is_abandoned()) {
+            if entry.receiver.as_ref().is_none_or(|receiver| receiver.has_left()) {
                 continue;
             }
             if !self.has_room(&entry) {
@@ -317,8 +317,8 @@ impl State {
     }
 
     pub(super) fn complete(&mut self, entry: Entry, result: Result<Value>) {
-        if let Some(slot) = entry.slot {
-            self.wakers.extend(slot.fill(result));
+        if let Some(receiver) = entry.receiver {
+            self.wakers.extend(receiver.fill(result));
         }
     }
 }

@@ -305,7 +305,13 @@ impl<'py> Running<'py> {
             self.event_loop.call_method1(intern!(py, "add_reader"), (reactor().fd(), readable))?;
             state.watching.store(true, Ordering::Relaxed);
         }
-        set_timer(&self.event_loop, &self.ticker)
+        // Most calls end later than one before them, for which there is a timer already.
+        match context::take_deadline() {
+            Some(deadline) if lock(&state.timer).set.is_none_or(|set| set > deadline) => {
+                set_timer(&self.event_loop, &self.ticker)
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
 use super::Steps;
 use super::event_loop::{Kept, LoopState, Running};
@@ -115,7 +116,7 @@ where
     let awaitable = running.event_loop.call_method0(intern!(py, "create_future"))?;
     let task = Arc::new(Task {
         home: Arc::clone(running.state()),
-        queued: AtomicBool::new(true),
+        queued: AtomicBool::new(false),
         watched: AtomicBool::new(false),
         steps,
         body: Mutex::new(Body {
@@ -125,7 +126,8 @@ where
         }),
     });
     running.state().started();
-    task.run(py);
+    // Nobody else has seen the awaitable, so it cannot have been cancelled.
+    task.step(py, false);
     running.after_spawn()?;
     Ok(awaitable)
 }
@@ -138,10 +140,41 @@ where
     fn run(self: Arc<Self>, py: Python<'_>) {
         let first = self.queued.swap(false, Ordering::AcqRel);
         debug_assert!(first, "a task runs only when it was queued");
+        let may_be_done = self.steps == Steps::Many;
+        self.step(py, may_be_done);
+    }
+
+    fn give_up(&self, py: Python<'_>) {
+        let body = lock(&self.body);
+        if body.awaitable.as_ref().is_some_and(|awaitable| is_done(awaitable.bind(py))) {
+            drop(body);
+            self.abandon();
+        }
+    }
+
+    fn abandon(&self) {
+        let mut body = lock(&self.body);
+        if body.future.is_some() {
+            let _ = catch_unwind(AssertUnwindSafe(|| body.future = None));
+            let dropped = (body.finish.take(), body.awaitable.take());
+            drop(body);
+            drop(dropped);
+            self.home.finished();
+        }
+    }
+}
+
+impl<F, C> Task<F, C>
+where
+    F: Future + Send + 'static,
+    C: FnOnce(Python<'_>, F::Output) -> PyResult<Py<PyAny>> + Send + 'static,
+{
+    /// Polls the future once. With `may_be_done` the awaitable is asked first whether it still wants the result.
+    fn step(self: Arc<Self>, py: Python<'_>, may_be_done: bool) {
         let waker = Waker::from(Arc::clone(&self));
         let mut body = lock(&self.body);
         let Some(awaitable) = &body.awaitable else { return };
-        let outcome = if self.steps == Steps::Many && is_done(py, awaitable) {
+        let outcome = if may_be_done && is_done(awaitable.bind(py)) {
             None
         } else {
             // SAFETY: the future lies in this task's heap allocation. It is only ever reached through this lock, polled
@@ -184,31 +217,6 @@ where
         }
     }
 
-    fn give_up(&self, py: Python<'_>) {
-        let body = lock(&self.body);
-        if body.awaitable.as_ref().is_some_and(|awaitable| is_done(py, awaitable)) {
-            drop(body);
-            self.abandon();
-        }
-    }
-
-    fn abandon(&self) {
-        let mut body = lock(&self.body);
-        if body.future.is_some() {
-            let _ = catch_unwind(AssertUnwindSafe(|| body.future = None));
-            let dropped = (body.finish.take(), body.awaitable.take());
-            drop(body);
-            drop(dropped);
-            self.home.finished();
-        }
-    }
-}
-
-impl<F, C> Task<F, C>
-where
-    F: Future + Send + 'static,
-    C: FnOnce(Python<'_>, F::Output) -> PyResult<Py<PyAny>> + Send + 'static,
-{
     /// Has the awaitable tell at once when it is cancelled. Not done for every call, because asyncio then schedules a
     /// callback for each, which would be a good part of what a call costs.
     fn watch(self: &Arc<Self>, py: Python<'_>, awaitable: &Py<PyAny>) {
@@ -235,18 +243,48 @@ where
     }
 }
 
-fn is_done(py: Python<'_>, awaitable: &Py<PyAny>) -> bool {
-    awaitable.call_method0(py, intern!(py, "done")).and_then(|done| done.is_truthy(py)).unwrap_or(true)
+/// asyncio's own class of futures and two of its methods. They are looked up once, because to find a method by its name costs
+/// as much as to call it.
+struct Methods {
+    class: Py<PyAny>,
+    done: Py<PyAny>,
+    set_result: Py<PyAny>,
+}
+
+impl Methods {
+    /// Those of an awaitable; `None` for one of another class, which has its own.
+    fn of(awaitable: &Bound<'_, PyAny>) -> Option<&'static Self> {
+        static METHODS: PyOnceLock<Option<Methods>> = PyOnceLock::new();
+        let py = awaitable.py();
+        let find = || {
+            let class = py.import("asyncio").and_then(|asyncio| asyncio.getattr("Future")).ok()?;
+            let (done, set_result) = (class.getattr("done").ok()?, class.getattr("set_result").ok()?);
+            Some(Self { class: class.unbind(), done: done.unbind(), set_result: set_result.unbind() })
+        };
+        let methods = METHODS.get_or_init(py, find).as_ref()?;
+        (awaitable.get_type().as_ptr() == methods.class.as_ptr()).then_some(methods)
+    }
+}
+
+fn is_done(awaitable: &Bound<'_, PyAny>) -> bool {
+    let done = match Methods::of(awaitable) {
+        Some(methods) => methods.done.bind(awaitable.py()).call1((awaitable,)),
+        None => awaitable.call_method0(intern!(awaitable.py(), "done")),
+    };
+    done.and_then(|done| done.is_truthy()).unwrap_or(true)
 }
 
 /// Gives the awaitable its result, unless it was cancelled in the meantime.
 fn settle(py: Python<'_>, awaitable: &Bound<'_, PyAny>, result: PyResult<Py<PyAny>>) {
     let set = match result {
-        Ok(value) => awaitable.call_method1(intern!(py, "set_result"), (value,)),
+        Ok(value) => match Methods::of(awaitable) {
+            Some(methods) => methods.set_result.bind(py).call1((awaitable, value)),
+            None => awaitable.call_method1(intern!(py, "set_result"), (value,)),
+        },
         Err(error) => awaitable.call_method1(intern!(py, "set_exception"), (error.into_value(py),)),
     };
     if let Err(error) = set
-        && !is_done(py, awaitable.as_unbound())
+        && !is_done(awaitable)
     {
         error.write_unraisable(py, Some(awaitable));
     }

@@ -1,5 +1,6 @@
 //! Connections, commands and tickets.
 
+use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,11 +11,12 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::{errors, guarded, replies};
+use super::replies::HostReply;
+use super::{errors, guarded};
 use crate::abi::table::{self, Command, FOR_EVER, Reply, Status, Text};
 use crate::connection::command::{Blocking, Packet};
 use crate::connection::local::{Handle, Route};
-use crate::connection::slot::Slot;
+use crate::connection::slot::{Receiver, Slot};
 use crate::context::{self, Context as Driving};
 use crate::error::{Error, Result};
 use crate::python::really_attached;
@@ -90,9 +92,13 @@ unsafe fn borrow(handle: *const c_void) -> ManuallyDrop<Handle> {
     ManuallyDrop::new(unsafe { Handle::from_raw(handle) })
 }
 
-/// One call of a guest's. The slot wakes it when it is filled; whoever drives then runs `wake`, with no lock held.
+/// One call of a guest's, and the reply to it: one allocation, of which the guest has a part as its ticket, and later one
+/// as its reply. Whoever drives runs `wake`, with no lock held.
+#[repr(C)]
 struct Ticket {
-    slot: Arc<Slot<Result<Value>>>,
+    /// The first field, so that its address is the ticket's.
+    reply: UnsafeCell<HostReply>,
+    slot: Slot<Result<Value>>,
     route: Route,
     done: unsafe extern "C" fn(*mut c_void, *mut Reply, *mut table::Error),
     context: *mut c_void,
@@ -100,19 +106,42 @@ struct Ticket {
 
 // SAFETY: `done` may be called from any thread with its context: that is the contract.
 unsafe impl Send for Ticket {}
-// SAFETY: as above; and it is called once, because a slot is taken once.
+// SAFETY: as above; and it is called once, because a slot is taken once. The reply is written before that by the one who
+// took it, and then only read.
 unsafe impl Sync for Ticket {}
+
+impl Receiver for Ticket {
+    fn fill(self: Arc<Self>, result: Result<Value>) -> Option<Waker> {
+        self.slot.put(result).then(|| Waker::from(self))
+    }
+
+    fn has_left(&self) -> bool {
+        self.slot.is_abandoned()
+    }
+}
 
 impl Wake for Ticket {
     fn wake(self: Arc<Self>) {
         let Some(result) = self.slot.take() else { return };
         self.route.finished();
+        let (done, context) = (self.done, self.context);
         let (reply, error) = match result {
-            Ok(value) => (replies::give(value), ptr::null_mut()),
+            Ok(value) => {
+                // SAFETY: the slot's result was there once, so nobody else writes, and nobody reads before `done`.
+                unsafe { (*self.reply.get()).fill(value) };
+                (Arc::into_raw(self).cast_mut().cast(), ptr::null_mut())
+            }
             Err(error) => (ptr::null_mut(), errors::give(&error)),
         };
         // SAFETY: the contract; the slot's result was there once, and now it is taken.
-        unsafe { (self.done)(self.context, reply, error) };
+        unsafe { done(context, reply, error) };
+    }
+}
+
+pub(super) unsafe extern "C" fn reply_free(reply: *mut Reply) {
+    if !reply.is_null() {
+        // SAFETY: it is a ticket's first field, whose reference was given up with it, and it is given back once.
+        drop(unsafe { Arc::from_raw(reply.cast_const().cast::<Ticket>()) });
     }
 }
 
@@ -143,19 +172,19 @@ pub(super) unsafe extern "C" fn submit(
         }
         // SAFETY: the caller's bytes live during the call.
         let packet = unsafe { packet(command) };
-        let slot = Arc::new(Slot::new());
         let call = Arc::new(Ticket {
-            slot: Arc::clone(&slot),
+            reply: UnsafeCell::new(HostReply::empty()),
+            slot: Slot::new(),
             route: handle.route(&packet),
             done: command.done,
             context: command.context,
         });
-        slot.wake_with(Waker::from(Arc::clone(&call)));
+        let receiver = Arc::clone(&call) as Arc<dyn Receiver>;
         let submitted =
-            catch_unwind(AssertUnwindSafe(|| call.route.submit(packet, &slot, timeout(command), driven)));
+            catch_unwind(AssertUnwindSafe(|| call.route.submit(packet, receiver, timeout(command), driven)));
         match submitted {
             // It had the call already, and may have answered it: that stands.
-            Err(_) if !slot.abandon_unfilled() => {
+            Err(_) if !call.slot.abandon_unfilled() => {
                 // SAFETY: the caller gives a place to write to.
                 unsafe { ticket.write(Arc::into_raw(call).cast()) };
                 Status::OK
@@ -167,8 +196,8 @@ pub(super) unsafe extern "C" fn submit(
                 Status::OK
             }
             Ok(Err(refused)) => {
-                // Breaks the circle of slot and waker, and makes sure that nothing is called.
-                slot.abandon();
+                // Nothing is called, also if the driver kept it.
+                call.slot.abandon();
                 // SAFETY: as above.
                 unsafe { error.write(errors::give(&refused)) };
                 Status::ERROR

@@ -40,7 +40,7 @@ static TABLE: Table = Table {
     release: calls::release,
     submit: calls::submit,
     cancel: calls::cancel,
-    reply_free: replies::free,
+    reply_free: calls::reply_free,
     error_free: errors::free,
     loop_acquire: tasks::loop_acquire,
     loop_spawn: tasks::loop_spawn,

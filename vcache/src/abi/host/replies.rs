@@ -1,12 +1,14 @@
 //! A reply as flat nodes. Strings are not copied: their nodes point into the value, which lies behind the struct.
 
+use std::ptr;
+
 use redis::Value;
 
 use crate::abi::table::{Data, Node, Reply};
 
-/// The struct, and behind it what its nodes point into.
+/// The struct, and behind it what its nodes point into. It must not be moved once it is filled.
 #[repr(C)]
-struct HostReply {
+pub(super) struct HostReply {
     view: Reply,
     /// The only node, as most replies have.
     single: Node,
@@ -14,34 +16,28 @@ struct HostReply {
     value: Value,
 }
 
-/// Hands a reply over.
-pub(super) fn give(value: Value) -> *mut Reply {
-    let empty = node(Node::NIL, 0, Data { int: 0 });
-    let mut reply = Box::new(HostReply {
-        view: Reply { nodes: std::ptr::null(), count: 1 },
-        single: empty,
-        many: Vec::new(),
-        value,
-    });
-    match scalar(&reply.value) {
-        Some(single) => {
-            reply.single = single;
-            reply.view.nodes = &raw const reply.single;
-        }
-        None => {
-            let mut nodes = Vec::new();
-            flatten(&reply.value, &mut nodes);
-            reply.view = Reply { nodes: nodes.as_ptr(), count: nodes.len() };
-            reply.many = nodes;
+impl HostReply {
+    pub(super) fn empty() -> Self {
+        Self {
+            view: Reply { nodes: ptr::null(), count: 0 },
+            single: node(Node::NIL, 0, Data { int: 0 }),
+            many: Vec::new(),
+            value: Value::Nil,
         }
     }
-    Box::into_raw(reply).cast()
-}
 
-pub(super) unsafe extern "C" fn free(reply: *mut Reply) {
-    if !reply.is_null() {
-        // SAFETY: `give` made it, and it is given back once.
-        drop(unsafe { Box::from_raw(reply.cast::<HostReply>()) });
+    pub(super) fn fill(&mut self, value: Value) {
+        self.value = value;
+        match scalar(&self.value) {
+            Some(single) => {
+                self.single = single;
+                self.view = Reply { nodes: &raw const self.single, count: 1 };
+            }
+            None => {
+                flatten(&self.value, &mut self.many);
+                self.view = Reply { nodes: self.many.as_ptr(), count: self.many.len() };
+            }
+        }
     }
 }
 

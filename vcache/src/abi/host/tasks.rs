@@ -2,10 +2,11 @@
 
 use std::ffi::c_void;
 use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::ptr;
-use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, RawWakerVTable, ready};
 
 use pyo3::exceptions::PySystemError;
 use pyo3::ffi::PyObject;
@@ -47,7 +48,7 @@ impl Drop for Owned {
 /// Polls a task of a guest's; its output is the task itself, to be finished.
 struct Polled {
     task: Option<Owned>,
-    waker: Weak<HostWaker>,
+    waker: Option<Arc<HostWaker>>,
 }
 
 impl Future for Polled {
@@ -71,18 +72,14 @@ impl Unknown {
     }
 }
 
-/// One step of a guest's task.
-///
-/// The waker of the last step is taken again as long as the guest holds it. It is not held here, because it holds the task,
-/// which would then outlive a loop that never polls it again.
-fn poll(task: &Task, last: &mut Weak<HostWaker>, cx: &Context<'_>) -> Poll<Result<(), Unknown>> {
-    let waker = match last.upgrade() {
-        Some(waker) if waker.waker.will_wake(cx.waker()) => waker,
-        _ => HostWaker::new(cx.waker().clone()),
-    };
-    *last = Arc::downgrade(&waker);
+/// One step of a guest's task, with the waker of the step before if it is still the right one.
+fn poll(task: &Task, last: &mut Option<Arc<HostWaker>>, cx: &Context<'_>) -> Poll<Result<(), Unknown>> {
+    if !last.as_ref().is_some_and(|waker| waker.is_of(cx.waker())) {
+        *last = None;
+    }
+    let waker = last.get_or_insert_with(|| HostWaker::of(cx.waker()));
     // SAFETY: the contract; the waker is borrowed for the call.
-    match unsafe { (task.poll)(task.data, Arc::as_ptr(&waker).cast()) } {
+    match unsafe { (task.poll)(task.data, Arc::as_ptr(waker).cast()) } {
         Task::PENDING => Poll::Pending,
         Task::READY => Poll::Ready(Ok(())),
         Task::PENDING_WATCHED => {
@@ -95,14 +92,18 @@ fn poll(task: &Task, last: &mut Weak<HostWaker>, cx: &Context<'_>) -> Poll<Resul
     }
 }
 
-/// A waker as a guest can use it.
+/// A waker as a guest can use it: the same for all steps of a task.
+///
+/// Every reference that the guest has counts as one to this and as one to the Rust waker. The task has one to this alone: with
+/// one to the Rust waker it would own itself, and outlive a loop that never polls it again.
 #[repr(C)]
 struct HostWaker {
     view: Waker,
-    waker: std::task::Waker,
+    data: *const (),
+    vtable: &'static RawWakerVTable,
 }
 
-// SAFETY: the pointer in it is to a static table of functions that any thread may call.
+// SAFETY: the pointers in it are to a static table of functions that any thread may call, and to what they are called with.
 unsafe impl Send for HostWaker {}
 // SAFETY: as above.
 unsafe impl Sync for HostWaker {}
@@ -111,31 +112,59 @@ static WAKER: WakerVTable =
     WakerVTable { clone: waker_clone, wake: waker_wake, wake_by_ref: waker_wake_by_ref, drop: waker_drop };
 
 impl HostWaker {
-    fn new(waker: std::task::Waker) -> Arc<Self> {
-        Arc::new(Self { view: Waker { vtable: &raw const WAKER }, waker })
+    fn of(waker: &std::task::Waker) -> Arc<Self> {
+        Arc::new(Self {
+            view: Waker { vtable: &raw const WAKER },
+            data: waker.data(),
+            vtable: waker.vtable(),
+        })
+    }
+
+    fn is_of(&self, waker: &std::task::Waker) -> bool {
+        self.data == waker.data() && ptr::eq(self.vtable, waker.vtable())
+    }
+
+    /// The Rust waker, borrowed.
+    ///
+    /// # Safety
+    /// Somebody must hold a reference to the Rust waker meanwhile.
+    unsafe fn rust(&self) -> ManuallyDrop<std::task::Waker> {
+        // SAFETY: they are a waker's, whose reference is not given up.
+        ManuallyDrop::new(unsafe { std::task::Waker::new(self.data, self.vtable) })
     }
 }
 
 unsafe extern "C" fn waker_clone(waker: *const Waker) -> *const Waker {
-    // SAFETY: it is a `HostWaker` in an `Arc` that the caller has a reference to.
-    unsafe { Arc::increment_strong_count(waker.cast::<HostWaker>()) };
+    // SAFETY: it is a `HostWaker` in an `Arc` that the caller has a reference to, and with it one to the Rust waker, be it for
+    // the time of a poll.
+    unsafe {
+        let host = waker.cast::<HostWaker>();
+        let copy = std::task::Waker::clone(&(*host).rust());
+        // The wakers that are handed in here are of `std::task::Wake`, whose copies differ in nothing.
+        debug_assert_eq!((*host).data, copy.data());
+        std::mem::forget(copy);
+        Arc::increment_strong_count(host);
+    }
     waker
 }
 
 unsafe extern "C" fn waker_wake(waker: *const Waker) {
-    // SAFETY: as above, and the caller gives its reference up.
-    let waker = unsafe { Arc::from_raw(waker.cast::<HostWaker>()) };
-    waker.waker.wake_by_ref();
+    // SAFETY: as above, and the caller gives its references up.
+    let host = unsafe { Arc::from_raw(waker.cast::<HostWaker>()) };
+    // SAFETY: as above.
+    ManuallyDrop::into_inner(unsafe { host.rust() }).wake();
 }
 
 unsafe extern "C" fn waker_wake_by_ref(waker: *const Waker) {
-    // SAFETY: as above.
-    unsafe { &*waker.cast::<HostWaker>() }.waker.wake_by_ref();
+    // SAFETY: as for the copy.
+    unsafe { (*waker.cast::<HostWaker>()).rust() }.wake_by_ref();
 }
 
 unsafe extern "C" fn waker_drop(waker: *const Waker) {
-    // SAFETY: as above, and the caller gives its reference up.
-    drop(unsafe { Arc::from_raw(waker.cast::<HostWaker>()) });
+    // SAFETY: as above, and the caller gives its references up.
+    let host = unsafe { Arc::from_raw(waker.cast::<HostWaker>()) };
+    // SAFETY: as above.
+    drop(ManuallyDrop::into_inner(unsafe { host.rust() }));
 }
 
 /// Runs the body attached, and leaves its error as Python's exception.
@@ -191,7 +220,7 @@ pub(super) unsafe extern "C" fn loop_spawn(
                 )));
             }
         };
-        let polled = Polled { task: Some(task), waker: Weak::new() };
+        let polled = Polled { task: Some(task), waker: None };
         let made = running.spawn(py, steps, polled, |py, task| match task {
             Ok(task) => task.finish(py),
             Err(unknown) => Err(unknown.into_exception()),
@@ -218,7 +247,7 @@ pub(super) unsafe extern "C" fn block_on(task: *const Task, exception: *mut *mut
         }
         // SAFETY: as above.
         let task = unsafe { &*task };
-        let mut waker = Weak::new();
+        let mut waker = None;
         let future = std::future::poll_fn(|cx| poll(task, &mut waker, cx));
         let interrupted = || {
             if exception.is_null() {
