@@ -11,6 +11,8 @@ mod calls;
 mod errors;
 mod replies;
 mod tasks;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
