@@ -107,6 +107,24 @@ def test_a_call_in_flight_when_the_server_dies_fails_and_the_next_is_answered(
         run(main())
 
 
+def test_a_call_without_a_deadline_ends_with_a_server_that_fell_silent(
+    run: Any, fresh_server: ValkeyServer, probe: ModuleType
+) -> None:
+    from django_vcache.exceptions import ConnectionError
+
+    async def main() -> None:
+        # The second one finds a connection, and the loop has no other call to look after.
+        assert await probe.apop_patiently("queue", 0.01) is None
+        fresh_server.pause()
+        async with asyncio.timeout(20):
+            with pytest.raises(ConnectionError, match="did not answer"):
+                await probe.apop_patiently("queue", 0.01)
+        fresh_server.resume()
+
+    with default_on(fresh_server, RESPONSE_TIMEOUT=0.3):
+        run(main())
+
+
 def test_a_connection_closed_while_idle_costs_a_guest_no_call(
     fresh_server: ValkeyServer, fresh_cache: Any, probe: ModuleType, way: Any
 ) -> None:

@@ -63,7 +63,7 @@ impl Drop for Collecting {
     }
 }
 
-/// Notes when the call being submitted has to be looked at if nothing comes.
+/// Notes when a connection has to be looked at, at the latest, because of what this thread did with it.
 pub(crate) fn note_deadline(deadline: Option<Instant>) {
     if let Some(deadline) = deadline
         && NEXT.get().is_none_or(|earlier| deadline < earlier)

@@ -95,7 +95,6 @@ impl Driver {
                 let alone = state.in_flight.is_empty() && !state.burst;
                 let accepted = if alone { Accepted::Alone } else { Accepted::Busy };
                 state.enter(entry, now, self.config.response_timeout);
-                context::note_deadline(deadline);
                 return Ok(accepted);
             }
             Link::Up { .. } => {}

@@ -117,9 +117,11 @@ impl Handle {
 
     #[cold]
     fn after_fork(&self) -> Arc<Driver> {
-        let fresh = reactor().driver(&self.0.config);
-        self.0.driver.replace(Arc::clone(&fresh));
-        fresh
+        let stale = self.0.driver.get();
+        if stale.epoch() != fork::epoch() {
+            self.0.driver.replace(&stale, reactor().driver(&self.0.config));
+        }
+        Arc::clone(&self.0.driver.get())
     }
 
     /// A driver for one blocking command.
@@ -168,8 +170,14 @@ impl Current {
         ManuallyDrop::new(unsafe { Arc::from_raw(driver) })
     }
 
-    fn replace(&self, driver: Arc<Driver>) {
-        self.0.store(Arc::into_raw(driver).cast_mut(), Ordering::Release);
+    /// Replaces `stale`, unless another thread was faster.
+    fn replace(&self, stale: &Arc<Driver>, fresh: Arc<Driver>) {
+        let stale = Arc::as_ptr(stale).cast_mut();
+        let fresh = Arc::into_raw(fresh).cast_mut();
+        if self.0.compare_exchange(stale, fresh, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            // SAFETY: it was not stored, so its reference is still ours.
+            drop(unsafe { Arc::from_raw(fresh) });
+        }
     }
 }
 

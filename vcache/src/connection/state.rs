@@ -14,6 +14,7 @@ use super::resp::Reader;
 use super::slot::Receiver;
 use super::socket::Socket;
 use crate::config::Config;
+use crate::context;
 use crate::error::{Error, Result};
 
 /// Calls that the server has not answered yet, at most; more wait their turn with their bytes in their own hands.
@@ -147,13 +148,13 @@ impl State {
                 .and_then(|seconds| now.checked_add(response_timeout)?.checked_add(seconds)),
         };
         entry.patience = None;
-        self.expire_no_later_than(entry.deadline);
-        self.expire_no_later_than(entry.overdue);
+        self.expire_no_later_than(entry.deadline.into_iter().chain(entry.overdue).min());
         self.bytes_in_flight += entry.packet.bytes.len();
         self.in_flight.push_back(entry);
     }
 
     pub(super) fn expire_no_later_than(&mut self, deadline: Option<Instant>) {
+        context::note_deadline(deadline);
         if let Some(deadline) = deadline
             && self.earliest.is_none_or(|earliest| deadline < earliest)
         {

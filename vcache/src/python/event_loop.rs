@@ -215,6 +215,7 @@ impl Ticker {
         let state = &slf.get().state;
         state.tick(py);
         if state.pending.load(Ordering::Relaxed) > 0 {
+            context::take_deadline();
             set_timer(&running_loop(py)?, slf)?;
         }
         Ok(())
@@ -308,7 +309,9 @@ impl<'py> Running<'py> {
         // Most calls end later than one before them, for which there is a timer already.
         match context::take_deadline() {
             Some(deadline) if lock(&state.timer).set.is_none_or(|set| set > deadline) => {
+                // A signal may raise in the middle of it: then the next call sets it.
                 set_timer(&self.event_loop, &self.ticker)
+                    .inspect_err(|_| context::note_deadline(Some(deadline)))
             }
             _ => Ok(()),
         }

@@ -104,6 +104,16 @@ mod probe_guest {
         Ok(conn.blpop(key, seconds).await?)
     }
 
+    /// As `pop`, and with any amount of patience for the reply.
+    #[hotpath]
+    pub async fn pop_patiently(
+        conn: &mut Connection,
+        key: &str,
+        seconds: f64,
+    ) -> vcache::Result<Option<(String, String)>> {
+        Ok(conn.with_timeout(std::time::Duration::MAX).blpop(key, seconds).await?)
+    }
+
     /// On another alias than `default`, found by name while it runs.
     #[hotpath]
     pub async fn elsewhere(_conn: &mut Connection, alias: &str) -> vcache::Result<u64> {

@@ -99,7 +99,8 @@ struct Ticket {
     /// The first field, so that its address is the ticket's.
     reply: UnsafeCell<HostReply>,
     slot: Slot<Result<Value>>,
-    route: Route,
+    /// Taken when the call is given up: the driver has the ticket until the reply comes, and is not to own itself.
+    route: UnsafeCell<Option<Route>>,
     done: unsafe extern "C" fn(*mut c_void, *mut Reply, *mut table::Error),
     context: *mut c_void,
 }
@@ -107,8 +108,18 @@ struct Ticket {
 // SAFETY: `done` may be called from any thread with its context: that is the contract.
 unsafe impl Send for Ticket {}
 // SAFETY: as above; and it is called once, because a slot is taken once. The reply is written before that by the one who
-// took it, and then only read.
+// took it, and then only read. The route is taken by the owner of the ticket once the slot is abandoned, after which nobody
+// asks for it.
 unsafe impl Sync for Ticket {}
+
+impl Ticket {
+    /// # Safety
+    /// The call must not have been given up.
+    unsafe fn route(&self) -> Option<&Route> {
+        // SAFETY: the caller's promise: it is not being taken.
+        unsafe { (*self.route.get()).as_ref() }
+    }
+}
 
 impl Receiver for Ticket {
     fn fill(self: Arc<Self>, result: Result<Value>) -> Option<Waker> {
@@ -123,7 +134,8 @@ impl Receiver for Ticket {
 impl Wake for Ticket {
     fn wake(self: Arc<Self>) {
         let Some(result) = self.slot.take() else { return };
-        self.route.finished();
+        // SAFETY: its result was taken just now, so it was not given up and cannot be.
+        unsafe { self.route() }.iter().for_each(|route| route.finished());
         let (done, context) = (self.done, self.context);
         let (reply, error) = match result {
             Ok(value) => {
@@ -141,7 +153,10 @@ impl Wake for Ticket {
 pub(super) unsafe extern "C" fn reply_free(reply: *mut Reply) {
     if !reply.is_null() {
         // SAFETY: it is a ticket's first field, whose reference was given up with it, and it is given back once.
-        drop(unsafe { Arc::from_raw(reply.cast_const().cast::<Ticket>()) });
+        let call = unsafe { Arc::from_raw(reply.cast_const().cast::<Ticket>()) };
+        // The ticket may live on, and the reply may be large.
+        // SAFETY: the reply is its reader's alone, who has done with it.
+        unsafe { *call.reply.get() = HostReply::empty() };
     }
 }
 
@@ -175,13 +190,16 @@ pub(super) unsafe extern "C" fn submit(
         let call = Arc::new(Ticket {
             reply: UnsafeCell::new(HostReply::empty()),
             slot: Slot::new(),
-            route: handle.route(&packet),
+            route: UnsafeCell::new(Some(handle.route(&packet))),
             done: command.done,
             context: command.context,
         });
         let receiver = Arc::clone(&call) as Arc<dyn Receiver>;
-        let submitted =
-            catch_unwind(AssertUnwindSafe(|| call.route.submit(packet, receiver, timeout(command), driven)));
+        // SAFETY: nobody has the ticket yet who could give it up.
+        let route = unsafe { call.route() };
+        let submitted = catch_unwind(AssertUnwindSafe(|| {
+            route.map_or(Ok(()), |route| route.submit(packet, receiver, timeout(command), driven))
+        }));
         match submitted {
             // It had the call already, and may have answered it: that stands.
             Err(_) if !call.slot.abandon_unfilled() => {
@@ -224,7 +242,9 @@ pub(super) unsafe extern "C" fn cancel(ticket: *const c_void) -> c_int {
         return 0;
     }
     // The slot is abandoned whatever becomes of the rest: `done` will not be called.
-    let _ = catch_unwind(AssertUnwindSafe(|| call.route.given_up()));
+    // SAFETY: it was abandoned just now by its owner, so nobody else asks for the route any more.
+    let route = unsafe { (*call.route.get()).take() };
+    let _ = catch_unwind(AssertUnwindSafe(|| route.iter().for_each(Route::given_up)));
     1
 }
 

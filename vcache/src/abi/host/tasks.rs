@@ -141,7 +141,7 @@ unsafe extern "C" fn waker_clone(waker: *const Waker) -> *const Waker {
         let host = waker.cast::<HostWaker>();
         let copy = std::task::Waker::clone(&(*host).rust());
         // The wakers that are handed in here are of `std::task::Wake`, whose copies differ in nothing.
-        debug_assert_eq!((*host).data, copy.data());
+        assert_eq!((*host).data, copy.data());
         std::mem::forget(copy);
         Arc::increment_strong_count(host);
     }
