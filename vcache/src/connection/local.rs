@@ -77,6 +77,11 @@ impl Handle {
         super::registry::find(alias).map(|connection| connection.handle)
     }
 
+    #[cfg(feature = "python")]
+    pub(crate) fn known(alias: &[u8]) -> Option<Self> {
+        super::registry::known(alias).map(|connection| connection.handle)
+    }
+
     pub(crate) fn alias(&self) -> &str {
         &self.0.alias
     }

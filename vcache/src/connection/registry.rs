@@ -28,7 +28,7 @@ fn aliases() -> &'static ArcSwap<Aliases> {
 /// # Ok::<(), vcache::Error>(())
 /// ```
 pub fn configure(alias: &str, config: Config) -> Connection {
-    if let Some(known) = of(&aliases().load(), alias)
+    if let Some(known) = of(&aliases().load(), alias.as_bytes())
         && *known.config() == config
     {
         return known.clone();
@@ -43,14 +43,20 @@ pub fn configure(alias: &str, config: Config) -> Connection {
     connection
 }
 
-fn of<'a>(aliases: &'a Aliases, alias: &str) -> Option<&'a Connection> {
-    aliases.iter().find(|(known, _)| **known == *alias).map(|(_, connection)| connection)
+fn of<'a>(aliases: &'a Aliases, alias: &[u8]) -> Option<&'a Connection> {
+    aliases.iter().find(|(known, _)| known.as_bytes() == alias).map(|(_, connection)| connection)
+}
+
+/// The connection of an alias that is configured.
+#[cfg(feature = "python")]
+pub(super) fn known(alias: &[u8]) -> Option<Connection> {
+    of(&aliases().load(), alias).cloned()
 }
 
 /// The connection of an alias, or an error that lists the aliases there are.
 pub(super) fn find(alias: &str) -> Result<Connection> {
     let aliases = aliases().load();
-    of(&aliases, alias).cloned().ok_or_else(|| {
+    of(&aliases, alias.as_bytes()).cloned().ok_or_else(|| {
         let mut known: Vec<_> = aliases.iter().map(|(known, _)| &**known).collect();
         known.sort_unstable();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };

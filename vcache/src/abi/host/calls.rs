@@ -32,10 +32,7 @@ pub(super) unsafe extern "C" fn acquire(
             return refused(error, "the place for a connection is smaller than any that there was");
         }
         // SAFETY: the caller's text lives during the call.
-        let found = match std::str::from_utf8(unsafe { alias.bytes() }) {
-            Ok(alias) => find(alias),
-            Err(_) => Err(errors::give(&Error::configuration("a cache alias is not UTF-8"))),
-        };
+        let found = find(unsafe { alias.bytes() });
         match found {
             Ok(handle) => {
                 let view = table::Connection {
@@ -60,18 +57,27 @@ pub(super) unsafe extern "C" fn acquire(
 }
 
 /// The handle of an alias, usable in this process; Python is asked about one that is not known.
-fn find(alias: &str) -> std::result::Result<Handle, *mut table::Error> {
-    let handle = match Handle::find(alias) {
-        Ok(handle) => Ok(handle),
-        Err(error) => really_attached(|py| {
-            let connection = crate::python::connection_for(py, alias);
-            connection
-                .map(crate::connection::Connection::into_handle)
-                .map_err(|error| errors::give_exception(py, error))
-        })
-        .unwrap_or_else(|| Err(errors::give(&error))),
-    };
+fn find(alias: &[u8]) -> std::result::Result<Handle, *mut table::Error> {
+    // What is known was once text, so most aliases need no look at their encoding.
+    let handle = Handle::known(alias).map_or_else(|| configure(alias), Ok);
     handle.inspect(Handle::refresh)
+}
+
+#[cold]
+fn configure(alias: &[u8]) -> std::result::Result<Handle, *mut table::Error> {
+    let Ok(alias) = std::str::from_utf8(alias) else {
+        return Err(errors::give(&Error::configuration("a cache alias is not UTF-8")));
+    };
+    really_attached(|py| {
+        let connection = crate::python::connection_for(py, alias);
+        connection
+            .map(crate::connection::Connection::into_handle)
+            .map_err(|error| errors::give_exception(py, error))
+    })
+    .unwrap_or_else(|| match Handle::find(alias) {
+        Ok(handle) => Ok(handle),
+        Err(error) => Err(errors::give(&error)),
+    })
 }
 
 pub(super) unsafe extern "C" fn retain(handle: *const c_void) {

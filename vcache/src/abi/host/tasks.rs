@@ -16,7 +16,7 @@ use super::guarded;
 use crate::abi::table::{Status, Task, Waker, WakerVTable};
 use crate::blocking::block_on_until;
 use crate::context::{self, Context as Driving};
-use crate::python::{Loop, Steps, really_attached};
+use crate::python::{Loop, Steps, really_attached, spawn};
 
 /// A task that this side owns.
 struct Owned(Task);
@@ -201,15 +201,6 @@ pub(super) unsafe extern "C" fn loop_spawn(
         }
         // SAFETY: as above; all the fields that are known here stand within the first version's.
         let task = Owned(unsafe { *task });
-        let here;
-        // SAFETY: a loop of `loop_acquire` that was not released, or null.
-        let running = match unsafe { running.cast::<Loop>().as_ref() } {
-            Some(running) => running,
-            None => {
-                here = Loop::running(py)?;
-                &here
-            }
-        };
         let steps = match task.0.steps {
             Task::ONE => Steps::One,
             Task::MANY => Steps::Many,
@@ -221,10 +212,15 @@ pub(super) unsafe extern "C" fn loop_spawn(
             }
         };
         let polled = Polled { task: Some(task), waker: None };
-        let made = running.spawn(py, steps, polled, |py, task| match task {
+        let finish = |py: Python<'_>, task: Result<Owned, Unknown>| match task {
             Ok(task) => task.finish(py),
             Err(unknown) => Err(unknown.into_exception()),
-        })?;
+        };
+        // SAFETY: a loop of `loop_acquire` that was not released, or null.
+        let made = match unsafe { running.cast::<Loop>().as_ref() } {
+            Some(running) => running.spawn(py, steps, polled, finish)?,
+            None => spawn(py, steps, polled, finish)?,
+        };
         // SAFETY: the caller gives a place to write to.
         unsafe { awaitable.write(made.into_ptr()) };
         Ok(())
