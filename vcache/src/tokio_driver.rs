@@ -2,7 +2,9 @@
 //! that is polled in the runtime, and ends with it.
 
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::Interest;
@@ -18,16 +20,34 @@ use crate::fork::epoch;
 use crate::reactor::reactor;
 use crate::sync::lock;
 
-/// A runtime that drives, in the process of this epoch.
-struct Runtime {
+/// The runtimes that drive, in the process of this epoch.
+struct Runtimes {
     epoch: u64,
-    id: Id,
-    send: Arc<Notify>,
+    list: Mutex<Vec<(Id, Arc<Notify>)>>,
 }
 
-fn runtimes() -> &'static Mutex<Vec<Runtime>> {
-    static RUNTIMES: OnceLock<Mutex<Vec<Runtime>>> = OnceLock::new();
-    RUNTIMES.get_or_init(Mutex::default)
+/// This process's. A forked child makes a list of its own, because it may have inherited the parent's locked.
+fn runtimes(epoch: u64) -> &'static Runtimes {
+    static CURRENT: AtomicPtr<Runtimes> = AtomicPtr::new(ptr::null_mut());
+    let known = CURRENT.load(Ordering::Acquire);
+    // SAFETY: what is stored is null or was leaked below, and is never freed.
+    if let Some(runtimes) = unsafe { known.as_ref() }
+        && runtimes.epoch == epoch
+    {
+        return runtimes;
+    }
+    let fresh = Box::into_raw(Box::new(Runtimes { epoch, list: Mutex::default() }));
+    match CURRENT.compare_exchange(known, fresh, Ordering::AcqRel, Ordering::Acquire) {
+        // SAFETY: it was leaked just now, and is never freed.
+        Ok(_) => unsafe { &*fresh },
+        Err(faster) => {
+            // SAFETY: nobody has seen it; and what is stored is never freed.
+            unsafe {
+                drop(Box::from_raw(fresh));
+                &*faster
+            }
+        }
+    }
 }
 
 thread_local! {
@@ -42,14 +62,13 @@ pub(crate) fn ensure() -> bool {
     if RECENT.with_borrow(|recent| recent.as_ref().is_some_and(|(e, i, _)| *e == epoch && *i == id)) {
         return true;
     }
-    let mut runtimes = lock(runtimes());
-    runtimes.retain(|runtime| runtime.epoch == epoch);
-    let send = match runtimes.iter().find(|runtime| runtime.id == id) {
-        Some(runtime) => Arc::clone(&runtime.send),
+    let mut list = lock(&runtimes(epoch).list);
+    let send = match list.iter().find(|(known, _)| *known == id) {
+        Some((_, send)) => Arc::clone(send),
         None => {
             let Some(poller) = watch() else { return false };
             let send = Arc::new(Notify::new());
-            runtimes.push(Runtime { epoch, id, send: Arc::clone(&send) });
+            list.push((id, Arc::clone(&send)));
             handle.spawn(drive(poller, Registration { epoch, id }, Arc::clone(&send)));
             send
         }
@@ -75,7 +94,10 @@ struct Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        lock(runtimes()).retain(|runtime| runtime.epoch != self.epoch || runtime.id != self.id);
+        // In a child there is nothing to take off: it has a list of its own.
+        if self.epoch == epoch() {
+            lock(&runtimes(self.epoch).list).retain(|(id, _)| *id != self.id);
+        }
     }
 }
 
