@@ -60,14 +60,14 @@ test-python: setup
 
 lint: setup
 	@echo "==> Lint"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --features $(FEATURES) --quiet -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --no-default-features --features driver -- -D warnings
 	@cargo clippy -p vcache --lib --quiet -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --features json,dict,awaitable,spawn -- -D warnings
 	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps -p vcache -p hotpath-macros --features $(FEATURES)
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 
 format:

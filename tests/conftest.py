@@ -15,7 +15,7 @@ from support.caches import make_cache
 from support.driver import LOOPS, AsyncDriven, open_runner
 from support.server import ValkeyServer
 
-# Some tests panic a thousand times, and a backtrace each takes minutes to resolve. The programs that tests start inherit it.
+# Some tests panic a thousand times, and the backtraces would take minutes. The programs that tests start inherit this.
 os.environ["RUST_BACKTRACE"] = "0"
 
 settings.configure(
