@@ -16,6 +16,9 @@ pub struct Packet {
     misframed: bool,
 }
 
+/// Room for what most packets are, and no more than glibc hands out and takes back quickly when many are under way.
+const USUAL_BYTES: usize = 120;
+
 /// How long the server may keep a command before it answers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Blocking {
@@ -39,7 +42,7 @@ impl Packet {
     #[must_use]
     pub fn pipeline(idempotent: bool) -> Self {
         Self {
-            bytes: Vec::with_capacity(128),
+            bytes: Vec::with_capacity(USUAL_BYTES),
             replies: 0,
             idempotent,
             blocking: Blocking::No,

@@ -1,6 +1,6 @@
 //! Connections, commands and tickets.
 
-use std::cell::UnsafeCell;
+use std::cell::{RefCell, UnsafeCell};
 use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -118,7 +118,47 @@ unsafe impl Send for Ticket {}
 // asks for it.
 unsafe impl Sync for Ticket {}
 
+thread_local! {
+    /// Tickets for the calls to come: they are too large for the allocator to keep many at hand.
+    static SPARE: RefCell<Vec<Arc<Ticket>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Tickets that a thread keeps, of some 250 bytes each.
+const MOST_SPARE: usize = 512;
+
 impl Ticket {
+    fn new(route: Route, command: &Command) -> Arc<Self> {
+        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
+        if let Some(mut spare) = spare
+            && let Some(ticket) = Arc::get_mut(&mut spare)
+        {
+            ticket.slot = Slot::new();
+            ticket.route = UnsafeCell::new(Some(route));
+            (ticket.done, ticket.context) = (command.done, command.context);
+            return spare;
+        }
+        Arc::new(Self {
+            reply: UnsafeCell::new(HostReply::empty()),
+            slot: Slot::new(),
+            route: UnsafeCell::new(Some(route)),
+            done: command.done,
+            context: command.context,
+        })
+    }
+
+    /// Keeps it for another call, if this was the last reference.
+    fn put_away(mut self: Arc<Self>) {
+        if let Some(ticket) = Arc::get_mut(&mut self) {
+            drop(ticket.route.get_mut().take());
+            let _ = SPARE.try_with(|spare| {
+                let mut spare = spare.borrow_mut();
+                if spare.len() < MOST_SPARE {
+                    spare.push(self);
+                }
+            });
+        }
+    }
+
     /// # Safety
     /// The call must not have been given up.
     unsafe fn route(&self) -> Option<&Route> {
@@ -162,7 +202,8 @@ pub(super) unsafe extern "C" fn reply_free(reply: *mut Reply) {
         let call = unsafe { Arc::from_raw(reply.cast_const().cast::<Ticket>()) };
         // The ticket may live on, and the reply may be large.
         // SAFETY: the reply is its reader's alone, who has done with it.
-        unsafe { *call.reply.get() = HostReply::empty() };
+        unsafe { (*call.reply.get()).clear() };
+        call.put_away();
     }
 }
 
@@ -193,13 +234,7 @@ pub(super) unsafe extern "C" fn submit(
         }
         // SAFETY: the caller's bytes live during the call.
         let packet = unsafe { packet(command) };
-        let call = Arc::new(Ticket {
-            reply: UnsafeCell::new(HostReply::empty()),
-            slot: Slot::new(),
-            route: UnsafeCell::new(Some(handle.route(&packet))),
-            done: command.done,
-            context: command.context,
-        });
+        let call = Ticket::new(handle.route(&packet), command);
         let receiver = Arc::clone(&call) as Arc<dyn Receiver>;
         // SAFETY: nobody has the ticket yet who could give it up.
         let route = unsafe { call.route() };
@@ -245,6 +280,7 @@ pub(super) unsafe extern "C" fn cancel(ticket: *const c_void) -> c_int {
     // SAFETY: `submit` made it, and it is given back once.
     let call = unsafe { Arc::from_raw(ticket.cast::<Ticket>()) };
     if !call.slot.abandon_unfilled() {
+        call.put_away();
         return 0;
     }
     // The slot is abandoned whatever becomes of the rest: `done` will not be called.

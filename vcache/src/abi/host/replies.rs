@@ -26,6 +26,13 @@ impl HostReply {
         }
     }
 
+    /// Frees what it holds, and keeps the place.
+    pub(super) fn clear(&mut self) {
+        self.value = Value::Nil;
+        self.many = Vec::new();
+        self.view = Reply { nodes: ptr::null(), count: 0 };
+    }
+
     pub(super) fn fill(&mut self, value: Value) {
         self.value = value;
         match scalar(&self.value) {
