@@ -1,0 +1,153 @@
+"""``manage.py vcache_limits org=1 project=42``: the state of every rule of the gates, as a table or as JSON; and resets and
+refunds on request."""
+
+import json
+from argparse import ArgumentParser
+from collections.abc import Iterable
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from django_vcache import _vcache
+from django_vcache.admission.gates import import_gate
+from django_vcache.admission.settings import current
+from django_vcache.exceptions import ConfigurationError, VcacheError
+
+__all__ = ["Command"]
+
+ALL = object()
+"""``--reset`` without a rule."""
+
+Scope = dict[str, int | str]
+
+
+class Command(BaseCommand):
+    help = (
+        "Shows the state of every rule of the gates in VCACHE['GATES'], or of one gate, for a scope: "
+        "manage.py vcache_limits org=1 project=42"
+    )
+    requires_system_checks: Any = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("scope", nargs="*", metavar="NAME=VALUE", help="whom to look at, such as org=1 project=42")
+        parser.add_argument("--gate", metavar="PATH", help="the dotted path of one gate, such as shop.limits.gate")
+        parser.add_argument(
+            "--reset", nargs="?", const=ALL, metavar="RULE", help="forget what was charged, by one rule or by all"
+        )
+        parser.add_argument("--refund", metavar="RECEIPT", help="give back what the admission with this receipt charged")
+        parser.add_argument("--json", action="store_true", help="print JSON")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            gates = _gates(options["gate"])
+            scope = _scope(options["scope"])
+            done: dict[str, Any] = {}
+            if options["refund"] is not None:
+                done["refunded"] = _refund(gates, options["refund"])
+            if not scope and (options["reset"] is not None or not done):
+                raise CommandError("whose limits? Give a scope, such as org=1 project=42")
+            if options["reset"] is not None:
+                done["reset"] = _reset(gates, scope, options["reset"])
+            states = {path: gate.peek(scope) for path, gate in gates.items()} if scope else {}
+        except (ValueError, ConfigurationError) as error:
+            raise CommandError(str(error)) from error
+        except VcacheError as error:
+            raise CommandError(f"the server could not be asked: {error}") from error
+        if options["json"]:
+            rules = {path: [_plain(state) for state in rules] for path, rules in states.items()}
+            self.stdout.write(json.dumps({"scope": scope, "gates": rules, **done}, indent=2))
+            return
+        for text in _told(done):
+            self.stdout.write(self.style.SUCCESS(text))
+        for path, rules in states.items():
+            self.stdout.write(self.style.MIGRATE_HEADING(path))
+            for line in _table(rules):
+                self.stdout.write(f"  {line}")
+
+
+def _gates(path: str | None) -> dict[str, _vcache.Gate]:
+    paths = current().gates if path is None else (path,)
+    if not paths:
+        raise CommandError("there is no gate: list them in VCACHE['GATES'], or name one with --gate shop.limits.gate")
+    return {each: import_gate(each) for each in paths}
+
+
+def _scope(words: Iterable[str]) -> Scope:
+    scope: Scope = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals):
+            raise CommandError(f"{word!r} is not NAME=VALUE, such as org=1")
+        # A limit that is a callable of the scope gets a number where the application has one.
+        number = value.removeprefix("-")
+        plain = number.isascii() and number.isdecimal() and str(int(number)) == number
+        scope[name] = int(value) if plain else value
+    return scope
+
+
+def _refund(gates: dict[str, _vcache.Gate], receipt: str) -> bool:
+    """Whether the receipt was refunded now, and not before, by the gate that it belongs to."""
+    refused = []
+    for path, gate in gates.items():
+        try:
+            return gate.refund(receipt)
+        except ValueError as error:
+            refused.append(f"{path}: {error}")
+    raise CommandError(f"no gate takes this receipt: {'; '.join(refused)}")
+
+
+def _reset(gates: dict[str, _vcache.Gate], scope: Scope, rule: Any) -> list[str]:
+    """The rules that were reset, as ``<gate>: <rule>``."""
+    reset = []
+    for path, gate in gates.items():
+        for name in gate.rules:
+            if rule is ALL or name == rule:
+                gate.reset(scope, name)
+                reset.append(f"{path}: {name}")
+    if not reset:
+        known = ", ".join(sorted({name for gate in gates.values() for name in gate.rules}))
+        raise CommandError(f"no rule is called {rule!r}; there are {known}")
+    return reset
+
+
+def _told(done: dict[str, Any]) -> Iterable[str]:
+    if "refunded" in done:
+        yield "refunded" if done["refunded"] else "nothing to refund: that was done before"
+    for rule in done.get("reset", ()):
+        yield f"reset {rule}"
+
+
+def _plain(state: _vcache.RuleState) -> dict[str, Any]:
+    return {
+        "name": state.name,
+        "kind": state.kind,
+        "limit": state.limit,
+        "burst": state.burst,
+        "remaining": state.remaining,
+        "reset_after": state.reset_after,
+        "window": state.window,
+    }
+
+
+def _table(rules: Iterable[_vcache.RuleState]) -> Iterable[str]:
+    """Lines of columns, the numbers to the right."""
+    rows = [("RULE", "KIND", "LIMIT", "BURST", "REMAINING", "RESETS IN")]
+    for state in rules:
+        limit = "unlimited" if state.limit is None else f"{state.limit} / {_seconds(state.window)}"
+        burst = "" if state.burst is None else str(state.burst)
+        remaining = "" if state.remaining is None else str(state.remaining)
+        rows.append((state.name, state.kind, limit, burst, remaining, _seconds(state.reset_after)))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = [cell.ljust(width) if at < 2 else cell.rjust(width) for at, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        yield "  ".join(cells).rstrip()
+
+
+def _seconds(seconds: float) -> str:
+    """A length of time for people: ``12.5 s``, ``4 min``, ``3 h 20 min``, ``12 d``."""
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes = round(seconds / 60)
+    days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
+    parts = [f"{number} {unit}" for number, unit in ((days, "d"), (hours, "h"), (minutes, "min")) if number]
+    return " ".join(parts[:2])
