@@ -1,78 +1,174 @@
-//! One rate limit, decided in one round trip by the generic cell rate algorithm (GCRA) on the server's clock.
-//!
-//! The state of a key is one number, the theoretical arrival time; it expires when the debt does. In any window W at
-//! most `burst + rate * W` units pass, where the burst is the limit itself.
-
-use std::sync::LazyLock;
-use std::time::Duration;
-
-use redis::Script;
+//! A rate limit of a scope.
 
 use crate::connection::Connection;
 use crate::error::{Error, Result};
 
-/// Lua's numbers are doubles: whole up to here.
-const LARGEST: f64 = 9_007_199_254_740_992.0;
+use super::decision::{Decision, RuleState};
+use super::metrics::Metrics;
+use super::rate::Rate;
+use super::scope::Subject;
+use super::settings::{Outage, Settings};
 
-static GCRA: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("throttle.lua")));
-
-/// The answer of a throttle.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Allowance {
-    /// Whether the call may go on. If not, nothing was charged.
-    pub allowed: bool,
-    /// Whole units left in the burst.
-    pub remaining: i64,
-    /// How long to wait until the same cost would be allowed; zero if it was, `None` if it never will be.
-    pub retry_after: Option<Duration>,
-}
-
-/// Spends `cost` units of `key`'s budget of `limit` units per `period` seconds. A cost of 0 asks and writes nothing.
+/// A rate limit per value of a scope's entry, decided by the generic cell rate algorithm (GCRA) on the server's clock.
 ///
-/// # Errors
-/// [`ErrorKind::Value`](crate::ErrorKind::Value) for an empty key, a limit below 0, a period that is not positive, or
-/// numbers too large to be counted exactly; a connection's errors otherwise.
+/// In any window W at most `burst + rate * W` units pass. The burst is the limit unless it is said.
 ///
 /// ```no_run
+/// use vcache::admission::Throttle;
+///
 /// # async fn example(conn: &mut vcache::Connection) -> vcache::Result<()> {
-/// let answer = vcache::admission::allow(conn, "throttle:42", 100, 60.0, 1).await?;
-/// if !answer.allowed {
-///     println!("come back in {:?}", answer.retry_after);
+/// let throttle = Throttle::new("org", "100/m")?;
+/// let decision = throttle.check(conn, 42, 1).await?;
+/// if !decision.allowed {
+///     println!("come back in {:?}", decision.retry_after);
 /// }
 /// # Ok(()) }
 /// ```
-pub async fn allow(
-    conn: &mut Connection,
-    key: &str,
-    limit: i64,
-    period: f64,
-    cost: i64,
-) -> Result<Allowance> {
-    if key.is_empty() {
-        return Err(Error::value("the throttle's key is empty"));
+#[derive(Clone, Debug)]
+pub struct Throttle {
+    name: String,
+}
+
+impl Throttle {
+    /// A throttle of a name, which is also the scope entry that it is by, and a [`Rate`] or its text.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for what is not a name or not a rate.
+    pub fn new<R>(name: &str, rate: R) -> Result<Self>
+    where
+        R: TryInto<Rate>,
+        Error: From<R::Error>,
+    {
+        let _rate: Rate = rate.try_into()?;
+        Ok(Self { name: name.to_owned() })
     }
-    if limit < 0 || cost < 0 {
-        return Err(Error::value(format!("limit is {limit} and cost {cost}: neither may be negative")));
+
+    /// A throttle without a rate of its own: each call gives one, by [`Throttle::check_at`] or
+    /// [`Admission::rate`](super::Admission::rate).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for what is not a name.
+    pub fn per_call(name: &str) -> Result<Self> {
+        Ok(Self { name: name.to_owned() })
     }
-    if !(period.is_finite() && period > 0.0) {
-        return Err(Error::value(format!("period is {period}: give seconds above 0")));
+
+    /// How many units may go at once, instead of the limit.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for 0, and for more than can be counted exactly.
+    pub fn burst(self, burst: u64) -> Result<Self> {
+        let _ = burst;
+        todo!()
     }
-    if limit == 0 {
-        return Ok(Allowance { allowed: false, remaining: 0, retry_after: None });
+
+    /// The scope entries that it is by, instead of the one of its name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for no names, or what is not a name.
+    pub fn key<I>(self, names: I) -> Result<Self>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        let _ = names;
+        todo!()
     }
-    let period_us = (period * 1e6).ceil();
-    #[expect(clippy::cast_precision_loss, reason = "numbers this large are refused right below")]
-    let (units, spent) = (limit as f64, cost as f64);
-    if period_us * units > LARGEST || period_us * spent > LARGEST {
-        return Err(Error::value(format!(
-            "limit {limit}, period {period} s and cost {cost} are together too large to be counted exactly"
-        )));
+
+    /// What it says when the server cannot be asked, instead of what the settings say.
+    #[must_use]
+    pub fn outage(self, outage: Outage) -> Self {
+        let _ = outage;
+        todo!()
     }
-    let (allowed, remaining, wait): (bool, i64, i64) =
-        GCRA.key(key).arg(format!("{period_us:.0}")).arg(limit).arg(cost).invoke_async(conn).await?;
-    Ok(Allowance {
-        allowed,
-        remaining: remaining.max(0),
-        retry_after: u64::try_from(wait).ok().map(Duration::from_micros),
-    })
+
+    /// Where its keys are, and what it does without the server, when it stands alone: in a gate, the gate's count.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a setting that makes no sense.
+    pub fn settings(self, settings: Settings) -> Result<Self> {
+        let _ = settings;
+        todo!()
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Spends `cost` units. A cost of 0 asks, and charges nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a negative or too large cost, or a scope that lacks an entry; the
+    /// server's errors that no outage policy is for.
+    pub fn check<'a>(
+        &'a self,
+        conn: &'a Connection,
+        of: impl Into<Subject<'a>>,
+        cost: i64,
+    ) -> impl Future<Output = Result<Decision>> + Send {
+        let _ = (conn, of.into(), cost);
+        async { todo!() }
+    }
+
+    /// [`Throttle::check`] at another rate.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_at<'a>(
+        &'a self,
+        conn: &'a Connection,
+        of: impl Into<Subject<'a>>,
+        cost: i64,
+        rate: Rate,
+    ) -> impl Future<Output = Result<Decision>> + Send {
+        let _ = (conn, of.into(), cost, rate);
+        async { todo!() }
+    }
+
+    /// How it stands; nothing is charged.
+    ///
+    /// # Errors
+    /// As for [`Throttle::check`], and the connection's: there is no outage policy for a question.
+    pub fn peek<'a>(
+        &'a self,
+        conn: &'a Connection,
+        of: impl Into<Subject<'a>>,
+    ) -> impl Future<Output = Result<RuleState>> + Send {
+        let _ = (conn, of.into());
+        async { todo!() }
+    }
+
+    /// [`Throttle::peek`] at another rate.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn peek_at<'a>(
+        &'a self,
+        conn: &'a Connection,
+        of: impl Into<Subject<'a>>,
+        rate: Rate,
+    ) -> impl Future<Output = Result<RuleState>> + Send {
+        let _ = (conn, of.into(), rate);
+        async { todo!() }
+    }
+
+    /// Forgets what was charged; whether there was anything.
+    ///
+    /// # Errors
+    /// As for [`Throttle::peek`].
+    pub fn reset<'a>(
+        &'a self,
+        conn: &'a Connection,
+        of: impl Into<Subject<'a>>,
+    ) -> impl Future<Output = Result<bool>> + Send {
+        let _ = (conn, of.into());
+        async { todo!() }
+    }
+
+    /// What it has counted in this process, standing alone.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        todo!()
+    }
 }
