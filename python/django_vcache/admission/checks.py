@@ -10,7 +10,7 @@
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.core.cache import caches
@@ -125,7 +125,7 @@ def _check_server(alias: str) -> Iterator[CheckMessage]:
     # Whatever keeps it from answering, a check reports and never fails.
     except (VcacheError, ValueError, OSError) as error:
         text = f"The server of the cache alias {alias!r} could not be asked whether it may evict counters: {error}"
-        hint = "Run the check where the server can be reached, by a user who may send INFO; or look at its maxmemory-policy."
+        hint = "Run the check where the server answers, as a user who may send INFO, or look at its maxmemory-policy."
         yield Warning(text, hint=hint, id="vcache.W002")
         return
     policy, limit = memory.get("maxmemory_policy", ""), memory.get("maxmemory", "0")
@@ -134,16 +134,17 @@ def _check_server(alias: str) -> Iterator[CheckMessage]:
     victims = "any key" if policy.startswith("allkeys-") else "keys that expire, as counters do"
     when = "once it has a maxmemory" if limit == "0" else "when its maxmemory is full"
     yield Warning(
-        f"The server of the cache alias {alias!r} has the maxmemory-policy {policy}: {when}, it may evict {victims}. An "
-        "evicted counter begins anew, so a limit lets more through.",
-        hint="Count on a server of its own with maxmemory-policy noeviction: name its alias in VCACHE['THROTTLE_ALIAS'] "
-        "and with using=.",
+        f"The server of the cache alias {alias!r} has the maxmemory-policy {policy}: {when}, it may evict {victims}. "
+        "An evicted counter begins anew, so a limit lets more through.",
+        hint="Count on a server of its own that has the maxmemory-policy noeviction: name its alias in "
+        "VCACHE['THROTTLE_ALIAS'], or with using=.",
         id="vcache.W001",
     )
 
 
 def _memory(alias: str) -> dict[str, str]:
     """The section ``memory`` of INFO. CONFIG would do as well, where it is allowed."""
-    text = caches[alias].execute("INFO", "memory")
+    cache = cast("ValkeyCache", caches[alias])
+    text = cache.execute("INFO", "memory")
     pairs = (line.partition(":") for line in bytes(text).decode(errors="replace").splitlines())
     return {name: value.strip() for name, colon, value in pairs if colon}

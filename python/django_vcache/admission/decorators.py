@@ -51,13 +51,13 @@ def throttle(
 
     Args:
         rate: ``"100/m"``, ``"10/30s"``; or a callable of the request that returns one, or None for no limit.
-        key: whom to charge: ``"user_or_ip"``, ``"user"`` (anonymous users together), ``"ip"``, ``"header:<name>"``, or a
-            callable of the request that returns an int, a str, or None for a request that is not to be throttled.
+        key: whom to charge: ``"user_or_ip"``, ``"user"`` (anonymous users together), ``"ip"``, ``"header:<name>"``, or
+            a callable of the request that returns an int, a str, or None for a request that is not to be throttled.
         method: the HTTP methods that count, ``"POST"`` or ``["POST", "PUT"]``; all if left out.
         cost: units that a request is charged, or a callable of the request that returns them.
         burst: units that may come at once; as many as the rate's limit if left out.
-        name: what the budget is called, in headers and on the server. Views with the same name share one; left out, each
-            view has its own.
+        name: what the budget is called, in headers and on the server. Views with the same name share one; left out,
+            each view has its own.
         block: False calls the view also when the request is refused; ``decisions_of(request)`` tells it.
         response: makes the response of a refusal, from the request and the decision.
         using: the cache alias whose server counts; ``VCACHE["THROTTLE_ALIAS"]`` if left out.

@@ -1,7 +1,7 @@
 """Whom a request is charged to: the client's address, the user, a header, or what a callable says.
 
-A value goes into a key on the server, so it is bounded in length; what a client sends in a header may be a secret and is
-hashed.
+A value goes into a key on the server, so it is bounded in length; what a client sends in a header may be a secret and
+is hashed.
 """
 
 import hashlib
@@ -101,8 +101,8 @@ def key_for(key: object) -> Key:
     """What the ``key`` of a decorator stands for.
 
     Args:
-        key: ``"ip"``, ``"user"``, ``"user_or_ip"``, ``"header:<name>"``, or a callable of the request that returns an int,
-            a str, or None for a request that is not to be throttled.
+        key: ``"ip"``, ``"user"``, ``"user_or_ip"``, ``"header:<name>"``, or a callable of the request that returns an
+            int, a str, or None for a request that is not to be throttled.
 
     Raises:
         ConfigurationError: for anything else.

@@ -1,5 +1,5 @@
-"""What the limits around a view do for one request. It is written once, as a coroutine: for an async view it is awaited,
-and for a sync view it is run to its end at once, since nothing in it waits then."""
+"""What the limits around a view do for one request. It is written once, as a coroutine: for an async view it is
+awaited, and for a sync view it is run to its end at once, since nothing in it waits then."""
 
 import functools
 import inspect

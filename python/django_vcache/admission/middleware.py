@@ -15,9 +15,9 @@ __all__ = ["RateLimitHeadersMiddleware"]
 class RateLimitHeadersMiddleware:
     """Adds ``RateLimit-Policy``, ``RateLimit`` and ``Retry-After`` to the responses of throttled requests.
 
-    It tells of every decision that was made for the request, by decorators, by REST framework throttles, and by the view
-    itself if that attached it (:func:`django_vcache.admission.attach`). ``Retry-After`` is added to responses with the
-    status 429 or 503 that have none. With ``VCACHE["LEGACY_HEADERS"]`` the triple ``X-RateLimit-Limit``,
+    It tells of every decision that was made for the request, by decorators, by REST framework throttles, and by the
+    view itself if that attached it (:func:`django_vcache.admission.attach`). ``Retry-After`` is added to responses with
+    the status 429 or 503 that have none. With ``VCACHE["LEGACY_HEADERS"]`` the triple ``X-RateLimit-Limit``,
     ``X-RateLimit-Remaining`` and ``X-RateLimit-Reset`` (seconds) is added as well.
 
     It may stand anywhere in MIDDLEWARE, and works under WSGI and ASGI without a thread.

@@ -35,8 +35,8 @@ def decisions_of(request: HttpRequest) -> "tuple[_vcache.Decision, ...]":
 def headers_of(decisions: "Iterable[_vcache.Decision]", *, legacy: bool = False) -> dict[str, str]:
     """The headers of several decisions as one set.
 
-    The policies and states are lists, and are joined. ``Retry-After`` is the longest that was told. The X-RateLimit triple
-    has room for one rule: that of a refusal, or else the one with the least left.
+    The policies and states are lists, and are joined. ``Retry-After`` is the longest that was told. The X-RateLimit
+    triple has room for one rule: that of a refusal, or else the one with the least left.
     """
     joined: dict[str, list[str]] = {}
     waits: list[int] = []

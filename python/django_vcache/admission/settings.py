@@ -42,7 +42,9 @@ def current() -> VcacheSettings:
     given = getattr(settings, "VCACHE", {})
     for problem in problems(given):
         raise ConfigurationError(problem)
-    values = {name.lower(): tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    values: dict[str, Any] = {
+        name.lower(): tuple(value) if isinstance(value, list) else value for name, value in given.items()
+    }
     return VcacheSettings(**values)
 
 

@@ -1,5 +1,5 @@
-"""``manage.py vcache_limits org=1 project=42``: the state of every rule of the gates, as a table or as JSON; and resets and
-refunds on request."""
+"""``manage.py vcache_limits org=1 project=42``: the state of every rule of the gates, as a table or as JSON; and resets
+and refunds on request."""
 
 import json
 from argparse import ArgumentParser
@@ -26,7 +26,8 @@ class Command(BaseCommand):
         "Shows the state of every rule of the gates in VCACHE['GATES'], or of one gate, for a scope: "
         "manage.py vcache_limits org=1 project=42"
     )
-    requires_system_checks: Any = []
+    # A gate that cannot be imported is one of its own errors.
+    requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("scope", nargs="*", metavar="NAME=VALUE", help="whom to look at, such as org=1 project=42")
@@ -34,7 +35,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--reset", nargs="?", const=ALL, metavar="RULE", help="forget what was charged, by one rule or by all"
         )
-        parser.add_argument("--refund", metavar="RECEIPT", help="give back what the admission with this receipt charged")
+        parser.add_argument(
+            "--refund", metavar="RECEIPT", help="give back what the admission with this receipt charged"
+        )
         parser.add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -54,8 +57,8 @@ class Command(BaseCommand):
         except VcacheError as error:
             raise CommandError(f"the server could not be asked: {error}") from error
         if options["json"]:
-            rules = {path: [_plain(state) for state in rules] for path, rules in states.items()}
-            self.stdout.write(json.dumps({"scope": scope, "gates": rules, **done}, indent=2))
+            plain = {path: [_plain(state) for state in rules] for path, rules in states.items()}
+            self.stdout.write(json.dumps({"scope": scope, "gates": plain, **done}, indent=2))
             return
         for text in _told(done):
             self.stdout.write(self.style.SUCCESS(text))
@@ -90,7 +93,7 @@ def _refund(gates: dict[str, _vcache.Gate], receipt: str) -> bool:
     refused = []
     for path, gate in gates.items():
         try:
-            return gate.refund(receipt)
+            return gate.refund(receipt).refunded
         except ValueError as error:
             refused.append(f"{path}: {error}")
     raise CommandError(f"no gate takes this receipt: {'; '.join(refused)}")
@@ -124,6 +127,7 @@ def _plain(state: _vcache.RuleState) -> dict[str, Any]:
         "limit": state.limit,
         "burst": state.burst,
         "remaining": state.remaining,
+        "used": state.used,
         "reset_after": state.reset_after,
         "window": state.window,
     }
@@ -131,19 +135,22 @@ def _plain(state: _vcache.RuleState) -> dict[str, Any]:
 
 def _table(rules: Iterable[_vcache.RuleState]) -> Iterable[str]:
     """Lines of columns, the numbers to the right."""
-    rows = [("RULE", "KIND", "LIMIT", "BURST", "REMAINING", "RESETS IN")]
+    rows = [("RULE", "KIND", "LIMIT", "BURST", "USED", "REMAINING", "RESETS IN")]
     for state in rules:
-        limit = "unlimited" if state.limit is None else f"{state.limit} / {_seconds(state.window)}"
-        burst = "" if state.burst is None else str(state.burst)
+        is_throttle = state.kind == "throttle"
+        limit = "unlimited" if state.limit < 0 else f"{state.limit} / {_length(state.window)}"
+        burst = str(state.burst) if is_throttle and state.limit >= 0 else ""
+        used = "" if is_throttle else str(state.used)
         remaining = "" if state.remaining is None else str(state.remaining)
-        rows.append((state.name, state.kind, limit, burst, remaining, _seconds(state.reset_after)))
+        rows.append((state.name, state.kind, limit, burst, used, remaining, _length(state.reset_after)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        cells = [cell.ljust(width) if at < 2 else cell.rjust(width) for at, (cell, width) in enumerate(zip(row, widths, strict=True))]
-        yield "  ".join(cells).rstrip()
+        words = [word.ljust(width) for word, width in zip(row[:2], widths, strict=False)]
+        numbers = [number.rjust(width) for number, width in zip(row[2:], widths[2:], strict=True)]
+        yield "  ".join(words + numbers).rstrip()
 
 
-def _seconds(seconds: float) -> str:
+def _length(seconds: float) -> str:
     """A length of time for people: ``12.5 s``, ``4 min``, ``3 h 20 min``, ``12 d``."""
     if seconds < 60:
         return f"{seconds:.3g} s"
