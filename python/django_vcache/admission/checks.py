@@ -9,12 +9,14 @@
 ``vcache.W002``  a server could not be asked for its policy (``--deploy``)
 """
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any, cast
 
 from django.conf import settings
 from django.core.cache import caches
 from django.core.checks import CheckMessage, Error, Warning, register
+from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
 from django_vcache.admission.decorators import all_throttles
@@ -48,6 +50,7 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 @register(TAG)
 def check_decorators(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Whether every ``throttle`` on a view can work."""
+    _import_views()
     found: list[CheckMessage] = []
     for limit in all_throttles():
         try:
@@ -81,6 +84,14 @@ def check_servers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if problems(getattr(settings, "VCACHE", {})):
         return []
     return [message for alias in _aliases() if not _check_alias(alias) for message in _check_server(alias)]
+
+
+def _import_views() -> None:
+    """Decorators are known once the modules of the views are imported."""
+    if getattr(settings, "ROOT_URLCONF", None):
+        # What goes wrong there is for Django's own checks to tell.
+        with contextlib.suppress(Exception):
+            get_resolver().url_patterns  # noqa: B018
 
 
 def _rest_framework() -> dict[str, Any]:
@@ -145,6 +156,7 @@ def _check_server(alias: str) -> Iterator[CheckMessage]:
 def _memory(alias: str) -> dict[str, str]:
     """The section ``memory`` of INFO. CONFIG would do as well, where it is allowed."""
     cache = cast("ValkeyCache", caches[alias])
-    text = cache.execute("INFO", "memory")
-    pairs = (line.partition(":") for line in bytes(text).decode(errors="replace").splitlines())
+    reply = cache.execute("INFO", "memory")
+    text = reply if isinstance(reply, str) else bytes(reply).decode(errors="replace")
+    pairs = (line.partition(":") for line in text.splitlines())
     return {name: value.strip() for name, colon, value in pairs if colon}

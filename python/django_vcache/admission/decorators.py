@@ -144,7 +144,7 @@ class ViewThrottle:
         if rule is None:
             try:
                 rule = self._rules[name] = self._make(name)
-            except (ValueError, TypeError, OverflowError) as error:
+            except (ValueError, TypeError, OverflowError, ConfigurationError) as error:
                 raise ConfigurationError(f"{self!r} at {self.where}: {error}") from error
         return rule
 

@@ -3,8 +3,8 @@ and refunds on request."""
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from django.core.management.base import BaseCommand, CommandError
 
@@ -19,6 +19,7 @@ ALL = object()
 """``--reset`` without a rule."""
 
 Scope = dict[str, int | str]
+T = TypeVar("T")
 
 
 class Command(BaseCommand):
@@ -50,8 +51,8 @@ class Command(BaseCommand):
             if not scope and (options["reset"] is not None or not done):
                 raise CommandError("whose limits? Give a scope, such as org=1 project=42")
             if options["reset"] is not None:
-                done["reset"] = _reset(gates, scope, options["reset"])
-            states = {path: gate.peek(scope) for path, gate in gates.items()} if scope else {}
+                done["reset"] = self._reset(gates, scope, options["reset"])
+            states = self._peek(gates, scope) if scope else {}
         except (ValueError, ConfigurationError) as error:
             raise CommandError(str(error)) from error
         except VcacheError as error:
@@ -66,6 +67,37 @@ class Command(BaseCommand):
             self.stdout.write(self.style.MIGRATE_HEADING(path))
             for line in _table(rules):
                 self.stdout.write(f"  {line}")
+
+    def _peek(self, gates: dict[str, _vcache.Gate], scope: Scope) -> dict[str, tuple[_vcache.RuleState, ...]]:
+        return self._of_each(gates, lambda gate: gate.peek(scope))
+
+    def _reset(self, gates: dict[str, _vcache.Gate], scope: Scope, rule: Any) -> list[str]:
+        """The rules that were reset, as ``<gate>: <rule>``."""
+        chosen = {path: gate for path, gate in gates.items() if rule is ALL or rule in gate.rules}
+        if not chosen:
+            known = ", ".join(sorted({name for gate in gates.values() for name in gate.rules}))
+            raise CommandError(f"no rule is called {rule!r}; there are {known}")
+
+        def reset(gate: _vcache.Gate) -> list[str]:
+            gate.reset(scope, None if rule is ALL else rule)
+            return [name for name in gate.rules if rule is ALL or name == rule]
+
+        return [f"{path}: {name}" for path, names in self._of_each(chosen, reset).items() for name in names]
+
+    def _of_each(self, gates: dict[str, _vcache.Gate], ask: Callable[[_vcache.Gate], T]) -> dict[str, T]:
+        """What each gate says. One that is by other entries of the scope is told of, unless all are."""
+        answers: dict[str, T] = {}
+        problems = []
+        for path, gate in gates.items():
+            try:
+                answers[path] = ask(gate)
+            except ValueError as error:
+                problems.append(f"{path}: {error}")
+        if not answers:
+            raise CommandError("; ".join(problems))
+        for problem in problems:
+            self.stderr.write(self.style.WARNING(problem))
+        return answers
 
 
 def _gates(path: str | None) -> dict[str, _vcache.Gate]:
@@ -97,20 +129,6 @@ def _refund(gates: dict[str, _vcache.Gate], receipt: str) -> bool:
         except ValueError as error:
             refused.append(f"{path}: {error}")
     raise CommandError(f"no gate takes this receipt: {'; '.join(refused)}")
-
-
-def _reset(gates: dict[str, _vcache.Gate], scope: Scope, rule: Any) -> list[str]:
-    """The rules that were reset, as ``<gate>: <rule>``."""
-    reset = []
-    for path, gate in gates.items():
-        for name in gate.rules:
-            if rule is ALL or name == rule:
-                gate.reset(scope, name)
-                reset.append(f"{path}: {name}")
-    if not reset:
-        known = ", ".join(sorted({name for gate in gates.values() for name in gate.rules}))
-        raise CommandError(f"no rule is called {rule!r}; there are {known}")
-    return reset
 
 
 def _told(done: dict[str, Any]) -> Iterable[str]:
