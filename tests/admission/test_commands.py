@@ -100,6 +100,9 @@ def test_all_rules_or_one_are_reset(gates: Any) -> None:
         "reset limits_of_a_shop.exports: org-exports",
     ]
     assert [rule.remaining for rule in gates.ingest.peek(SCOPE)] == [100, 200, 10_000, None]
+    assert [line for line in run("--reset", *WORDS).splitlines() if line.startswith("reset")] == [
+        line for line in printed.splitlines() if line.startswith("reset")
+    ]
     found = json.loads(run(*WORDS, "--reset", "project", "--json"))
     assert found["reset"] == ["limits_of_a_shop.ingest: project"]
 
@@ -167,7 +170,7 @@ def test_without_gates_it_says_where_to_list_them() -> None:
         ("org=1.5", "1.5"),
         ("org=", ""),
         ("org=a=b", "a=b"),
-        ("org=١", "١"),
+        ("org=--1", "--1"),
     ],
 )
 def test_whole_numbers_are_numbers_and_the_rest_is_text(word: str, value: Any, gates: Any) -> None:

@@ -44,14 +44,17 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             gates = _gates(options["gate"])
-            scope = _scope(options["scope"])
+            scope, rule = _scope(options["scope"]), options["reset"]
+            if isinstance(rule, str) and "=" in rule:
+                # `--reset org=1`: argparse takes what follows for the rule, whose name has no such character.
+                scope, rule = _scope([rule]) | scope, ALL
             done: dict[str, Any] = {}
             if options["refund"] is not None:
                 done["refunded"] = _refund(gates, options["refund"])
-            if not scope and (options["reset"] is not None or not done):
+            if not scope and (rule is not None or not done):
                 raise CommandError("whose limits? Give a scope, such as org=1 project=42")
-            if options["reset"] is not None:
-                done["reset"] = self._reset(gates, scope, options["reset"])
+            if rule is not None:
+                done["reset"] = self._reset(gates, scope, rule)
             states = self._peek(gates, scope) if scope else {}
         except (ValueError, ConfigurationError) as error:
             raise CommandError(str(error)) from error
