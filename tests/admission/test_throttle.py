@@ -1,5 +1,5 @@
-"""`Throttle` as Python has it: both forms of every call, what goes in and what comes out, callables, bad input, and what
-becomes of a call when its task is cancelled, the server is gone, or the process forks."""
+"""`Throttle` as Python has it: both forms of every call, what goes in and what comes out, callables, bad input, and
+what becomes of a call when its task is cancelled, the server is gone, or the process forks."""
 
 from __future__ import annotations
 
@@ -429,7 +429,8 @@ def test_the_alias_is_that_of_using(form: Any, server: ValkeyServer) -> None:
     from django_vcache.exceptions import ConfigurationError
 
     locmem = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
-    with override_settings(CACHES={"default": locmem, "counts": cache_setting(server, DB=3)}):
+    caches = {"default": locmem, "foreign": locmem, "counts": cache_setting(server, DB=3)}
+    with override_settings(CACHES=caches):
         throttle = Throttle("org", "1/d", using="counts")
         assert throttle.using == "counts"
         form(throttle, "check", 1)
@@ -437,9 +438,7 @@ def test_the_alias_is_that_of_using(form: Any, server: ValkeyServer) -> None:
         with pytest.raises(ConfigurationError, match="'nowhere'"):
             form(Throttle("org", "1/d", using="nowhere"), "check", 1)
         with pytest.raises(ConfigurationError, match="LocMemCache"):
-            override = Throttle("org", "1/d", using="foreign")
-            with override_settings(CACHES={"foreign": locmem, "default": locmem}):
-                form(override, "check", 1)
+            form(Throttle("org", "1/d", using="foreign"), "check", 1)
 
 
 DEAD = """
