@@ -1,0 +1,126 @@
+"""The Python in docs/admission.md does what the guide says: all of it is run in order, on a server, and then called."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import AnonymousUser
+from django.test import RequestFactory, override_settings
+from support.caches import cache_setting
+from support.server import ValkeyServer
+
+GUIDE = Path(__file__).parents[2] / "docs" / "admission.md"
+_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# Another page's subject: consumers run until they are stopped.
+_LEFT_OUT = "## Consume the stream"
+
+
+def blocks() -> list[tuple[int, str]]:
+    """The guide's blocks of Python and the lines that they begin on."""
+    text = GUIDE.read_text(encoding="utf-8")
+    left_out = range(text.index(_LEFT_OUT), text.index("\n## ", text.index(_LEFT_OUT) + 1))
+    found = [block for block in _BLOCK.finditer(text) if block.start() not in left_out]
+    return [(text[: block.start()].count("\n") + 1, block[1]) for block in found]
+
+
+@pytest.fixture
+def guide(run: Any, server: ValkeyServer) -> Iterator[Any]:
+    """A module with all that the guide defines."""
+    pytest.importorskip("rest_framework")
+    from django_vcache.backend import publish_alias
+
+    module: Any = types.ModuleType("guide")
+    module.build_export = lambda org_id: f"export of {org_id}"
+    sys.modules["guide"] = module
+    with override_settings(CACHES={"default": cache_setting(server)}):
+        publish_alias("default")
+
+        async def all_of_it() -> None:
+            for line, source in blocks():
+                code = compile("\n" * line + source, str(GUIDE), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+                if (result := eval(code, module.__dict__)) is not None:
+                    await result
+
+        run(all_of_it())
+        yield module
+    del sys.modules["guide"]
+
+
+def request(method: str = "GET", path: str = "/", body: bytes = b"", **headers: str) -> Any:
+    request = RequestFactory().generic(method, path, body, headers=headers)
+    request.user = AnonymousUser()
+    return request
+
+
+def test_views_are_throttled_as_the_guide_says(guide: Any, run: Any) -> None:
+    async def logins() -> list[int]:
+        return [(await guide.login(request("POST"))).status_code for _ in range(6)]
+
+    assert [guide.search(request()).status_code for _ in range(101)] == [200] * 100 + [429]
+    assert run(logins()) == [200] * 5 + [429]
+
+    async def reports() -> list[int]:
+        view = guide.Reports.as_view()
+        return [(await view(request(path="/?id=1&id=2&id=3"))).status_code for _ in range(4)]
+
+    assert run(reports()) == [200, 200, 200, 429]
+    assert guide.Exports.as_view()(request()).status_code == 200
+    answers = [guide.api(request(**{"x-tenant": "a", "x-plan": "free"})) for _ in range(61)]
+    assert [answer.status_code for answer in answers] == [200] * 60 + [429]
+
+    async def lookups() -> list[int]:
+        return [(await guide.lookup(request(), 5)).status_code for _ in range(21)]
+
+    assert run(lookups()) == [200] * 20 + [429]
+
+
+def test_the_ingest_endpoint_stores_once_and_answers_an_id(guide: Any, run: Any) -> None:
+    async def store() -> list[Any]:
+        events = [request("POST", body=b"event", **{"x-event-id": "e1"}) for _ in range(2)]
+        return [await guide.store(event, 1, 42) for event in events]
+
+    first, second = run(store())
+    assert first.status_code == 200
+    assert first.content == second.content
+    assert guide.store_sync(request("POST", body=b"event"), 1, 42).status_code == 200
+    assert guide.gate.stream.length() == 2
+    answers = {guide.store_sync(request("POST", body=b"event"), 1, 43).status_code for _ in range(201)}
+    assert answers == {200, 429}
+
+
+def test_quotas_and_streams_do_what_the_guide_says(guide: Any, run: Any, server: ValkeyServer) -> None:
+    assert run(guide.export(1)) == "export of 1"
+    assert guide.exports.usage(1).used == 1
+
+    def fails(org_id: int) -> str:
+        raise OSError
+
+    guide.build_export = fails
+    with pytest.raises(OSError):
+        run(guide.export(1))
+    assert guide.exports.usage(1).used == 1
+    assert guide.decision.id
+    assert (len(guide.ids), guide.waiting) == (2, 3)
+    assert guide.payments.admit({"card": 1, "ip": 2})
+
+
+def test_the_throttles_for_rest_framework_limit(guide: Any) -> None:
+    from rest_framework.request import Request
+
+    throttle = guide.BurstThrottle
+    assert [throttle().allow_request(Request(request()), None) for _ in range(11)] == [True] * 10 + [False]
+    assert guide.TenantThrottle().allow_request(Request(request(**{"x-tenant": "a"})), None)
+
+
+def test_the_settings_of_the_guide_are_understood(guide: Any) -> None:
+    from django_vcache.admission.settings import problems
+
+    assert problems(guide.VCACHE) == []
+    assert sorted(guide.VCACHE) == ["GATES", "LEGACY_HEADERS", "STREAMS", "THROTTLE_ALIAS", "TRUSTED_PROXIES"]
