@@ -100,10 +100,10 @@ def test_quotas_and_streams_do_what_the_guide_says(guide: Any, run: Any, server:
     assert guide.exports.usage(1).used == 1
 
     def fails(org_id: int) -> str:
-        raise OSError
+        raise OSError("the disk is full")
 
     guide.build_export = fails
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="the disk is full"):
         run(guide.export(1))
     assert guide.exports.usage(1).used == 1
     assert guide.decision.id

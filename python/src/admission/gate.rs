@@ -88,7 +88,6 @@ impl PyGate {
         Ok(terms)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one for each keyword")]
     fn admitted(
         &self,
         scope: &Bound<'_, PyAny>,
@@ -251,7 +250,6 @@ impl PyGate {
     ///
     /// Raises ValueError for what cannot be decided, before anything is sent.
     #[pyo3(signature = (scope, *, payload = None, cost = 1, dedupe = None, limits = None, rates = None))]
-    #[expect(clippy::too_many_arguments, reason = "one for each keyword")]
     fn admit(
         &self,
         scope: &Bound<'_, PyAny>,
@@ -266,7 +264,6 @@ impl PyGate {
 
     /// As admit, to be awaited.
     #[pyo3(signature = (scope, *, payload = None, cost = 1, dedupe = None, limits = None, rates = None))]
-    #[expect(clippy::too_many_arguments, reason = "one for each keyword")]
     fn aadmit<'py>(
         &self,
         scope: &Bound<'py, PyAny>,

@@ -27,6 +27,9 @@ pub(crate) struct PyStream {
     pub(super) using: String,
 }
 
+/// The id of each entry; `None` for what found no room.
+type Ids = Vec<Option<String>>;
+
 impl PyStream {
     fn added(
         &self,
@@ -55,7 +58,7 @@ impl PyStream {
         &self,
         payloads: &Bound<'_, PyAny>,
         scope: Option<Given>,
-    ) -> PyResult<Call<impl Outcome<Vec<Option<String>>> + use<>, Vec<Option<String>>>> {
+    ) -> PyResult<Call<impl Outcome<Ids> + use<>, Ids>> {
         let py = payloads.py();
         let payloads: Vec<Bytes> =
             payloads.try_iter()?.map(|payload| payload?.extract()).collect::<PyResult<_>>()?;
