@@ -11,7 +11,7 @@ SOURCES := $(shell find vcache hotpath-macros python Cargo.toml Cargo.lock pypro
 	-not -path '*/__pycache__/*' -not -name '*.so')
 
 # All that the crate can do, tests included.
-FEATURES := vcache/testing,vcache/json,vcache/dict,vcache/awaitable,vcache/spawn
+FEATURES := vcache/testing,vcache/admission,vcache/json,vcache/dict,vcache/awaitable,vcache/spawn
 
 .PHONY: help setup demo serve test test-python test-rust lint format bench clean
 
@@ -63,7 +63,9 @@ lint: setup
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --features $(FEATURES) --quiet -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --no-default-features --features driver -- -D warnings
+	@cargo clippy -p vcache --lib --quiet --no-default-features --features driver,admission -- -D warnings
 	@cargo clippy -p vcache --lib --quiet -- -D warnings
+	@cargo clippy -p vcache --lib --quiet --features admission -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --features json,dict,awaitable,spawn -- -D warnings
 	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps -p vcache -p hotpath-macros --features $(FEATURES)
 	@$(BIN)/ruff check .

@@ -1,20 +1,19 @@
-//! One rate limit, decided in one round trip by the generic cell rate algorithm (GCRA) on the server's clock.
+//! One rate limit under a key of the caller's own, decided in one round trip by the generic cell rate algorithm (GCRA) on
+//! the server's clock.
 //!
-//! The state of a key is one number, the theoretical arrival time; it expires when the debt does. In any window W at
-//! most `burst + rate * W` units pass, where the burst is the limit itself.
+//! The state of a key expires when what is owed does. In any window W at most `burst + rate * W` units pass, where the
+//! burst is the limit itself.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::Script;
+use redis::Value;
 
-use crate::connection::Connection;
+use super::LARGEST;
+use super::limits::Counted;
+use super::reply::Numbers;
+use super::script::{self, ADMIT};
+use crate::connection::{Connection, Packet};
 use crate::error::{Error, Result};
-
-/// Lua's numbers are doubles: whole up to here.
-const LARGEST: f64 = 9_007_199_254_740_992.0;
-
-static GCRA: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("throttle.lua")));
 
 /// The answer of a throttle.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,19 +59,40 @@ pub async fn allow(
     if limit == 0 {
         return Ok(Allowance { allowed: false, remaining: 0, retry_after: None });
     }
-    let period_us = (period * 1e6).ceil();
-    #[expect(clippy::cast_precision_loss, reason = "numbers this large are refused right below")]
-    let (units, spent) = (limit as f64, cost as f64);
-    if period_us * units > LARGEST || period_us * spent > LARGEST {
-        return Err(Error::value(format!(
+    let too_large = || {
+        Error::value(format!(
             "limit {limit}, period {period} s and cost {cost} are together too large to be counted exactly"
-        )));
+        ))
+    };
+    // Begun microseconds count.
+    let micros = (period * 1e6).ceil();
+    #[expect(clippy::cast_precision_loss, reason = "it is a power of two")]
+    if micros > LARGEST as f64 || cost > LARGEST {
+        return Err(too_large());
     }
-    let (allowed, remaining, wait): (bool, i64, i64) =
-        GCRA.key(key).arg(format!("{period_us:.0}")).arg(limit).arg(cost).invoke_async(conn).await?;
-    Ok(Allowance {
-        allowed,
-        remaining: remaining.max(0),
-        retry_after: u64::try_from(wait).ok().map(Duration::from_micros),
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
+    let period = Duration::from_micros(micros as u64);
+    let rule = Counted::new(limit, period, limit).map_err(|_| too_large())?;
+    let reply = script::run(conn, &ADMIT, None, |head| {
+        let mut packet = Packet::pipeline(false);
+        head.append(&mut packet, 1, 9);
+        packet.arg(key.as_bytes());
+        packet.int(cost).int(1).int(0).int(0).int(0).arg(b"");
+        packet.int(rule.flow).int(rule.unit).int(rule.burst);
+        Ok(packet)
     })
+    .await?;
+    read(reply, cost)
+}
+
+fn read(reply: Value, cost: i64) -> Result<Allowance> {
+    let mut numbers = Numbers::of(reply)?;
+    let allowed = numbers.int()? == 1;
+    numbers.skip(4);
+    let (remaining, wait) = (numbers.int()?.max(0), numbers.int()?);
+    if cost == 0 {
+        // Nothing is always there.
+        return Ok(Allowance { allowed: true, remaining, retry_after: Some(Duration::ZERO) });
+    }
+    Ok(Allowance { allowed, remaining, retry_after: u64::try_from(wait).ok().map(Duration::from_micros) })
 }

@@ -108,7 +108,8 @@ pub struct Decision {
     pub receipt: Option<Receipt>,
     /// Which rule refused; of several, the one that takes longest.
     pub refused_by: Option<Refusal>,
-    /// If it was refused: how long to wait until the same may be admitted; `None` if never, and if it was admitted.
+    /// If it was refused: how long to wait until the same may be admitted; `None` if never, and if it was admitted. Nobody
+    /// knows when a full stream has room or an outage ends: then it is a second, or until the server is asked again.
     pub retry_after: Option<Duration>,
     /// Every rule, as far as they are known: the server tells all of them.
     pub rules: Vec<RuleState>,
@@ -125,15 +126,6 @@ impl Decision {
             Some(refusal) if refusal.kind == RuleKind::Outage => 503,
             Some(_) => 429,
         }
-    }
-
-    /// The headers of the answer, names and values: `RateLimit-Policy` and `RateLimit` as the IETF's draft has them, and
-    /// `Retry-After` if it was refused and there is something to wait for. With `legacy` also `X-RateLimit-Limit`,
-    /// `X-RateLimit-Remaining` and `X-RateLimit-Reset` (seconds from now) of the rule that is closest to its limit.
-    #[must_use]
-    pub fn headers(&self, legacy: bool) -> Vec<(&'static str, String)> {
-        let _ = legacy;
-        todo!()
     }
 }
 

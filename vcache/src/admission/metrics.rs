@@ -1,5 +1,7 @@
 //! How often what happened, since the gate was made.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 /// What a gate has counted in this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -28,4 +30,44 @@ pub struct Metrics {
     pub replayed: u64,
     /// Calls that were sent again because a quota's window had ended by the server's clock.
     pub stale_windows: u64,
+}
+
+macro_rules! counters {
+    ($($name:ident),+) => {
+        /// The same, in the making.
+        #[derive(Debug, Default)]
+        pub(super) struct Counters {
+            $(pub(super) $name: Counter,)+
+        }
+
+        impl Counters {
+            pub(super) fn read(&self) -> Metrics {
+                Metrics { $($name: self.$name.0.load(Ordering::Relaxed),)+ }
+            }
+        }
+    };
+}
+
+counters!(
+    admitted,
+    refused,
+    duplicates,
+    deny_cache,
+    guard,
+    outages,
+    outage_open,
+    outage_closed,
+    outage_local,
+    breaker_opened,
+    replayed,
+    stale_windows
+);
+
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }

@@ -1,16 +1,26 @@
 //! So much in a calendar window of a scope.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::connection::Connection;
-use crate::error::{Error, Result};
+use jiff::tz::TimeZone;
 
 use super::decision::{Decision, Refund, RuleState};
+use super::gate::{Admission, Gate};
+use super::inner::QuotaSpec;
+use super::keys::{By, check_name};
 use super::metrics::Metrics;
+use super::plan::{Override, check_limit};
 use super::receipt::Receipt;
 use super::scope::Subject;
 use super::settings::{Outage, Settings};
+use super::window::{self, Calendar};
+use crate::connection::Connection;
+use crate::error::{Error, Result};
+
+/// A quota is kept for refunds so long at most.
+const LONGEST_KEEP: Duration = Duration::from_secs(10 * 366 * 86_400);
 
 /// A calendar window, in a time zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,19 +94,21 @@ impl FromStr for Mode {
 /// }
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Quota {
-    name: String,
+    pub(super) spec: QuotaSpec,
+    settings: Settings,
+    /// It alone, as it is asked by itself.
+    alone: Gate,
 }
 
 impl Quota {
     /// A quota of a name and a limit; -1 only counts, 0 refuses everything.
     ///
     /// # Errors
-    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for what is not a name, a limit below -1, or one that is too large.
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for what is not a name, a limit below -1, or one above 2^53.
     pub fn new(name: &str, limit: i64, period: Period) -> Result<Self> {
-        let _ = (limit, period);
-        Ok(Self { name: name.to_owned() })
+        Self::make(name, Some(limit), period)
     }
 
     /// A quota without a limit of its own: each call gives one, by [`Quota::consume_at`] or
@@ -105,8 +117,27 @@ impl Quota {
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for what is not a name.
     pub fn per_call(name: &str, period: Period) -> Result<Self> {
-        let _ = period;
-        Ok(Self { name: name.to_owned() })
+        Self::make(name, None, period)
+    }
+
+    fn make(name: &str, limit: Option<i64>, period: Period) -> Result<Self> {
+        check_name("a quota", name)?;
+        limit.map_or(Ok(()), |limit| check_limit(name, limit))?;
+        let spec = QuotaSpec {
+            name: name.into(),
+            by: By::Owner,
+            limit,
+            calendar: Calendar::new(period, TimeZone::UTC),
+            mode: Mode::Strict,
+            keep: Duration::from_secs(86_400),
+            outage: None,
+        };
+        Ok(Self::of(spec, Settings::default()))
+    }
+
+    fn of(spec: QuotaSpec, settings: Settings) -> Self {
+        let alone = Gate::of(&settings, &[], std::slice::from_ref(&spec), None);
+        Self { spec, settings, alone }
     }
 
     /// The scope entries that it is by, instead of the first.
@@ -118,8 +149,8 @@ impl Quota {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        let _ = names;
-        todo!()
+        let by = By::entries(&self.spec.name, names)?;
+        Ok(Self::of(QuotaSpec { by, ..self.spec }, self.settings))
     }
 
     /// The time zone whose calendar counts, by its IANA name. The default is `UTC`.
@@ -127,29 +158,26 @@ impl Quota {
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) if there is no such zone.
     pub fn timezone(self, name: &str) -> Result<Self> {
-        let _ = name;
-        todo!()
+        let calendar = self.spec.calendar.with_zone(window::zone(name)?);
+        Ok(Self::of(QuotaSpec { calendar, ..self.spec }, self.settings))
     }
 
     /// What it does at its limit. The default is [`Mode::Strict`].
     #[must_use]
     pub fn mode(self, mode: Mode) -> Self {
-        let _ = mode;
-        todo!()
+        Self::of(QuotaSpec { mode, ..self.spec }, self.settings)
     }
 
-    /// For how long after a window's end it can still be refunded. The default is a day.
+    /// For how long after a window's end it can still be refunded, ten years at most. The default is a day.
     #[must_use]
     pub fn keep(self, keep: Duration) -> Self {
-        let _ = keep;
-        todo!()
+        Self::of(QuotaSpec { keep: keep.min(LONGEST_KEEP), ..self.spec }, self.settings)
     }
 
     /// What it says when the server cannot be asked, instead of what the settings say.
     #[must_use]
     pub fn outage(self, outage: Outage) -> Self {
-        let _ = outage;
-        todo!()
+        Self::of(QuotaSpec { outage: Some(outage), ..self.spec }, self.settings)
     }
 
     /// Where its keys are, and what it does without the server, when it stands alone: in a gate, the gate's count.
@@ -157,17 +185,17 @@ impl Quota {
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a setting that makes no sense.
     pub fn settings(self, settings: Settings) -> Result<Self> {
-        let _ = settings;
-        todo!()
+        settings.check()?;
+        Ok(Self::of(self.spec, settings))
     }
 
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        &self.spec.name
     }
 
-    /// Takes `cost` units. A cost of 0 asks, and counts nothing.
+    /// Takes `cost` units. A cost of 0 asks whether a unit is left, and counts nothing.
     ///
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a negative or too large cost, or a scope that lacks an entry; the
@@ -178,8 +206,7 @@ impl Quota {
         of: impl Into<Subject<'a>>,
         cost: i64,
     ) -> impl Future<Output = Result<Decision>> + Send {
-        let _ = (conn, of.into(), cost);
-        async { todo!() }
+        self.take(conn, of.into(), cost, None)
     }
 
     /// [`Quota::consume`] with another limit.
@@ -193,8 +220,20 @@ impl Quota {
         cost: i64,
         limit: i64,
     ) -> impl Future<Output = Result<Decision>> + Send {
-        let _ = (conn, of.into(), cost, limit);
-        async { todo!() }
+        self.take(conn, of.into(), cost, Some(limit))
+    }
+
+    async fn take(
+        &self,
+        conn: &Connection,
+        of: Subject<'_>,
+        cost: i64,
+        limit: Option<i64>,
+    ) -> Result<Decision> {
+        let scope = of.scope(&self.spec.name, &self.spec.by)?;
+        let mut admission = Admission::new(&scope).cost(cost);
+        admission.overrides.extend(limit.map(|limit| (&*self.spec.name, Override::Limit(limit))));
+        self.alone.admit(conn, admission).await
     }
 
     /// How it stands in the window that is now.
@@ -206,8 +245,7 @@ impl Quota {
         conn: &'a Connection,
         of: impl Into<Subject<'a>>,
     ) -> impl Future<Output = Result<RuleState>> + Send {
-        let _ = (conn, of.into());
-        async { todo!() }
+        self.look(conn, of.into(), None)
     }
 
     /// [`Quota::usage`] with another limit.
@@ -220,21 +258,23 @@ impl Quota {
         of: impl Into<Subject<'a>>,
         limit: i64,
     ) -> impl Future<Output = Result<RuleState>> + Send {
-        let _ = (conn, of.into(), limit);
-        async { todo!() }
+        self.look(conn, of.into(), Some(limit))
+    }
+
+    async fn look(&self, conn: &Connection, of: Subject<'_>, limit: Option<i64>) -> Result<RuleState> {
+        let scope = of.scope(&self.spec.name, &self.spec.by)?;
+        let mut admission = Admission::new(&scope);
+        admission.overrides.extend(limit.map(|limit| (&*self.spec.name, Override::Limit(limit))));
+        self.alone.peek_one(conn, admission).await
     }
 
     /// Gives back what was taken under this receipt, once, in the window that it was taken in.
     ///
     /// # Errors
-    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a receipt of something else; the connection's.
-    pub fn refund<'a>(
-        &'a self,
-        conn: &'a Connection,
-        receipt: &'a Receipt,
-    ) -> impl Future<Output = Result<Refund>> + Send {
-        let _ = (conn, receipt);
-        async { todo!() }
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a receipt of something else; the connection's. It may be repeated
+    /// after any error.
+    pub async fn refund(&self, conn: &Connection, receipt: &Receipt) -> Result<Refund> {
+        self.alone.refund(conn, receipt).await
     }
 
     /// Forgets what was counted in the window that is now; whether there was anything.
@@ -246,13 +286,26 @@ impl Quota {
         conn: &'a Connection,
         of: impl Into<Subject<'a>>,
     ) -> impl Future<Output = Result<bool>> + Send {
-        let _ = (conn, of.into());
-        async { todo!() }
+        let of = of.into();
+        async move {
+            let scope = of.scope(&self.spec.name, &self.spec.by)?;
+            Ok(self.alone.reset(conn, &scope, None).await? > 0)
+        }
     }
 
     /// What it has counted in this process, standing alone.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
-        todo!()
+        self.alone.metrics()
+    }
+}
+
+impl fmt::Debug for Quota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Quota")
+            .field("name", &self.spec.name)
+            .field("limit", &self.spec.limit)
+            .field("mode", &self.spec.mode)
+            .finish_non_exhaustive()
     }
 }

@@ -31,8 +31,7 @@ impl Rate {
     /// A rate of `limit` units per `period`, which is counted in whole microseconds, begun ones included.
     ///
     /// # Errors
-    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a limit below -1, an empty period, or numbers too large to be
-    /// counted exactly.
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a limit below -1 or an empty period.
     pub fn new(limit: i64, period: Duration) -> Result<Self> {
         if limit < -1 {
             return Err(Error::value(format!("the limit is {limit}: give 0 or more, or -1 for no limit")));
@@ -40,8 +39,7 @@ impl Rate {
         if period.is_zero() {
             return Err(Error::value("the period of a rate is empty: give more than 0 s"));
         }
-        let rate = Self { limit, period };
-        Ok(rate)
+        Ok(Self { limit, period })
     }
 
     /// Units in a period; -1 is no limit.
@@ -141,5 +139,76 @@ impl TryFrom<String> for Rate {
 impl From<Infallible> for Error {
     fn from(never: Infallible) -> Self {
         match never {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_read_from_its_text() {
+        for (text, limit, seconds) in [
+            ("100/m", 100, 60),
+            ("10/30s", 10, 30),
+            ("1/s", 1, 1),
+            ("5/2 hours", 5, 0),
+            ("5/2hour", 5, 7_200),
+            (" 7 / day ", 7, 86_400),
+            ("7/10 min", 7, 600),
+            ("0/sec", 0, 1),
+            ("-1/d", -1, 86_400),
+        ] {
+            let rate = text.parse::<Rate>();
+            if seconds == 0 {
+                assert!(rate.is_err(), "{text}");
+                continue;
+            }
+            let rate = rate.unwrap();
+            assert_eq!((rate.limit(), rate.period()), (limit, Duration::from_secs(seconds)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_rate_is_told_with_what_one_looks_like() {
+        for text in [
+            "",
+            "100",
+            "100/",
+            "/m",
+            "100/w",
+            "ten/m",
+            "1.5/s",
+            "1e3/s",
+            "+1/s",
+            "-2/s",
+            "100/m/s",
+            "100/-1s",
+            "100/0s",
+            "100 m",
+            "99999999999999999999/s",
+            "1/99999999999999999999d",
+            "1/9223372036854775807d",
+            "１/s",
+        ] {
+            let error = text.parse::<Rate>().unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::Value, "{text}");
+            let told = error.to_string();
+            assert!(
+                told.contains(&format!("{text:?}"))
+                    || told.contains("the limit is -2")
+                    || told.contains("empty"),
+                "{told}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_rates_text_reads_back() {
+        for text in ["100/m", "10/30s", "1/s", "5/2h", "7/d", "-1/d", "0/90s"] {
+            assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
+        }
+        assert_eq!("60/60s".parse::<Rate>().unwrap().to_string(), "60/m");
+        assert_eq!(Rate::new(3, Duration::from_millis(2_500)).unwrap().to_string(), "3/2.5s");
     }
 }

@@ -3,6 +3,12 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::keys::{By, LONGEST_VALUE, check_name};
+use crate::error::{Error, Result};
+
+/// Entries of a scope.
+const MOST_ENTRIES: usize = 32;
+
 /// A value of a scope: the text or the number that stands for somebody. `1` and `"1"` are the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScopeValue<'a> {
@@ -63,6 +69,58 @@ impl<'a> Scope<'a> {
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &ScopeValue<'a>)> {
         self.entries.iter().map(|(name, value)| (&**name, value))
     }
+
+    /// The first entry.
+    ///
+    /// # Errors
+    /// `Value` if there is none.
+    pub(super) fn owner(&self) -> Result<(&str, &ScopeValue<'a>)> {
+        let (name, value) = self.entries.first().ok_or_else(|| {
+            Error::value("the scope is empty: its first entry says who the owner is, such as {\"org\": 1}")
+        })?;
+        Ok((name, value))
+    }
+
+    /// # Errors
+    /// `Value` for a name that is there twice, and too many.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.entries.len() > MOST_ENTRIES {
+            return Err(Error::value(format!(
+                "the scope has {} entries: give at most {MOST_ENTRIES}",
+                self.entries.len()
+            )));
+        }
+        for (at, (name, _)) in self.entries.iter().enumerate() {
+            if self.entries[..at].iter().any(|(known, _)| known == name) {
+                return Err(Error::value(format!("the scope has {name:?} twice")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it can be written as the fields of a stream's entry.
+    ///
+    /// # Errors
+    /// `Value` for what is not a name, the name of the payload's own field, and values that are too long.
+    pub(super) fn check_fields(&self) -> Result<()> {
+        for (name, value) in &self.entries {
+            check_name("a scope's entry", name)?;
+            if name == "payload" {
+                return Err(Error::value(
+                    "the scope has an entry \"payload\", which is the stream's own field",
+                ));
+            }
+            if let ScopeValue::Text(text) = value
+                && text.len() > LONGEST_VALUE
+            {
+                return Err(Error::value(format!(
+                    "the scope's {name:?} has {} bytes: at most {LONGEST_VALUE} can stand in a stream's entry",
+                    text.len()
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// For whom a rule that stands alone is asked: a scope, or for a rule whose key is one entry, just its value.
@@ -72,6 +130,24 @@ pub enum Subject<'a> {
     Value(ScopeValue<'a>),
     /// A scope.
     Scope(&'a Scope<'a>),
+}
+
+impl<'a> Subject<'a> {
+    /// The scope that a rule is asked for.
+    ///
+    /// # Errors
+    /// `Value` for a bare value if the rule is by several entries.
+    pub(super) fn scope(self, rule: &str, by: &By) -> Result<Cow<'a, Scope<'a>>> {
+        match (self, by.single()) {
+            (Self::Scope(scope), _) => Ok(Cow::Borrowed(scope)),
+            (Self::Value(value), Some(entry)) => {
+                Ok(Cow::Owned(Scope::new().with(entry.unwrap_or(rule).to_owned(), value)))
+            }
+            (Self::Value(_), None) => Err(Error::value(format!(
+                "'{rule}' is by several entries of a scope: give a scope with all of them and not a bare value"
+            ))),
+        }
+    }
 }
 
 macro_rules! from_integers {

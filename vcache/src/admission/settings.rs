@@ -4,6 +4,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::keys::{MOST_SHARDS, check_prefix};
 use crate::error::{Error, Result};
 
 /// What a rule says when the server cannot be asked.
@@ -86,5 +87,82 @@ impl Default for Settings {
             dedupe_for: Duration::from_secs(3_600),
             max_payload: 1_048_576,
         }
+    }
+}
+
+impl Settings {
+    /// # Errors
+    /// `Value` for what makes no sense.
+    pub(super) fn check(&self) -> Result<()> {
+        check_prefix(&self.prefix)?;
+        if !(1..=MOST_SHARDS).contains(&self.shards) {
+            return Err(Error::value(format!("shards is {}: give 1 to {MOST_SHARDS}", self.shards)));
+        }
+        if let Some(guard) = self.guard
+            && !(guard.is_finite() && guard >= 1.0)
+        {
+            return Err(Error::value(format!(
+                "guard is {guard}: give how many times a limit one process may ask for, 1.0 or more"
+            )));
+        }
+        if self.processes == Some(0) {
+            return Err(Error::value("processes is 0: give how many share a limit, 1 or more"));
+        }
+        if self.deadline.is_some_and(|deadline| deadline.is_zero()) {
+            return Err(Error::value("the deadline is 0 s: give more, or none for the connection's own"));
+        }
+        let longest = Duration::from_secs(366 * 86_400);
+        if self.dedupe_for < Duration::from_millis(1) || self.dedupe_for > longest {
+            return Err(Error::value(format!(
+                "dedupe ids are to be kept for {} s: give a millisecond to a year",
+                self.dedupe_for.as_secs_f64()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Among how many processes the limits are divided.
+    pub(super) fn sharers(&self) -> u32 {
+        self.processes.unwrap_or_else(|| {
+            std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_that_makes_no_sense_is_told_with_its_value() {
+        let told = |change: fn(&mut Settings), text: &str| {
+            let mut settings = Settings::default();
+            settings.check().unwrap();
+            change(&mut settings);
+            let error = settings.check().unwrap_err().to_string();
+            assert!(error.contains(text), "{error}");
+        };
+        told(|settings| settings.prefix = "{x}".into(), "\"{x}\"");
+        told(|settings| settings.shards = 0, "shards is 0");
+        told(|settings| settings.shards = 10_000, "shards is 10000");
+        told(|settings| settings.guard = Some(0.5), "guard is 0.5");
+        told(|settings| settings.guard = Some(f64::NAN), "guard is NaN");
+        told(|settings| settings.processes = Some(0), "processes is 0");
+        told(|settings| settings.deadline = Some(Duration::ZERO), "deadline is 0 s");
+        told(|settings| settings.dedupe_for = Duration::ZERO, "for 0 s");
+        told(|settings| settings.dedupe_for = Duration::MAX, "a millisecond to a year");
+    }
+
+    #[test]
+    fn an_outage_policy_is_read_from_its_name() {
+        for (text, policy) in [
+            ("open", Outage::Open),
+            ("closed", Outage::Closed),
+            ("local", Outage::Local),
+            ("raise", Outage::Raise),
+        ] {
+            assert_eq!(text.parse::<Outage>().unwrap(), policy);
+        }
+        assert!("Open".parse::<Outage>().unwrap_err().to_string().contains("\"Open\""));
     }
 }

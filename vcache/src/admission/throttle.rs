@@ -1,13 +1,19 @@
 //! A rate limit of a scope.
 
-use crate::connection::Connection;
-use crate::error::{Error, Result};
+use std::fmt;
 
 use super::decision::{Decision, RuleState};
+use super::gate::{Admission, Gate};
+use super::inner::ThrottleSpec;
+use super::keys::{By, check_name};
+use super::limits::Limits;
 use super::metrics::Metrics;
+use super::plan::Override;
 use super::rate::Rate;
 use super::scope::Subject;
 use super::settings::{Outage, Settings};
+use crate::connection::Connection;
+use crate::error::{Error, Result};
 
 /// A rate limit per value of a scope's entry, decided by the generic cell rate algorithm (GCRA) on the server's clock.
 ///
@@ -24,23 +30,26 @@ use super::settings::{Outage, Settings};
 /// }
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Throttle {
-    name: String,
+    pub(super) spec: ThrottleSpec,
+    settings: Settings,
+    /// It alone, as it is asked by itself.
+    alone: Gate,
 }
 
 impl Throttle {
     /// A throttle of a name, which is also the scope entry that it is by, and a [`Rate`] or its text.
     ///
     /// # Errors
-    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for what is not a name or not a rate.
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for what is not a name or not a rate, and a rate that is too large to
+    /// be counted.
     pub fn new<R>(name: &str, rate: R) -> Result<Self>
     where
         R: TryInto<Rate>,
         Error: From<R::Error>,
     {
-        let _rate: Rate = rate.try_into()?;
-        Ok(Self { name: name.to_owned() })
+        Self::make(name, Some(rate.try_into()?))
     }
 
     /// A throttle without a rate of its own: each call gives one, by [`Throttle::check_at`] or
@@ -49,16 +58,41 @@ impl Throttle {
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for what is not a name.
     pub fn per_call(name: &str) -> Result<Self> {
-        Ok(Self { name: name.to_owned() })
+        Self::make(name, None)
+    }
+
+    fn make(name: &str, rate: Option<Rate>) -> Result<Self> {
+        check_name("a throttle", name)?;
+        let by = By::entries(name, [name])?;
+        let spec = ThrottleSpec { name: name.into(), by, rate, burst: None, limits: None, outage: None };
+        Self::counted(spec, Settings::default())
+    }
+
+    /// With its rate and burst worked out.
+    fn counted(mut spec: ThrottleSpec, settings: Settings) -> Result<Self> {
+        spec.limits = spec.rate.map(|rate| Limits::new(rate, spec.burst)).transpose()?;
+        Ok(Self::of(spec, settings))
+    }
+
+    fn of(spec: ThrottleSpec, settings: Settings) -> Self {
+        let alone = Gate::of(&settings, std::slice::from_ref(&spec), &[], None);
+        Self { spec, settings, alone }
     }
 
     /// How many units may go at once, instead of the limit.
     ///
     /// # Errors
-    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for 0, and for more than can be counted exactly.
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for 0, and for more than can be counted.
     pub fn burst(self, burst: u64) -> Result<Self> {
-        let _ = burst;
-        todo!()
+        let name = &self.spec.name;
+        if burst == 0 {
+            return Err(Error::value(format!(
+                "the burst of throttle '{name}' is 0: nothing would ever pass"
+            )));
+        }
+        let burst = i64::try_from(burst)
+            .map_err(|_| Error::value(format!("the burst of throttle '{name}' is too large: {burst}")))?;
+        Self::counted(ThrottleSpec { burst: Some(burst), ..self.spec }, self.settings)
     }
 
     /// The scope entries that it is by, instead of the one of its name.
@@ -70,15 +104,14 @@ impl Throttle {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        let _ = names;
-        todo!()
+        let by = By::entries(&self.spec.name, names)?;
+        Ok(Self::of(ThrottleSpec { by, ..self.spec }, self.settings))
     }
 
     /// What it says when the server cannot be asked, instead of what the settings say.
     #[must_use]
     pub fn outage(self, outage: Outage) -> Self {
-        let _ = outage;
-        todo!()
+        Self::of(ThrottleSpec { outage: Some(outage), ..self.spec }, self.settings)
     }
 
     /// Where its keys are, and what it does without the server, when it stands alone: in a gate, the gate's count.
@@ -86,17 +119,17 @@ impl Throttle {
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a setting that makes no sense.
     pub fn settings(self, settings: Settings) -> Result<Self> {
-        let _ = settings;
-        todo!()
+        settings.check()?;
+        Ok(Self::of(self.spec, settings))
     }
 
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        &self.spec.name
     }
 
-    /// Spends `cost` units. A cost of 0 asks, and charges nothing.
+    /// Spends `cost` units. A cost of 0 asks whether a unit would be let through, and charges nothing.
     ///
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a negative or too large cost, or a scope that lacks an entry; the
@@ -107,8 +140,7 @@ impl Throttle {
         of: impl Into<Subject<'a>>,
         cost: i64,
     ) -> impl Future<Output = Result<Decision>> + Send {
-        let _ = (conn, of.into(), cost);
-        async { todo!() }
+        self.spend(conn, of.into(), cost, None)
     }
 
     /// [`Throttle::check`] at another rate.
@@ -122,8 +154,20 @@ impl Throttle {
         cost: i64,
         rate: Rate,
     ) -> impl Future<Output = Result<Decision>> + Send {
-        let _ = (conn, of.into(), cost, rate);
-        async { todo!() }
+        self.spend(conn, of.into(), cost, Some(rate))
+    }
+
+    async fn spend(
+        &self,
+        conn: &Connection,
+        of: Subject<'_>,
+        cost: i64,
+        rate: Option<Rate>,
+    ) -> Result<Decision> {
+        let scope = of.scope(&self.spec.name, &self.spec.by)?;
+        let mut admission = Admission::new(&scope).cost(cost);
+        admission.overrides.extend(rate.map(|rate| (&*self.spec.name, Override::Rate(rate))));
+        self.alone.admit(conn, admission).await
     }
 
     /// How it stands; nothing is charged.
@@ -135,8 +179,7 @@ impl Throttle {
         conn: &'a Connection,
         of: impl Into<Subject<'a>>,
     ) -> impl Future<Output = Result<RuleState>> + Send {
-        let _ = (conn, of.into());
-        async { todo!() }
+        self.look(conn, of.into(), None)
     }
 
     /// [`Throttle::peek`] at another rate.
@@ -149,8 +192,14 @@ impl Throttle {
         of: impl Into<Subject<'a>>,
         rate: Rate,
     ) -> impl Future<Output = Result<RuleState>> + Send {
-        let _ = (conn, of.into(), rate);
-        async { todo!() }
+        self.look(conn, of.into(), Some(rate))
+    }
+
+    async fn look(&self, conn: &Connection, of: Subject<'_>, rate: Option<Rate>) -> Result<RuleState> {
+        let scope = of.scope(&self.spec.name, &self.spec.by)?;
+        let mut admission = Admission::new(&scope);
+        admission.overrides.extend(rate.map(|rate| (&*self.spec.name, Override::Rate(rate))));
+        self.alone.peek_one(conn, admission).await
     }
 
     /// Forgets what was charged; whether there was anything.
@@ -162,13 +211,26 @@ impl Throttle {
         conn: &'a Connection,
         of: impl Into<Subject<'a>>,
     ) -> impl Future<Output = Result<bool>> + Send {
-        let _ = (conn, of.into());
-        async { todo!() }
+        let of = of.into();
+        async move {
+            let scope = of.scope(&self.spec.name, &self.spec.by)?;
+            Ok(self.alone.reset(conn, &scope, None).await? > 0)
+        }
     }
 
     /// What it has counted in this process, standing alone.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
-        todo!()
+        self.alone.metrics()
+    }
+}
+
+impl fmt::Debug for Throttle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Throttle")
+            .field("name", &self.spec.name)
+            .field("rate", &self.spec.rate.map(|rate| rate.to_string()))
+            .field("burst", &self.spec.burst)
+            .finish_non_exhaustive()
     }
 }

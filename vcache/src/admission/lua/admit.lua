@@ -23,15 +23,20 @@
 -- first because it is the one write that can fail by itself. What is refused writes nothing. The one exception is the
 -- state of a throttle which says it was charged in the future and refuses: it is dated back to now, owing the same.
 -- Otherwise a clock that was set back would keep its keys shut for as long.
-local cost = tonumber(ARGV[1])
-if not (cost and cost >= 0 and cost <= 9007199254740992 and cost % 1 == 0) then
+--
+-- Numbers: `cost` is at most 2^53 and multiplied only where it is at most `burst`, so `cost * period` is at most `full`,
+-- which is at most 2^52. A quota's counter stays below 2^53. Milliseconds of a window times 1000 do until the year 2255.
+-- Numbers are handed to redis.call as they are: the server prints whole ones in full, where Lua would round to 14 digits.
+local KEYS, ARGV = KEYS, ARGV
+local cost = ARGV[1] + 0
+if not (cost >= 0 and cost <= 9007199254740992 and cost % 1 == 0) then
   return redis.error_reply('ERR the cost is ' .. ARGV[1] .. ': give a whole number from 0 to 2^53')
 end
 local asked = cost > 0 and cost or 1
-local throttles, quotas, streams = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local dedupe = tonumber(ARGV[5])
-local counters = throttles + quotas
-local reply = {1, 0, now, '', ARGV[6]}
+local throttles, streams, dedupe = ARGV[2] + 0, ARGV[4] + 0, ARGV[5] + 0
+local counters = throttles + ARGV[3]
+-- The nils make room for the states of a rule or two.
+local reply = {1, 0, now, '', ARGV[6], nil, nil, nil, nil, nil}
 
 local duplicate = false
 if dedupe > 0 then
@@ -46,15 +51,13 @@ if dedupe > 0 then
   end
 end
 
--- Decide. `longest` is the longest wait of a rule that refuses: -1 while none does.
+-- Decide. `longest` is the longest wait of a rule that refuses: -1 while none does. Until the end the slot for what a
+-- throttle has left stays empty, and the one for its reset holds its debt.
 local longest = -1
 local from_future
 local arg, slot = 6, 5
 for i = 1, throttles do
-  local limit, period, burst = tonumber(ARGV[arg + 1]), tonumber(ARGV[arg + 2]), tonumber(ARGV[arg + 3])
-  if not sound(limit, period, burst) then
-    return redis.error_reply('ERR throttle ' .. i .. ' is below 1 or too large to be counted exactly')
-  end
+  local limit, period, burst = ARGV[arg + 1] + 0, ARGV[arg + 2] + 0, ARGV[arg + 3] + 0
   local full = burst * period
   local debt, future = owed(KEYS[i], limit, period, full)
   local wait = 0
@@ -76,24 +79,20 @@ for i = 1, throttles do
       end
     end
   end
-  reply[slot + 2], reply[slot + 3] = wait, debt
+  reply[slot + 1], reply[slot + 2], reply[slot + 3] = 0, wait, debt
   arg, slot = arg + 3, slot + 3
 end
 
 for i = throttles + 1, counters do
-  local limit, mode = tonumber(ARGV[arg + 1]), ARGV[arg + 4]
+  local limit, mode = ARGV[arg + 1] + 0, ARGV[arg + 4]
   local ends = ARGV[arg + 3] * 1000
   if not duplicate and (now < ARGV[arg + 2] * 1000 or now >= ends) then
     return {3, i, now, '', ''}
   end
-  local used = redis.call('GET', KEYS[i])
-  if used then
-    used = tonumber(used)
-    if not used then
-      return redis.error_reply('ERR the key ' .. KEYS[i] .. ' holds something else than a counter')
-    end
-  else
-    used = 0
+  local used = redis.call('GET', KEYS[i]) or 0
+  used = tonumber(used)
+  if not used then
+    return redis.error_reply('ERR the key ' .. KEYS[i] .. ' holds something else than a counter')
   end
   local refuses = false
   if limit >= 0 and mode ~= '3' then
@@ -114,18 +113,20 @@ for i = throttles + 1, counters do
   elseif mode ~= '2' and cost > 9007199254740991 - used and not duplicate then
     return redis.error_reply('ERR the counter ' .. KEYS[i] .. ' would pass 2^53')
   end
-  reply[slot + 1] = used
-  arg, slot = arg + 5, slot + 1
+  slot = slot + 1
+  reply[slot] = used
+  arg = arg + 5
 end
 
 local bound, trims
 if streams == 1 then
   local depth = redis.call('XLEN', KEYS[counters + 1])
-  bound, trims = tonumber(ARGV[arg + 1]), ARGV[arg + 2] == '1'
+  bound, trims = ARGV[arg + 1] + 0, ARGV[arg + 2] == '1'
   if bound > 0 and not trims and depth >= bound and longest < 0 then
     longest, reply[2] = 0, counters + 1
   end
-  reply[slot + 1] = depth
+  slot = slot + 1
+  reply[slot] = depth
 end
 
 -- Write.
@@ -139,43 +140,41 @@ else
   if streams == 1 then
     local key, first, last = KEYS[counters + 1], arg + 4, arg + 3 + ARGV[arg + 3]
     if trims and bound > 0 then
-      reply[4] = redis.call('XADD', key, 'MAXLEN', '~', ARGV[arg + 1], '*', unpack(ARGV, first, last))
-      reply[slot + 1] = redis.call('XLEN', key)
+      reply[4] = redis.call('XADD', key, 'MAXLEN', '~', bound, '*', unpack(ARGV, first, last))
+      reply[slot] = redis.call('XLEN', key)
     else
       reply[4] = redis.call('XADD', key, '*', unpack(ARGV, first, last))
-      reply[slot + 1] = reply[slot + 1] + 1
+      reply[slot] = reply[slot] + 1
     end
   end
   if dedupe > 0 and (cost > 0 or streams == 1) then
-    redis.call('SET', KEYS[counters + streams + 1], reply[4] .. ' ' .. ARGV[6], 'PX', ARGV[5])
+    redis.call('SET', KEYS[counters + streams + 1], reply[4] .. ' ' .. ARGV[6], 'PX', dedupe)
   end
 end
 
 arg, slot = 6, 5
 for i = 1, throttles do
-  local limit, period = tonumber(ARGV[arg + 1]), tonumber(ARGV[arg + 2])
+  local limit, period = ARGV[arg + 1] + 0, ARGV[arg + 2] + 0
   local debt = reply[slot + 3] + charged * period
   local reset = ceil(debt / limit)
   if charged > 0 or (from_future and from_future[i] and not duplicate) then
-    -- NOTE: the key expires by a clock that was read before `now`, if only by a little, and counts milliseconds: two
-    -- more let no debt expire before it ends. Lua prints large numbers in exponent form unless told otherwise.
-    redis.call('SET', KEYS[i], string.format('%.0f:%.0f:%s', now, debt, ARGV[arg + 2]),
-      'PX', string.format('%.0f', floor(reset / 1000) + 2))
+    -- NOTE: the key expires by a clock that was read a little before `now` and counts milliseconds: with two more no
+    -- debt is forgotten before it ends.
+    redis.call('SET', KEYS[i], struct.pack('>ddd', now, debt, period), 'PX', floor(reset / 1000) + 2)
   end
-  reply[slot + 1] = floor((ARGV[arg + 3] * period - debt) / period)
-  reply[slot + 3] = reset
+  reply[slot + 1], reply[slot + 3] = floor((ARGV[arg + 3] * period - debt) / period), reset
   arg, slot = arg + 3, slot + 3
 end
 
 if charged > 0 then
   for i = throttles + 1, counters do
+    slot = slot + 1
     if ARGV[arg + 4] ~= '2' then
-      local used = reply[slot + 1] + charged
-      redis.call('SET', KEYS[i], string.format('%.0f', used),
-        'PX', string.format('%.0f', ARGV[arg + 3] + ARGV[arg + 5] - floor(now / 1000)))
-      reply[slot + 1] = used
+      local used = reply[slot] + charged
+      redis.call('SET', KEYS[i], used, 'PX', ARGV[arg + 3] + ARGV[arg + 5] - floor(now / 1000))
+      reply[slot] = used
     end
-    arg, slot = arg + 5, slot + 1
+    arg = arg + 5
   end
 end
 return reply
