@@ -54,13 +54,13 @@ def test_every_rule_of_every_gate_is_in_the_table(gates: Any) -> None:
     lines = run(*WORDS).splitlines()
     assert lines[0] == "limits_of_a_shop.ingest"
     assert lines[1].split() == ["RULE", "KIND", "LIMIT", "BURST", "USED", "REMAINING", "RESETS", "IN"]
-    assert re.fullmatch(r"  org      throttle    100 / 1 min    100 +70 +1[78](\.\d)? s", lines[2])
-    assert re.fullmatch(r"  project  throttle +1000 / 1 h    200 +170 +2 min", lines[3])
+    assert re.fullmatch(r"  org      throttle +100 / 1 min +100 +70 +1[78](\.\d)? s", lines[2])
+    assert re.fullmatch(r"  project  throttle +1000 / 1 h +200 +170 +2 min", lines[3])
     assert re.fullmatch(r"  events   quota +10000 / \d+ d +30 +9970 +\d+ .*", lines[4])
     assert re.fullmatch(r"  seen     quota +unlimited +30 +\d+ .*", lines[5])
     assert lines[6] == "limits_of_a_shop.exports"
     # The rate is a callable of the scope, which has numbers where the application has them.
-    assert re.fullmatch(r"  org-exports  throttle  7 / 1 d      7 +7 +0 s", lines[8])
+    assert re.fullmatch(r"  org-exports  throttle  7 / 1 d +7 +7 +0 s", lines[8])
 
 
 def test_looking_charges_nothing(gates: Any, server: ValkeyServer) -> None:

@@ -185,7 +185,7 @@ def test_a_view_stays_what_it_was(shape: Any) -> None:
 
     plain, throttled = shape(lambda view: view), shape(throttle("3/h"))
     assert iscoroutinefunction(throttled) == iscoroutinefunction(plain)
-    assert getattr(throttled, "__name__", "") == getattr(plain, "__name__", "")
+    assert throttled.__name__ == getattr(plain, "__name__", throttled.__name__)
     assert throttled.__doc__ == plain.__doc__
     assert getattr(throttled, "view_class", None).__class__ is getattr(plain, "view_class", None).__class__
 

@@ -191,8 +191,8 @@ def test_what_it_consists_of_is_told() -> None:
 @pytest.mark.parametrize(
     ("keywords", "error", "text"),
     [
-        ({}, ValueError, ""),
-        ({"throttles": []}, ValueError, ""),
+        ({}, ValueError, "gate"),
+        ({"throttles": []}, ValueError, "gate"),
         ({"throttles": 5}, TypeError, "iterable"),
         ({"throttles": ["org"]}, TypeError, "throttles must hold a Throttle each, not .*str"),
         ({"quotas": [None]}, TypeError, "quotas must hold a Quota each"),

@@ -60,8 +60,9 @@ gate: Any = None
 urlpatterns: list[Any] = []
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def views() -> None:
+    """New ones for each test: a limit remembers for a while whom it has refused."""
     from django_vcache.admission import throttle
 
     @throttle("2/h", name="short")

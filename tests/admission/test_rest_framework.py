@@ -54,8 +54,11 @@ REFUSED = 429
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    """REST framework's tests leave their settings behind."""
+    """REST framework's tests leave their settings behind, and a throttle remembers for a while whom it has refused."""
+    from django_vcache import rest_framework
+
     scope, proxies = SimpleRateThrottle.scope, api_settings.NUM_PROXIES
+    rest_framework._throttle.cache_clear()
     yield
     SimpleRateThrottle.scope = scope
     api_settings.NUM_PROXIES = proxies

@@ -70,6 +70,8 @@ def check_rest_framework(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         return []
     found: list[CheckMessage] = []
     for scope, rate in rates.items():
+        if rate is None:
+            continue
         try:
             parse_rate(rate)
         except ConfigurationError as error:

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, TypeVar
 
 from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest
-from django.utils.decorators import method_decorator
 
 from django_vcache import _vcache
 from django_vcache.admission.keys import Key, key_for
@@ -129,10 +128,7 @@ class ViewThrottle:
         return f"throttle({self.rate!r})"
 
     def __call__(self, view: View) -> View:
-        if isinstance(view, type):
-            decorated: View = method_decorator(self, name="dispatch")(view)
-            return decorated
-        return _decorated(self, view)
+        return _decorated_class(self, view) if isinstance(view, type) else _decorated(self, view)
 
     def rule(self, name: str) -> Rule:
         """This limit under a name.
@@ -174,7 +170,7 @@ class _Around(NamedTuple):
 
 def _decorated(limit: ViewThrottle, view: View) -> View:
     known: _Around | None = getattr(view, "_vcache_around", None)
-    rules: Rules = ((limit, limit.name or _name_for(view, limit)),)
+    rules: Rules = ((limit, limit.name or _name_for(_path_of(view), limit)),)
     inner: Callable[..., Any] = view
     # Another decorator may stand between: it hands on the attribute, and wraps what is not the view inside.
     if known and getattr(view, "__wrapped__", None) is known.view:
@@ -197,6 +193,31 @@ def _decorated(limit: ViewThrottle, view: View) -> View:
     wrapper._vcache_around = _Around(inner, rules)
     decorated: View = wrapper
     return decorated
+
+
+def _decorated_class(limit: ViewThrottle, view_class: Any) -> Any:
+    known: tuple[Any, tuple[ViewThrottle, ...]] | None = getattr(view_class.dispatch, "_vcache_class", None)
+    limits: tuple[ViewThrottle, ...] = (limit,)
+    inner = view_class.dispatch
+    if known and getattr(inner, "__wrapped__", None) is known[0]:
+        limits, inner = limits + known[1], known[0]
+
+    @functools.wraps(inner)
+    def dispatch(self: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        # A class that inherits this has a budget of its own.
+        rules = tuple((limit, limit.name or _name_for(_path_of_class(type(self)), limit)) for limit in limits)
+        if self.view_is_async:
+            return awaited(rules, self, request, *args, **kwargs)
+        response = refusal_now(rules, request)
+        return inner(self, request, *args, **kwargs) if response is None else response
+
+    async def awaited(rules: Rules, self: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        response = await refusal(rules, request, True)
+        return await inner(self, request, *args, **kwargs) if response is None else response
+
+    dispatch._vcache_class = inner, limits  # type: ignore[attr-defined]
+    view_class.dispatch = dispatch
+    return view_class
 
 
 def _request_of(args: tuple[Any, ...]) -> HttpRequest:
@@ -224,9 +245,8 @@ _named: dict[str, list["weakref.ref[ViewThrottle]"]] = {}
 _naming = threading.Lock()
 
 
-def _name_for(view: Callable[..., Any], limit: ViewThrottle) -> str:
-    """A name for the limit of a view: the view's import path, with a number from the second limit on."""
-    path = _path_of(view)
+def _name_for(path: str, limit: ViewThrottle) -> str:
+    """A name for a limit of the view at an import path: the path, with a number from the second limit on."""
     with _naming:
         limits = _named.setdefault(path, [])
         known = [each() for each in limits]
@@ -250,7 +270,11 @@ def _path_of(view: Callable[..., Any]) -> str:
     instance = _instance_of(view)
     if instance is not None:
         # Not the class that defines the method, which is Django's as often as not.
-        path = f"{type(instance).__module__}.{type(instance).__qualname__}"
+        path = _path_of_class(type(instance))
         return path if name == "dispatch" else f"{path}.{name}"
     named = view if name else getattr(view, "func", type(view))
     return f"{named.__module__}.{named.__qualname__}"
+
+
+def _path_of_class(view_class: type) -> str:
+    return f"{view_class.__module__}.{view_class.__qualname__}"

@@ -94,8 +94,9 @@ class Command(BaseCommand):
         for path, gate in gates.items():
             try:
                 answers[path] = ask(gate)
-            except ValueError as error:
-                problems.append(f"{path}: {error}")
+            except (ValueError, LookupError) as error:
+                # The latter is a limit's callable that wants another entry.
+                problems.append(f"{path}: {type(error).__name__}: {error}")
         if not answers:
             raise CommandError("; ".join(problems))
         for problem in problems:
