@@ -191,18 +191,15 @@ impl PyStream {
     }
 
     /// A consumer of a group: a django_vcache.admission.consumer.Consumer with these arguments.
-    #[pyo3(signature = (group, *arguments, **keywords))]
+    #[pyo3(signature = (group, **keywords))]
     fn consumer<'py>(
         slf: &Bound<'py, Self>,
         group: &Bound<'py, PyAny>,
-        arguments: &Bound<'py, PyTuple>,
         keywords: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         static CONSUMER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let class = CONSUMER.import(slf.py(), "django_vcache.admission.consumer", "Consumer")?;
-        let mut all = vec![slf.clone().into_any(), group.clone()];
-        all.extend(arguments);
-        class.call(PyTuple::new(slf.py(), all)?, keywords)
+        class.call((slf, group), keywords)
     }
 
     /// What it counted in this process, by name.
