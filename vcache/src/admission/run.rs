@@ -222,3 +222,75 @@ fn restless(server_now: i64) -> Error {
         "the server's clock says {server_now} us since 1970, and something else each time: no window is the one that is now"
     ))
 }
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use crate::admission::{Admission, Gate, Period, Quota, Scope};
+    use crate::block_on;
+    use crate::testing::Server;
+
+    const DAY: i64 = 86_400_000_000;
+
+    fn gate() -> Gate {
+        Gate::builder()
+            .quota(Quota::new("hour", 100, Period::Hour).unwrap())
+            .quota(Quota::new("day", 100, Period::Day).unwrap().timezone("Australia/Lord_Howe").unwrap())
+            .quota(Quota::new("month", 100, Period::Month).unwrap().timezone("America/New_York").unwrap())
+            .build()
+            .unwrap()
+    }
+
+    #[test]
+    fn a_window_that_is_not_the_servers_is_worked_out_anew_by_its_clock() {
+        let server = Server::start();
+        let (conn, scope) = (server.connection(), Scope::new().with("org", 1));
+        // A client whose clock is far behind, far ahead, and beyond any calendar that the server would have.
+        for ahead in [-40 * DAY, 40 * DAY, 4_000 * DAY] {
+            let gate = gate();
+            let now = gate.inner().server_now();
+            gate.inner().set_clock(now + ahead);
+            block_on(async {
+                let first = gate.admit(&conn, Admission::new(&scope)).await.unwrap();
+                assert!(first.allowed);
+                assert!(
+                    first
+                        .rules
+                        .iter()
+                        .all(|rule| !rule.reset_after.is_zero() && rule.reset_after <= rule.window)
+                );
+                assert_eq!(gate.metrics().stale_windows, 1);
+                gate.admit(&conn, Admission::new(&scope)).await.unwrap();
+                assert_eq!(gate.metrics().stale_windows, 1, "the difference is remembered");
+                gate.inner().set_clock(now + ahead);
+                let states = gate.peek(&conn, Admission::new(&scope)).await.unwrap();
+                let used: Vec<_> = states.iter().map(|state| state.used).collect();
+                assert_eq!(used, [2, 2, 2], "a peek looks into the same windows");
+                gate.inner().set_clock(now + ahead);
+                assert_eq!(gate.reset(&conn, &scope, None).await.unwrap(), 3, "and a reset");
+                gate.inner().set_clock(now + ahead);
+                let receipt = gate.admit(&conn, Admission::new(&scope)).await.unwrap().receipt.unwrap();
+                gate.inner().set_clock(now + ahead);
+                let refund = gate.refund(&conn, &receipt).await.unwrap();
+                assert!(refund.refunded && refund.usage.iter().all(|usage| usage.used == 0));
+            });
+        }
+    }
+
+    #[test]
+    fn a_refund_is_remembered_as_long_as_what_it_was_of() {
+        let server = Server::start();
+        let mut conn = server.connection();
+        let (gate, scope) = (gate(), Scope::new().with("org", 1));
+        block_on(async {
+            let receipt = gate.admit(&conn, Admission::new(&scope)).await.unwrap().receipt.unwrap();
+            gate.reset(&conn, &scope, None).await.unwrap();
+            gate.refund(&conn, &receipt).await.unwrap();
+            let key = format!("vcache:{{v00}}:r:{}", &receipt.as_str()[..16]);
+            let kept: i64 = redis::cmd("PTTL").arg(key).query_async(&mut conn).await.unwrap();
+            let month = receipt.parts().unwrap().starts[2];
+            let end = gate.inner().quotas[2].calendar.look(month).unwrap().end;
+            let left = end * 1_000 + gate.inner().quotas[2].keep_ms() - gate.inner().server_now() / 1_000;
+            assert!((kept - left).abs() < 60_000, "{kept} of {left}");
+        });
+    }
+}
