@@ -442,8 +442,10 @@ def test_what_cannot_be_written_is_an_error_before_anything_is_sent(
 
 def test_the_alias_of_the_gate_is_used(form: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Gate, Throttle
+    from django_vcache.backend import publish_alias
 
     locmem = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
     with override_settings(CACHES={"default": locmem, "gates": cache_setting(server, DB=4)}):
+        publish_alias("gates")
         assert form(Gate([Throttle("org", "1/d")], using="gates"), "admit", SCOPE)
     assert server.info("keyspace")["db4"].startswith("keys=1")

@@ -426,11 +426,13 @@ def test_reprs_say_what_it_is(form: Any) -> None:
 
 def test_the_alias_is_that_of_using(form: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Throttle
+    from django_vcache.backend import publish_alias
     from django_vcache.exceptions import ConfigurationError
 
     locmem = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
     caches = {"default": locmem, "foreign": locmem, "counts": cache_setting(server, DB=3)}
     with override_settings(CACHES=caches):
+        publish_alias("counts")
         throttle = Throttle("org", "1/d", using="counts")
         assert throttle.using == "counts"
         form(throttle, "check", 1)
