@@ -1,0 +1,1 @@
+"""Admission: who may come in, and what becomes of what they bring."""
