@@ -16,12 +16,14 @@ from typing import TypeVar
 from django_vcache import exceptions, reports
 from django_vcache.exceptions import ResponseError, VcacheError
 
-from ._steps import Pause, Script, Steps, send
+from ._steps import Pause, Script, Steps
 from ._stream import StreamLike
 from .batch import Entry
 
 T = TypeVar("T")
 
+# A server out of memory must let itself be emptied, so all of them may run on one.
+_JOIN = Script("join.lua", flags="flags=allow-oom")
 _ACKNOWLEDGE = Script("entries.lua", "acknowledge.lua", flags="flags=allow-oom")
 _BURY = Script("entries.lua", "bury.lua", flags="flags=allow-oom")
 _RECOVER = Script("entries.lua", "recover.lua", flags="flags=allow-oom")
@@ -90,12 +92,7 @@ class Group:
 
     def join(self) -> Steps[None]:
         """Creates the group, from the first entry on, and the stream, where they are missing."""
-        for key in self.keys:
-            try:
-                yield from send("XGROUP", "CREATE", key, self.group, "0", "MKSTREAM")
-            except ResponseError as error:
-                if error.code != "BUSYGROUP":
-                    raise
+        yield from self._everywhere(_JOIN, self.group)
         self.joined = True
 
     def leave(self) -> Steps[None]:

@@ -17,8 +17,10 @@ WAIT = 0.5
 FORGET_AFTER = 3600.0
 """Seconds after which a consumer that holds nothing is taken off the group's list, at the earliest."""
 
-# What comes in while a batch is collected is fetched so many times at most, rather than entry by entry.
+# What comes in while a batch is collected is fetched now and then rather than entry by entry: so many times, if that is
+# often enough.
 _FETCHES = 20
+_LONGEST_PAUSE = 0.25  # seconds
 # Seconds between two looks at a cluster's shards, which no single command can wait for: from, to.
 _POLL = (0.02, 0.25)
 # Seconds between two searches for what others left lying, at the most.
@@ -110,7 +112,8 @@ class Reader:
         ends = time.monotonic() + self._max_wait
         while entries and len(entries) < self._batch and not self.group.stopped:
             if not more and (left := ends - time.monotonic()) > 0:
-                yield Pause(min(left, max(self._max_wait / _FETCHES, 0.001)), until_stopped=True)
+                pause = min(left, max(self._max_wait / _FETCHES, 0.001), _LONGEST_PAUSE)
+                yield Pause(pause, until_stopped=True)
                 more = shards
             if not more:
                 break
