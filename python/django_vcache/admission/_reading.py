@@ -61,22 +61,27 @@ class Reader:
             self._surplus.clear()
         # What has been delivered is in hand, and is worked on.
         while self._surplus or not self.group.stopped:
-            if self._surplus:
-                return [self._surplus.popleft() for _ in range(min(self._batch, len(self._surplus)))]
+            if self.group.stopped:
+                return self._left_over()
             try:
                 entries = yield from self._take()
             except VcacheError as error:
-                # The reply may have been lost, and with it entries that the server counts as delivered.
-                self._own = _Sweep(len(self.group.keys), own=True)
+                self._doubt()
                 yield from self.group.survives(error)
                 continue
             self.group.served()
-            if len(entries) > self._batch:
-                self._surplus.extend(entries[self._batch :])
-                del entries[self._batch :]
             if entries:
                 return entries
         return []
+
+    def _doubt(self) -> None:
+        """A reply may have been lost, and with it entries that the server counts as delivered."""
+        self._own = _Sweep(len(self.group.keys), own=True)
+        # It finds these again too.
+        self._surplus.clear()
+
+    def _left_over(self) -> list[Entry]:
+        return [self._surplus.popleft() for _ in range(min(self._batch, len(self._surplus)))]
 
     def _take(self) -> Steps[list[Entry]]:
         if not self.group.joined:
@@ -108,26 +113,31 @@ class Reader:
     def _new(self) -> Steps[list[Entry]]:
         """Entries that nobody was given yet: a batch of them, or what comes within ``max_wait`` of the first."""
         shards = range(len(self.group.keys))
-        entries, more = yield from self._read(shards, max(1, self._batch // len(shards)), wait=True)
+        # Shards of which there are more entries, as far as is known.
+        more: Sequence[int] = shards
+        entries = self._left_over()
+        if not entries:
+            entries, more = yield from self._read(shards, max(1, self._batch // len(shards)), wait=True)
         ends = time.monotonic() + self._max_wait
         while entries and len(entries) < self._batch and not self.group.stopped:
-            if not more and (left := ends - time.monotonic()) > 0:
+            room = self._batch - len(entries)
+            if more:
+                asked = more if len(more) <= room else self._some(more, room)
+            elif (left := ends - time.monotonic()) > 0:
                 pause = min(left, max(self._max_wait / _FETCHES, 0.001), _LONGEST_PAUSE)
                 yield Pause(pause, until_stopped=True)
-                more = shards
-            if not more:
+                asked = shards
+            else:
                 break
-            room = self._batch - len(entries)
-            if room < len(more):
-                more = self._some(more, room)
             try:
-                came, more = yield from self._read(more, room // len(more), wait=False)
+                came, more = yield from self._read(asked, max(1, room // len(asked)), wait=False)
             except VcacheError:
                 # These are safe in hand. What the server may have given besides is asked for after them.
-                self._own = _Sweep(len(shards), own=True)
+                self._doubt()
                 break
             entries += came
-        self.group.counts["delivered"] += len(entries)
+        self._surplus.extend(entries[self._batch :])
+        del entries[self._batch :]
         return entries
 
     def _some(self, shards: Sequence[int], count: int) -> Sequence[int]:
@@ -158,6 +168,7 @@ class Reader:
                 entries += (entry(shard, id, words, 1) for id, words in rows)
                 if len(rows) == count:
                     more.append(shard)
+        group.counts["delivered"] += len(entries)
         return entries, more
 
     def _command(self, shards: Sequence[int], count: int, seconds: float) -> Command:
