@@ -22,6 +22,7 @@ from clients import (
     BASELINE_RAW,
     BASELINE_RAW_AGAIN,
     CACHE_OPERATIONS,
+    CACHE_SECTION,
     CLIENTS,
     DJANGO_REDIS_CACHE,
     EMPTY,
@@ -29,6 +30,7 @@ from clients import (
     EXECUTE_AGAIN,
     FUTURE,
     GUEST,
+    HOT_PATHS_SECTION,
     OURS,
     REFUSAL,
     TURN,
@@ -174,7 +176,8 @@ NOTHINGS = ("nothing", "anothing")
 
 def titles(hot_paths: bool = False) -> dict[str, str]:
     """What the clients are called, those of the section on hot paths or the others."""
-    return {client.name: client.title for client in CLIENTS if client.hot_paths == hot_paths}
+    section = HOT_PATHS_SECTION if hot_paths else CACHE_SECTION
+    return {client.name: client.title for client in CLIENTS if client.section == section}
 
 
 def all_titles() -> dict[str, str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,10 +74,10 @@ def valkey(binary: str) -> Iterator[int]:
 
 
 @contextmanager
-def delay(port: int, milliseconds: float) -> Iterator[int]:
-    """A proxy in a process of its own that holds every reply back so long."""
+def delay(python: str, port: int, milliseconds: float) -> Iterator[int]:
+    """A proxy in a process of its own, under a Python that has uvloop, that holds every reply back so long."""
     front = free_port()
-    with _process([sys.executable, str(HERE / "proxy.py"), str(front), str(port), str(milliseconds)], front):
+    with _process([python, str(HERE / "proxy.py"), str(front), str(port), str(milliseconds)], front):
         yield front
 
 
