@@ -13,6 +13,7 @@ from functools import partial
 
 from admission import GATES, REFUSALS, THROTTLES
 from contestants import CacheCalls, Incrby, Limits, Ours, RestFramework, ThrottledPy
+from scenarios import Scenario
 from sessions import OURS_BACKEND, Awaits, Bare, Empty, Futures, Glide, HotPaths, RawVcache, Session, django_cache
 
 DJANGO = "Django==6.1.3"
@@ -73,7 +74,10 @@ CACHE_OPERATIONS = frozenset({"aget", "get", "aset", "set", "aget_many", "get_ma
 
 @dataclass(frozen=True)
 class Client:
-    """One row of the tables of ``section``. ``environment`` is empty for ours, which lives in the project's."""
+    """One row of the tables of ``section``. ``environment`` is empty for ours, which lives in the project's.
+
+    ``scenarios`` names those it is measured in, if not in all with its operations.
+    """
 
     name: str
     title: str
@@ -82,6 +86,10 @@ class Client:
     open: Callable[[int], Session]
     operations: frozenset[str] = CACHE_OPERATIONS
     section: str = CACHE_SECTION
+    scenarios: frozenset[str] | None = None
+
+    def takes_part(self, scenario: Scenario) -> bool:
+        return scenario.operation in self.operations and (self.scenarios is None or scenario.name in self.scenarios)
 
 
 VALKEY_SYNC = "django_valkey.cache.ValkeyCache"
@@ -93,6 +101,8 @@ WHEEL_FUNCTIONS = {"aget": "aread"}
 # NOTE: the wheel has no hot path that does nothing; this one answers a limit of 0 without a word to the server.
 REFUSAL_FUNCTIONS = {"nothing": "allow", "anothing": "aallow"}
 REFUSED = ("bench:nothing", 0, 60.0)
+
+GATES_AT_ONCE = frozenset({"gate-300", "gate-300-delayed"})
 
 CLIENTS: tuple[Client, ...] = (
     Client(
@@ -297,6 +307,7 @@ CLIENTS: tuple[Client, ...] = (
         Incrby,
         THROTTLES,
         ADMISSION_SECTION,
+        frozenset({"throttle-1", "throttle-300", "throttle-blocking", "throttle-300-delayed"}),
     ),
     Client(
         LIMITS,
@@ -313,8 +324,9 @@ CLIENTS: tuple[Client, ...] = (
         "limits",
         ("limits", "redis", "hiredis"),
         Limits,
-        frozenset({"agate"}),
+        GATES,
         ADMISSION_SECTION,
+        GATES_AT_ONCE,
     ),
     Client(
         REST_FRAMEWORK,
@@ -349,8 +361,9 @@ CLIENTS: tuple[Client, ...] = (
         "django-vcache",
         ("django-vcache", "Django"),
         CacheCalls,
-        frozenset({"agate"}),
+        GATES,
         ADMISSION_SECTION,
+        GATES_AT_ONCE,
     ),
     Client(
         CACHE_CALLS_MANY,
@@ -358,7 +371,8 @@ CLIENTS: tuple[Client, ...] = (
         "django-vcache",
         ("django-vcache", "Django"),
         partial(CacheCalls, many=True),
-        frozenset({"agate"}),
+        GATES,
         ADMISSION_SECTION,
+        GATES_AT_ONCE,
     ),
 )

@@ -82,13 +82,15 @@ class Ours(InDjango):
         return self.once(self._throttle, ONCE if operation in REFUSALS else USER)
 
     async def athrottle(self, rule: Rule) -> AsyncCheck:
-        return self.once(self._throttle, rule).acheck
+        check: AsyncCheck = self.once(self._throttle, rule).acheck
+        return check
 
     async def agate(self, rules: tuple[Rule, ...]) -> AsyncCheck:
         return partial(self.once(self._gate, rules).aadmit, payload=PAYLOAD)
 
     def throttle(self, rule: Rule) -> Check:
-        return self.once(self._throttle, rule).check
+        check: Check = self.once(self._throttle, rule).check
+        return check
 
     def gate(self, rules: tuple[Rule, ...]) -> Check:
         return partial(self.once(self._gate, rules).admit, payload=PAYLOAD)

@@ -59,14 +59,14 @@ ADMISSION = (
     Scenario("throttle-1-delayed", "one throttle, 1 at a time", "athrottle", 1, True, seconds=SHORT, rounds=2),
     Scenario("throttle-300-delayed", "one throttle, 300 at once", "athrottle", 300, True, seconds=SHORT, rounds=2),
     Scenario(
-        "throttle-blocking-delayed", "one throttle, blocking, 1 thread", "throttle", 1, True, seconds=SHORT, rounds=2
+        "throttle-blocking-delayed", "one throttle, blocking, 1 thread", "throttle", 1, True, seconds=SHORT, rounds=1
     ),
     Scenario("gate-1", "the gate, 1 at a time", "agate", 1, seconds=SHORT, rounds=2),
     Scenario("gate-300", "the gate, 300 at once", "agate", 300, rounds=2),
     Scenario("gate-blocking", "the gate, blocking, 1 thread", "gate", 1, seconds=SHORT, rounds=2),
     Scenario("gate-1-delayed", "the gate, 1 at a time", "agate", 1, True, seconds=SHORT, rounds=2),
     Scenario("gate-300-delayed", "the gate, 300 at once", "agate", 300, True),
-    Scenario("gate-blocking-delayed", "the gate, blocking, 1 thread", "gate", 1, True, seconds=SHORT, rounds=2),
+    Scenario("gate-blocking-delayed", "the gate, blocking, 1 thread", "gate", 1, True, seconds=SHORT, rounds=1),
     Scenario("refused-300", "one throttle that refuses all, 300 at once", "arefused", 300, seconds=SHORT, rounds=2),
 )
 

@@ -50,9 +50,19 @@ def flush(port: int) -> None:
     command(port, ("FLUSHALL",))
 
 
+def cpu_seconds(port: int) -> float:
+    """CPU that the server's process has taken so far, all its threads, kernel time included."""
+    fields = information(port, "cpu")
+    return float(fields["used_cpu_user"]) + float(fields["used_cpu_sys"])
+
+
+def information(port: int, section: str) -> dict[str, str]:
+    (text,) = command(port, ("INFO", section))
+    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+
+
 def version(port: int) -> str:
-    (information,) = command(port, ("INFO", "server"))
-    fields = dict(line.split(":", 1) for line in information.splitlines() if ":" in line)
+    fields = information(port, "server")
     if "valkey_version" in fields:
         return f"Valkey {fields['valkey_version']}"
     return f"Redis {fields['redis_version']}"

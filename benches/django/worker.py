@@ -46,6 +46,10 @@ class Meter:
     def read(self) -> tuple[float, float, int]:
         return time.perf_counter(), time.process_time(), sum(self.counts) * self.calls
 
+    def server_cpu(self) -> float:
+        """To be asked outside the stretch that is measured, since asking holds this thread up."""
+        return server.cpu_seconds(self.admin_port)
+
     def result(self, start: tuple[float, float, int], end: tuple[float, float, int]) -> dict[str, Any]:
         """Called while the load is still on, so that the connections counted are those in use."""
         return {
@@ -157,9 +161,12 @@ async def run_async(
         if any(task.done() for task in tasks):
             break
         await asyncio.sleep(0.02)
+    server_before = meter.server_cpu()
     start = meter.read()
     await asyncio.sleep(seconds)
-    result = meter.result(start, meter.read())
+    end = meter.read()
+    server_after = meter.server_cpu()
+    result = meter.result(start, end) | {"server_cpu": server_after - server_before}
     stop.append(True)
     await asyncio.wait_for(asyncio.gather(*tasks), START_TIMEOUT)
     return result
@@ -210,9 +217,12 @@ def run_blocking(session: Session, scenario: Scenario, meter: Meter, warmup: flo
     time.sleep(warmup)
     while not all(counts) and not errors and time.monotonic() < deadline:
         time.sleep(0.02)
+    server_before = meter.server_cpu()
     start = meter.read()
     time.sleep(seconds)
-    result = meter.result(start, meter.read())
+    end = meter.read()
+    server_after = meter.server_cpu()
+    result = meter.result(start, end) | {"server_cpu": server_after - server_before}
     stop.append(True)
     for thread in threads:
         thread.join(START_TIMEOUT)
