@@ -119,8 +119,9 @@ def measure(
     arguments = [python, str(HERE / "worker.py"), "--client", client.name]
     arguments += ["--scenario", scenario.name, "--port", str(port), "--admin-port", str(admin_port)]
     # NOTE: three hundred slow ones at once go in step: in a shorter time none may end.
-    short = 0.2 if scenario.at_once < 300 else 0.6
-    arguments += ["--warmup", "0.1" if quick else "0.4", "--seconds", str(short if quick else scenario.seconds)]
+    seconds = scenario.seconds if not quick else 0.2 if scenario.at_once < 300 else 0.6
+    warmup = 0.1 if quick else min(0.4, seconds / 3)
+    arguments += ["--warmup", f"{warmup:g}", "--seconds", f"{seconds:g}"]
     if client.name == GUEST and guest_dir is not None:
         arguments += ["--guest-dir", str(guest_dir)]
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
