@@ -373,6 +373,27 @@ def test_forked_children_share_the_quota(fresh_server: ValkeyServer, loop: str) 
     assert run_program(FORK, {"default": cache_setting(fresh_server)}, loop) == [100, 150, 150]
 
 
+def test_what_was_admitted_is_found_by_a_consumer(run: Any, default_alias: None) -> None:
+    gate = make(shards=4)
+    bodies = {f"event {number}".encode() for number in range(3)}
+    assert all(gate.admit(SCOPE, payload=body) for body in bodies)
+
+    async def main() -> set[bytes]:
+        found: set[bytes] = set()
+        consumer = gate.stream.consumer("billing", batch=10, max_wait=0.01, signals=())
+        async for batch in consumer:
+            found |= {entry.payload for entry in batch}
+            assert {tuple(entry.fields.items()) for entry in batch} == {(("org", b"1"), ("project", b"42"))}
+            if found == bodies:
+                consumer.stop()
+        return found
+
+    assert run(main()) == bodies
+    assert gate.stream.length() == 0
+    with pytest.raises(TypeError):
+        gate.stream.consumer("billing", batches=10)
+
+
 def test_a_stream_stands_alone_too(form: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Stream
 
