@@ -30,6 +30,7 @@ from django_vcache.admission import Decision, Throttle, attach, client_ip
 from django_vcache.admission import parse_rate as parse
 from django_vcache.admission.keys import bounded
 from django_vcache.admission.settings import current
+from django_vcache.backend import ValkeyCache
 from django_vcache.exceptions import ConfigurationError
 
 __all__ = [
@@ -183,10 +184,9 @@ def _alias_of(cache: Any) -> str:
     """The alias of a throttle's ``cache``, which REST framework's documentation has people set."""
     if cache is default_cache:
         return current().throttle_alias
-    client = getattr(cache, "_client", None)
-    for alias in settings.CACHES if client else ():
-        if getattr(caches[alias], "_client", None) is client:
-            return str(alias)
+    alias = getattr(cache, "_alias", None)
+    if isinstance(alias, str) and alias in settings.CACHES and isinstance(caches[alias], ValkeyCache):
+        return alias
     raise ConfigurationError(
         f"a throttle's cache is {cache!r}, which is not a ValkeyCache of CACHES: set `using` to an alias that is one"
     )

@@ -318,7 +318,7 @@ def test_a_missing_entry_is_named(form: Any) -> None:
 def test_awaited_calls_are_futures_that_are_under_way(run: Any, default_alias: None, server: ValkeyServer) -> None:
     from django_vcache.admission import Decision, Throttle
 
-    throttle = Throttle("org", "1000/h")
+    throttle = Throttle("org", "1000/d")
 
     async def main() -> None:
         future = throttle.acheck(1)
@@ -344,7 +344,7 @@ def test_awaiting_without_a_loop_says_what_to_call(default_alias: None) -> None:
 def test_a_cancelled_check_disturbs_no_other(run: Any, default_alias: None) -> None:
     from django_vcache.admission import Throttle
 
-    throttle = Throttle("org", "100000/h")
+    throttle = Throttle("org", "1000/d")
 
     async def main() -> None:
         for turn in range(30):
@@ -357,7 +357,7 @@ def test_a_cancelled_check_disturbs_no_other(run: Any, default_alias: None) -> N
             assert all(result for result in results if not isinstance(result, asyncio.CancelledError))
             left = (await throttle.apeek(turn)).remaining
             assert left is not None
-            assert 100_000 - 50 <= left <= 100_000 - 25
+            assert 1000 - 50 <= left <= 1000 - 25
 
     run(main())
 
