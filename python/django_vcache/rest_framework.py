@@ -80,6 +80,9 @@ class ValkeyRateThrottle(throttling.SimpleRateThrottle):
     outage: str = "open"
     """What happens when the server cannot be asked: "open", "closed" (503), "local" or "raise"."""
 
+    deadline: float | None = 0.1
+    """Seconds that the server may take before ``outage`` decides; None is the alias's RESPONSE_TIMEOUT."""
+
     decision: Decision | None = None
     """What the server said of this request."""
 
@@ -129,7 +132,7 @@ class ValkeyRateThrottle(throttling.SimpleRateThrottle):
     def _throttle(self) -> Throttle:
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", self.scope or type(self).__name__)[-64:]
         using = self.using or _alias_of(self.cache)
-        return _throttle(name, self.num_requests, self.duration, self.burst, using, self.outage)
+        return _throttle(name, self.num_requests, self.duration, self.burst, using, self.outage, self.deadline)
 
 
 class ValkeyAnonRateThrottle(ValkeyRateThrottle, throttling.AnonRateThrottle):
@@ -172,12 +175,14 @@ def parse_rate(rate: str) -> tuple[int, float]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _throttle(name: str, requests: int, seconds: float, burst: int | None, using: str, outage: Any) -> Throttle:
+def _throttle(
+    name: str, requests: int, seconds: float, burst: int | None, using: str, outage: Any, deadline: float | None
+) -> Throttle:
     # A `parse_rate` of somebody's own may give fractions of a second, which a rate's text has not.
     whole = math.ceil(seconds)
     if whole != seconds:
         requests, burst = math.floor(requests * whole / seconds), burst or requests
-    return Throttle(name, f"{requests}/{whole}s", burst, using=using, outage=outage)
+    return Throttle(name, f"{requests}/{whole}s", burst, using=using, outage=outage, deadline=deadline)
 
 
 def _alias_of(cache: Any) -> str:

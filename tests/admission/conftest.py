@@ -10,6 +10,7 @@ import pytest
 from django.test import override_settings
 from support.caches import cache_setting
 from support.driver import LOOPS, open_runner
+from support.limits import be_patient
 from support.server import ValkeyServer
 
 
@@ -21,6 +22,12 @@ def default_alias(server: ValkeyServer) -> Iterator[None]:
     with override_settings(CACHES={"default": cache_setting(server)}):
         publish_alias("default")
         yield
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits wait for a slow machine."""
+    be_patient(monkeypatch)
 
 
 class Form:

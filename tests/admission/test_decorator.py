@@ -20,7 +20,7 @@ from support.caches import cache_setting
 from support.driver import LOOPS, open_runner
 from support.server import ValkeyServer
 
-pytestmark = pytest.mark.usefixtures("default_alias")
+pytestmark = pytest.mark.usefixtures("default_alias", "patient")
 
 Call = Callable[..., Any]
 

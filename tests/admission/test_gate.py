@@ -14,6 +14,8 @@ from support.driver import LOOPS
 from support.programs import run_program
 from support.server import ValkeyServer
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 SCOPE = {"org": 1, "project": 42}
 
 
@@ -347,7 +349,7 @@ import warnings
 warnings.simplefilter("ignore", DeprecationWarning)
 from django_vcache.admission import Gate, Quota, Stream
 
-gate = Gate(quotas=[Quota("events", 150, "month")], stream=Stream("events"), shards=4)
+gate = Gate(quotas=[Quota("events", 150, "month")], stream=Stream("events"), shards=4, deadline=None)
 scope = {"org": 1}
 
 async def many():

@@ -17,13 +17,13 @@ from django.test import override_settings
 from support.caches import cache_setting
 from support.server import ValkeyServer
 
-pytestmark = pytest.mark.usefixtures("default_alias")
+pytestmark = pytest.mark.usefixtures("default_alias", "patient")
 
 Run = Callable[..., str]
 
 
 @pytest.fixture
-def gates() -> Iterator[Any]:
+def gates(patient: None) -> Iterator[Any]:
     """Two gates in a module, both in the settings."""
     from django_vcache.admission import Gate, Quota, Throttle
 

@@ -13,6 +13,8 @@ from support.driver import LOOPS
 from support.programs import run_program
 from support.server import ValkeyServer
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 
 def test_the_limit_is_taken_and_no_more(form: Any) -> None:
     from django_vcache.admission import Quota

@@ -15,6 +15,7 @@ import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.test import RequestFactory, override_settings
 from support.caches import cache_setting
+from support.limits import be_patient
 from support.server import ValkeyServer
 
 GUIDE = Path(__file__).parents[2] / "docs" / "admission.md"
@@ -32,12 +33,14 @@ def blocks() -> list[tuple[int, str]]:
 
 
 @pytest.fixture
-def guide(run: Any, server: ValkeyServer) -> Iterator[Any]:
+def guide(run: Any, server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A module with all that the guide defines."""
     pytest.importorskip("rest_framework")
     from django_vcache import rest_framework
     from django_vcache.backend import publish_alias
 
+    be_patient(monkeypatch)
+    monkeypatch.setattr(rest_framework.ValkeyRateThrottle, "deadline", None)
     # A throttle remembers for a while whom it has refused.
     rest_framework._throttle.cache_clear()
     module: Any = types.ModuleType("guide")
