@@ -74,7 +74,7 @@ def test_a_stream_without_ids_left_is_an_error_and_nothing_is_charged(scripts: S
 
 
 def test_a_field_without_a_value_is_an_error_and_nothing_is_charged(scripts: Scripts) -> None:
-    with pytest.raises(ServerError, match="^ERR"):
+    with pytest.raises(ServerError, match=r"^ERR"):
         scripts.admit(replace(GATE, fields=("payload", "x", "alone")))
     assert scripts.snapshot() == []
 
@@ -92,9 +92,9 @@ def test_a_server_out_of_memory_refuses_before_any_write(full_server: Scripts) -
     before = scripts.snapshot()
     scripts.server.execute("CONFIG", "SET", "maxmemory", 1)
     for call in (replace(GATE, dedupe=None), Admission(1, THROTTLES), Admission(1, (), QUOTAS)):
-        with pytest.raises(ServerError, match="^OOM"):
+        with pytest.raises(ServerError, match=r"^OOM"):
             scripts.admit(call)
-    with pytest.raises(ServerError, match="^OOM"):
+    with pytest.raises(ServerError, match=r"^OOM"):
         scripts.refund(f"{TAG}:r", [QUOTAS[0].key], 1)
     # What writes nothing is answered.
     assert scripts.peek(THROTTLES, QUOTAS)[-2:] == [1, 1]
@@ -110,7 +110,7 @@ def test_scripts_flushed_from_the_server_are_loaded_again_by_eval(scripts: Scrip
     call = replace(GATE, cost=2, dedupe=None)
     keys, args = call.keys, admit_arguments(call)
     for name in ("admit", "peek", "refund"):
-        with pytest.raises(ServerError, match="^NOSCRIPT"):
+        with pytest.raises(ServerError, match=r"^NOSCRIPT"):
             scripts.run(name, keys, args)
     # NOTE: `snapshot` is a script, too.
     scripts = Scripts(scripts.server)
@@ -127,7 +127,7 @@ def test_a_replica_refuses_to_write_and_lets_peek(engine: str) -> None:
         scripts.admit(GATE)
         server.execute("REPLICAOF", "127.0.0.1", 1)
         before = scripts.snapshot()
-        with pytest.raises(ServerError, match="^READONLY"):
+        with pytest.raises(ServerError, match=r"^READONLY"):
             scripts.admit(GATE)
         assert scripts.peek((), QUOTAS)[1:] == [1, 1]
         assert scripts.snapshot() == before
@@ -161,6 +161,6 @@ def test_a_key_of_another_shard_is_an_error_in_a_cluster(cluster: Scripts, posit
     cluster.server.execute("FLUSHALL")
     keys = GATE.keys
     keys[position] = keys[position].replace("v00", "v01")
-    with pytest.raises(ServerError, match="^CROSSSLOT"):
+    with pytest.raises(ServerError, match=r"^CROSSSLOT"):
         cluster.run("admit", keys, admit_arguments(GATE))
     assert cluster.server.keys() == []

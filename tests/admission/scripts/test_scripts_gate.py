@@ -193,6 +193,6 @@ def test_arguments_that_are_no_numbers_are_an_error(timeless: Scripts, position:
     before = timeless.snapshot()
     args = [1, 1, 0, 0, 0, "", 10, SECOND, 10]
     args[[0, 6, 7, 8][position]] = "ten"
-    with pytest.raises(ServerError, match="^ERR"):
+    with pytest.raises(ServerError, match=r"^ERR"):
         timeless.run("admit", [ORG.key], args)
     assert timeless.snapshot() == before

@@ -153,6 +153,6 @@ def test_the_marker_is_kept_as_long_as_it_is_told(scripts: Scripts) -> None:
 def test_a_refund_of_no_whole_number_is_an_error(timeless: Scripts, cost: str) -> None:
     consume(timeless)
     before = timeless.snapshot()
-    with pytest.raises(ServerError, match="^ERR"):
+    with pytest.raises(ServerError, match=r"^ERR"):
         timeless.run("refund", [MARKER, KEY], [cost, 1000])
     assert timeless.snapshot() == before

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+from random import Random
+
 import pytest
 from lua import START, TAG, Scripts
 from model import ADMITTED, REFUSED, Admission, Quota, Reply, Throttle
@@ -68,6 +71,12 @@ def test_a_refusal_names_the_rule_with_the_longest_wait(timeless: Scripts) -> No
     assert timeless.admit(Admission(11, (free, fast), (quota,))).rule == 2
 
 
+def test_of_equal_waits_the_first_rule_is_named(timeless: Scripts) -> None:
+    pair = throttle(), throttle(key=f"{TAG}:t:twin")
+    timeless.admit(Admission(10, pair))
+    assert [timeless.admit(Admission(cost, pair)).rule for cost in (1, 10, 11)] == [1, 1, 1]
+
+
 def test_a_cost_above_the_burst_is_never_let_through(timeless: Scripts) -> None:
     rule = throttle(10, burst=5)
     for cost in (6, 10, 2**52, 2**53):
@@ -89,7 +98,7 @@ def test_a_cost_of_nothing_asks_whether_a_unit_is_left(timeless: Scripts) -> Non
 
 @pytest.mark.parametrize("cost", ["-1", "1.5", "nan", "inf", "1e17", "9007199254740994", "one", ""])
 def test_a_cost_that_is_no_whole_number_is_an_error(scripts: Scripts, cost: str) -> None:
-    with pytest.raises(ServerError, match="^ERR"):
+    with pytest.raises(ServerError, match=r"^ERR"):
         scripts.run("admit", [KEY], [cost, 1, 0, 0, 0, "", 10, SECOND, 10])
     assert scripts.snapshot() == []
 
@@ -147,18 +156,18 @@ def test_a_rule_above_and_one_below_agree_on_the_units(timeless: Scripts) -> Non
         assert timeless.peek((rule,))[1] == left
 
 
-def test_a_changed_period_rounds_against_the_caller(timeless: Scripts) -> None:
-    # A third of a unit is owed, which no whole number of LIMITths in the new period is.
-    spend(timeless, Throttle(KEY, 1, 3, 1))
-    timeless.move_clock(START + 2)
-    other = Throttle(KEY, 1, 10, 1)
-    assert timeless.peek((other,)) == [START + 2, 0, 8]
-    timeless.move_clock(START)
-    spend(timeless, Throttle(f"{KEY}b", 3, 10, 2))
-    timeless.move_clock(START + 1)
-    spend(timeless, Throttle(f"{KEY}b", 3, 10, 2))
-    # 17 tenths are owed: in sevenths 11.9, hence 12.
-    assert timeless.peek((Throttle(f"{KEY}b", 1, 7, 2),)) == [START + 1, 0, 12]
+def test_a_changed_period_rounds_against_the_caller_and_no_more(timeless: Scripts) -> None:
+    # Debts and periods of all sizes; a limit of 1 makes the reset the debt itself.
+    random = Random(42)
+    cases = [(debt, old, new) for old in range(1, 6) for new in range(1, 10) for debt in range(2 * old)]
+    for bits in [8, 20, 33, 45, 50, 52] * 20:
+        old, new = random.randint(1, 2**bits), random.randint(1, 2**bits)
+        cases += [(random.randint(0, old), old, new), (old - 1, old, new), (1, old, new), (old + 1, old, new)]
+    for debt, old, new in cases:
+        timeless.server.execute("SET", KEY, struct.pack(">ddd", START, debt, old))
+        burst = min(2**52 // new, 10)
+        expected = min(-(-debt * new // old), burst * new)
+        assert timeless.peek((Throttle(KEY, 1, new, burst),)) == [START, burst - -(-expected // new), expected]
 
 
 # The clock.
