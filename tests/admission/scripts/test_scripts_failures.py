@@ -73,9 +73,10 @@ def test_a_stream_without_ids_left_is_an_error_and_nothing_is_charged(scripts: S
     assert scripts.snapshot() == before
 
 
-def test_a_field_without_a_value_is_an_error_and_nothing_is_charged(scripts: Scripts) -> None:
+@pytest.mark.parametrize("fields", [("payload", "x", "alone"), ("f", "x") * 10_000])
+def test_fields_that_do_not_fit_are_an_error_and_nothing_is_charged(scripts: Scripts, fields: tuple[str, ...]) -> None:
     with pytest.raises(ServerError, match=r"^ERR"):
-        scripts.admit(replace(GATE, fields=("payload", "x", "alone")))
+        scripts.admit(replace(GATE, fields=fields))
     assert scripts.snapshot() == []
 
 

@@ -6,7 +6,20 @@ from dataclasses import replace
 
 import pytest
 from lua import START, TAG, Scripts
-from model import ADMITTED, CHECK_ONLY, CROSSING, REFUSED, SHADOW, STALE, STRICT, Admission, Quota, Reply
+from model import (
+    ADMITTED,
+    CHECK_ONLY,
+    CROSSING,
+    DUPLICATE,
+    REFUSED,
+    SHADOW,
+    STALE,
+    STRICT,
+    Admission,
+    Dedupe,
+    Quota,
+    Reply,
+)
 from support.resp import ServerError
 
 HOUR = 3_600_000
@@ -99,6 +112,20 @@ def test_a_counter_never_passes_what_is_exact(timeless: Scripts, mode: int) -> N
         consume(timeless, quota, 2)
     assert timeless.snapshot() == before
     assert consume(timeless, quota).quotas == (2**53 - 1,)
+
+
+def test_a_crossing_quota_that_is_used_up_waits_for_its_window_whatever_the_cost(timeless: Scripts) -> None:
+    crossing = replace(HOURLY, limit=1, mode=CROSSING)
+    daily = Quota(f"{TAG}:q:day", 3, FIRST, FIRST + 24 * HOUR)
+    timeless.admit(Admission(2, (), (crossing, daily)))
+    # Two more fit neither; the day ends later than the hour. Four would never fit the day.
+    assert timeless.admit(Admission(2, (), (crossing, daily))).rule == 2
+    assert timeless.admit(Admission(4, (), (daily, crossing))).rule == 1
+
+
+def test_a_duplicate_is_none_the_less_one_when_its_cost_no_longer_fits_the_counter(timeless: Scripts) -> None:
+    call = Admission(2**53 - 1, (), (replace(HOURLY, limit=-1),), dedupe=Dedupe(f"{TAG}:d"))
+    assert [timeless.admit(call).verdict for _ in range(2)] == [ADMITTED, DUPLICATE]
 
 
 # Refunds.
