@@ -1,5 +1,5 @@
-"""What a consumer of a stream does when things break: processes killed and told to stop, servers killed, frozen and
-emptied, tasks cancelled, forks, entries that nobody can work on. No entry is lost, and what is acknowledged stays so.
+"""What a consumer of a stream does when things break: processes killed and forked, servers killed, frozen and emptied,
+tasks cancelled. No entry is lost, and what is acknowledged stays so.
 """
 
 from __future__ import annotations
@@ -14,79 +14,23 @@ from typing import Any
 import pytest
 from django.test import override_settings
 from support.caches import cache_setting
-from support.driver import LOOPS, open_runner
-from support.programs import Program
 from support.resp import Control, ServerError
 from support.server import ValkeyServer, wait_until
-from support.streams import GROUP, Form, Shards, add, consumers, dead, depth, pending
-
-FORMS = ["sync", *LOOPS]
-
-# A program's own half: it consumes in the form that its test names, and `work` is told each batch.
-CONSUMING = """
-from django_vcache.admission.consumer import Consumer
-from support.streams import Shards
-
-def consume(work, **options):
-    consumer = Consumer(Shards(count=SHARDS), "billing", **{"max_wait": 0.02, **options})
-    if FORM == "sync":
-        for batch in consumer:
-            work(batch)
-    else:
-        async def loop():
-            async for batch in consumer:
-                work(batch)
-        run(loop())
-    return consumer
-"""
-
-
-def program(form: str, shards: int, source: str, server: ValkeyServer, **options: Any) -> Program:
-    head = f"FORM = {form!r}\nSHARDS = {shards}\n"
-    loop = "asyncio" if form == "sync" else form
-    return Program(head + CONSUMING + source, {"default": cache_setting(server, **options)}, loop)
-
-
-@pytest.fixture(params=FORMS)
-def form(request: pytest.FixtureRequest) -> Iterator[Form]:
-    if request.param == "sync":
-        yield Form(None)
-        return
-    with open_runner(request.param) as runner:
-        yield Form(runner)
-
-
-@pytest.fixture
-def stream(server: ValkeyServer) -> Iterator[Shards]:
-    with override_settings(CACHES={"default": cache_setting(server)}):
-        yield Shards(count=4)
-
-
-def make(stream: Shards, **options: Any) -> Any:
-    from django_vcache.admission.consumer import Consumer
-
-    return Consumer(stream, GROUP, **{"max_wait": 0.02, **options})
-
-
-def numbers(entries: Any) -> list[int]:
-    return [int(entry.payload) for entry in entries]
-
-
-def drain(form: Form, stream: Shards, until: int, **options: Any) -> list[Any]:
-    """Consumes until there were so many entries, and acknowledges them."""
-    consumer = make(stream, **options)
-    seen: list[Any] = []
-
-    async def work(batch: Any) -> None:
-        seen.extend(batch)
-        if len(seen) >= until:
-            consumer.stop()
-
-    form.consume(consumer, work)
-    return seen
-
-
-# Processes.
+from support.streams import (
+    FORMS,
+    GROUP,
+    Form,
+    Shards,
+    add,
+    consumers,
+    dead,
+    depth,
+    drain,
+    make,
+    numbers,
+    pending,
+    program,
+)
 
 HANGS = """
 def work(batch):
@@ -119,121 +63,6 @@ def test_what_is_worked_on_is_not_taken_over(server: ValkeyServer, stream: Shard
         late = add(server, stream, *range(20, 40))
         assert {entry.id for entry in drain(Form(None), stream, 20, reclaim_after=60.0)} == set(late)
         assert {row[0].decode() for row in pending(server, stream)} == set(held)
-
-
-TOLD_TO_STOP = """
-def mine(*_):
-    report("mine")
-
-signal.signal(signal.SIGTERM, mine)
-ids = []
-
-def work(batch):
-    ids.extend(entry.id for entry in batch)
-    report("working")
-    wait_for_word()
-    # A second signal: the handler from before is back.
-    os.kill(os.getpid(), signal.SIGTERM)
-
-consume(work, batch=20, max_wait=MAX_WAIT)
-assert signal.getsignal(signal.SIGTERM) is mine
-report(ids)
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-@pytest.mark.parametrize("kind", FORMS)
-def test_a_signal_in_the_middle_of_a_batch_ends_after_it(
-    server: ValkeyServer, stream: Shards, kind: str, number: int
-) -> None:
-    ids = add(server, stream, *range(50))
-    with program(kind, 4, "MAX_WAIT = 0.02\n" + TOLD_TO_STOP, server) as told:
-        assert told.report() == "working"
-        os.kill(told.pid, number)
-        # It works on, and would have for as long as it takes.
-        assert len(pending(server, stream)) == 20
-        told.tell()
-        assert told.report() == "mine"
-        done = told.report()
-        told.end()
-    assert len(done) == 20
-    assert set(done) < set(ids)
-    assert depth(server, stream) == 30
-    assert pending(server, stream) == []
-    assert consumers(server, stream) == set()
-
-
-@pytest.mark.parametrize("kind", FORMS)
-@pytest.mark.parametrize("waiting", ["for the first entry", "for the batch to fill"])
-def test_a_signal_to_a_consumer_that_waits_ends_it(
-    server: ValkeyServer, stream: Shards, kind: str, waiting: str
-) -> None:
-    """With what it was given in hand, it works on that first."""
-    count = 0 if waiting == "for the first entry" else 3
-    add(server, stream, *range(count))
-    source = "report('up')\nreport(consume(lambda batch: None, max_wait=3600.0).metrics())"
-    with program(kind, 4, source, server) as told:
-        assert told.report() == "up"
-        if count:
-            wait_until(lambda: len(pending(server, stream)) == count)
-        else:
-            wait_until(lambda: [client for client in server.clients() if "b" in client["flags"]])
-        os.kill(told.pid, signal.SIGTERM)
-        metrics = told.report()
-        told.end()
-    assert metrics["delivered"] == metrics["acknowledged"] == count
-    assert depth(server, stream) == 0
-    assert consumers(server, stream) == set()
-
-
-def test_one_signal_stops_all_consumers_of_a_process(server: ValkeyServer, stream: Shards) -> None:
-    source = """
-async def consume_in_a_task(group):
-    async for batch in Consumer(Shards(count=4), group):
-        pass
-
-async def main():
-    before = signal.getsignal(signal.SIGTERM)
-    short = Consumer(Shards(count=4), "short")
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(consume_in_a_task("one"))
-        tasks.create_task(consume_in_a_task("two"))
-        # One that ends earlier leaves the others' handlers alone.
-        async for batch in short:
-            short.stop()
-        report("up")
-    assert signal.getsignal(signal.SIGTERM) is before
-
-run(main())
-"""
-    add(server, stream, 1)
-    with program("asyncio", 4, source, server) as told:
-        assert told.report() == "up"
-        os.kill(told.pid, signal.SIGTERM)
-        told.end()
-
-
-@pytest.mark.parametrize("kind", LOOPS)
-def test_a_handler_of_the_loop_is_as_before_when_it_ends(server: ValkeyServer, stream: Shards, kind: str) -> None:
-    source = """
-async def main():
-    mine = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, mine.set)
-    consumer = Consumer(Shards(count=4), "billing", max_wait=0.0)
-    async for batch in consumer:
-        consumer.stop()
-    report("ended")
-    await mine.wait()
-    report("mine")
-
-run(main())
-"""
-    add(server, stream, 1)
-    with program(kind, 4, source, server) as told:
-        assert told.report() == "ended"
-        os.kill(told.pid, signal.SIGTERM)
-        assert told.report() == "mine"
-        told.end()
 
 
 FORKED_IN_THE_BODY = """
@@ -278,157 +107,6 @@ def test_a_forked_child_is_a_consumer_of_its_own(server: ValkeyServer, stream: S
         assert forked.report() == "done"
         forked.end()
     assert {row[1].decode() for row in pending(server, stream)} == {child}
-
-
-def test_a_signal_to_a_child_forked_by_the_work_is_the_childs(server: ValkeyServer, stream: Shards) -> None:
-    source = """
-import warnings
-warnings.simplefilter("ignore", DeprecationWarning)
-
-def work(batch):
-    child = os.fork()
-    if child == 0:
-        report("child")
-        time.sleep(60)
-        os._exit(0)
-    os.kill(child, int(wait_for_word()))
-    report(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    wait_for_word()
-
-consume(work)
-"""
-    add(server, stream, 1)
-    with program("sync", 4, source, server) as told:
-        assert told.report() == "child"
-        told.tell(str(int(signal.SIGTERM)))
-        assert told.report() == -signal.SIGTERM
-        os.kill(told.pid, signal.SIGTERM)
-        told.tell()
-        told.end()
-    assert depth(server, stream) == 0
-
-
-# Poison.
-
-
-def test_an_entry_that_kills_its_consumers_ends_as_a_dead_letter_alone(server: ValkeyServer, stream: Shards) -> None:
-    ids = add(server, stream, *range(24), shard=1)
-    source = """
-def work(batch):
-    if any(entry.payload == b"13" for entry in batch):
-        report([entry.deliveries for entry in batch])
-        os.kill(os.getpid(), signal.SIGKILL)
-    if any(entry.payload == b"last" for entry in batch):
-        os.kill(os.getpid(), signal.SIGTERM)
-
-report(consume(work, batch=24, max_deliveries=4, reclaim_after=0.05).metrics())
-"""
-    deaths = []
-    for _ in range(4):
-        with program("sync", 4, source, server) as victim:
-            deaths.append(victim.report())
-            assert victim.exit_code()[0] == -signal.SIGKILL
-    # Fewer came with it each time, and in the end it was alone.
-    assert deaths[0] == [1] * 24
-    assert len(deaths[0]) > len(deaths[1]) > len(deaths[2]) > 1
-    assert deaths[3] == [4]
-    # New entries come after all that was left lying.
-    add(server, stream, "last", shard=1)
-    with program("sync", 4, source, server) as survivor:
-        assert survivor.report()["dead"] == 1
-        survivor.end()
-    (letter,) = dead(server, stream)
-    assert letter["payload"] == "13"
-    assert letter["dead:id"] == ids[13]
-    assert letter["dead:deliveries"] == "4"
-    assert letter["dead:reason"].startswith("delivered 4 times and never acknowledged, last by ")
-    assert depth(server, stream) == 0
-    assert pending(server, stream) == []
-
-
-def test_an_entry_that_no_handler_can_work_on_is_a_dead_letter_with_the_reason(
-    form: Form, server: ValkeyServer, stream: Shards
-) -> None:
-    ids = add(server, stream, *range(100))
-    consumer = make(stream, batch=100, max_deliveries=3, reclaim_after=0.05)
-    done: list[int] = []
-    tries: list[int] = []
-
-    async def handler(batch: Any) -> None:
-        for entry in batch:
-            if entry.payload == b"42":
-                tries.append(len(batch))
-                stop_when_all_is_tried()
-                raise ArithmeticError("cannot count to 42")
-        done.extend(numbers(batch))
-        stop_when_all_is_tried()
-
-    def stop_when_all_is_tried() -> None:
-        if len(done) == 99 and len(tries) == 3:
-            consumer.stop()
-
-    form.handle(consumer, handler)
-    assert sorted(done) == sorted(set(range(100)) - {42})
-    assert tries[0] == 100
-    assert tries[2] == 1
-    (letter,) = dead(server, stream)
-    assert letter["dead:id"] == ids[42]
-    assert letter["dead:reason"] == "ArithmeticError: cannot count to 42"
-    assert letter["dead:deliveries"] == "3"
-    assert depth(server, stream) == 0
-    assert pending(server, stream) == []
-
-
-def test_without_a_cap_an_entry_is_delivered_for_ever(form: Form, server: ValkeyServer, stream: Shards) -> None:
-    add(server, stream, 1)
-    consumer = make(stream, max_deliveries=None, reclaim_after=0.01)
-    deliveries = []
-
-    async def handler(batch: Any) -> None:
-        deliveries.append(batch[0].deliveries)
-        if len(deliveries) == 8:
-            consumer.stop()
-            return
-        await form.say(batch, "ack", [])
-
-    form.handle(consumer, handler)
-    assert deliveries == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert dead(server, stream) == []
-
-
-def test_an_entry_trimmed_away_while_pending_is_forgotten(form: Form, server: ValkeyServer, stream: Shards) -> None:
-    add(server, stream, *range(4), shard=0)
-    for key in stream.keys:
-        server.execute("XGROUP", "CREATE", key, GROUP, "0", "MKSTREAM")
-    server.execute("XREADGROUP", "GROUP", GROUP, "gone", "COUNT", 3, "STREAMS", stream.keys[0], ">")
-    # Its deliveries are used up as well: there is nothing left to move.
-    first, second, _ = pending(server, stream)
-    server.execute("XCLAIM", stream.keys[0], GROUP, "gone", 0, first[0], "RETRYCOUNT", 9)
-    server.execute("XDEL", stream.keys[0], first[0], second[0])
-    seen = drain(form, stream, 2, reclaim_after=0.01)
-    assert sorted(numbers(seen)) == [2, 3]
-    assert pending(server, stream) == []
-    assert dead(server, stream) == []
-
-
-def test_dead_letters_of_one_group_leave_the_entry_to_the_other(
-    form: Form, server: ValkeyServer, stream: Shards
-) -> None:
-    add(server, stream, 1)
-    for key in stream.keys:
-        server.execute("XGROUP", "CREATE", key, "audit", "0", "MKSTREAM")
-    consumer = make(stream)
-
-    async def handler(batch: Any) -> None:
-        await form.say(batch, "reject")
-        consumer.stop()
-
-    form.handle(consumer, handler)
-    assert len(dead(server, stream)) == 1
-    assert depth(server, stream) == 1
-
-
-# The server.
 
 
 @pytest.fixture
@@ -602,9 +280,6 @@ def test_a_stopped_consumer_that_cannot_acknowledge_says_so(
 
     with override_settings(CACHES={"default": cache_setting(fresh_server)}), pytest.raises(ConnectionError):
         form.consume(consumer, work)
-
-
-# Tasks.
 
 
 @pytest.mark.parametrize("where", ["waiting for an entry", "waiting for the batch to fill", "working"])
