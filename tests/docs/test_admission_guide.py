@@ -20,16 +20,12 @@ from support.server import ValkeyServer
 
 GUIDE = Path(__file__).parents[2] / "docs" / "admission.md"
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-# Another page's subject: consumers run until they are stopped.
-_LEFT_OUT = "## Consume the stream"
 
 
 def blocks() -> list[tuple[int, str]]:
     """The guide's blocks of Python and the lines that they begin on."""
     text = GUIDE.read_text(encoding="utf-8")
-    left_out = range(text.index(_LEFT_OUT), text.index("\n## ", text.index(_LEFT_OUT) + 1))
-    found = [block for block in _BLOCK.finditer(text) if block.start() not in left_out]
-    return [(text[: block.start()].count("\n") + 1, block[1]) for block in found]
+    return [(text[: block.start()].count("\n") + 1, block[1]) for block in _BLOCK.finditer(text)]
 
 
 @pytest.fixture
@@ -100,6 +96,24 @@ def test_the_ingest_endpoint_stores_once_and_answers_an_id(guide: Any, run: Any)
     assert guide.store_sync(request("POST", body=b"event"), 1, 42).status_code == 200
     assert guide.gate.stream.length() == 2
     assert 200 <= passed(lambda: guide.store_sync(request("POST", body=b"event"), 1, 43).status_code == 200) < 5000
+
+
+def test_what_was_stored_is_consumed(guide: Any) -> None:
+    class Enough(Exception):
+        pass
+
+    found: list[bytes] = []
+
+    def save(payloads: list[bytes]) -> None:
+        found.extend(payloads)
+        if len(found) == 3:
+            raise Enough
+
+    for body in (b"a", b"b", b"c"):
+        assert guide.store_sync(request("POST", body=body), 1, 42).status_code == 200
+    with pytest.raises(Enough):
+        guide.work(save)
+    assert found == [b"a", b"b", b"c"]
 
 
 def test_quotas_and_streams_do_what_the_guide_says(guide: Any, run: Any, server: ValkeyServer) -> None:
