@@ -8,6 +8,8 @@ from typing import Any, Literal, TypeAlias, final
 from django.core.cache.backends.base import BaseCache
 from django.http import HttpResponse
 
+from django_vcache.admission.consumer import Consumer
+
 __version__: str
 
 _capi: Any
@@ -264,7 +266,18 @@ class Stream:
     def aadd_many(self, payloads: Iterable[_Payload], scope: _Scope | None = None) -> Future[list[str | None]]: ...
     def length(self) -> int: ...
     def alength(self) -> Future[int]: ...
-    def consumer(self, group: str, *arguments: Any, **keywords: Any) -> Any: ...
+    def consumer(
+        self,
+        group: str,
+        *,
+        batch: int = 500,
+        max_wait: float = 1.0,
+        name: str | None = None,
+        reclaim_after: float = 60.0,
+        max_deliveries: int | None = 5,
+        delete: bool = True,
+        signals: Sequence[int] = ...,
+    ) -> Consumer: ...
     def metrics(self) -> dict[str, int]: ...
 
 class Gate:

@@ -30,6 +30,7 @@ from django_vcache.admission import Decision, Throttle, attach, client_ip
 from django_vcache.admission import parse_rate as parse
 from django_vcache.admission.keys import bounded
 from django_vcache.admission.settings import current
+from django_vcache.backend import ValkeyCache
 from django_vcache.exceptions import ConfigurationError
 
 __all__ = [
@@ -78,6 +79,9 @@ class ValkeyRateThrottle(throttling.SimpleRateThrottle):
     """The cache alias whose server counts: unless it is said that of ``cache``, or ``VCACHE["THROTTLE_ALIAS"]``."""
     outage: str = "open"
     """What happens when the server cannot be asked: "open", "closed" (503), "local" or "raise"."""
+
+    deadline: float | None = 0.1
+    """Seconds that the server may take before ``outage`` decides; None is the alias's RESPONSE_TIMEOUT."""
 
     decision: Decision | None = None
     """What the server said of this request."""
@@ -128,7 +132,7 @@ class ValkeyRateThrottle(throttling.SimpleRateThrottle):
     def _throttle(self) -> Throttle:
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", self.scope or type(self).__name__)[-64:]
         using = self.using or _alias_of(self.cache)
-        return _throttle(name, self.num_requests, self.duration, self.burst, using, self.outage)
+        return _throttle(name, self.num_requests, self.duration, self.burst, using, self.outage, self.deadline)
 
 
 class ValkeyAnonRateThrottle(ValkeyRateThrottle, throttling.AnonRateThrottle):
@@ -171,22 +175,23 @@ def parse_rate(rate: str) -> tuple[int, float]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _throttle(name: str, requests: int, seconds: float, burst: int | None, using: str, outage: Any) -> Throttle:
+def _throttle(
+    name: str, requests: int, seconds: float, burst: int | None, using: str, outage: Any, deadline: float | None
+) -> Throttle:
     # A `parse_rate` of somebody's own may give fractions of a second, which a rate's text has not.
     whole = math.ceil(seconds)
     if whole != seconds:
         requests, burst = math.floor(requests * whole / seconds), burst or requests
-    return Throttle(name, f"{requests}/{whole}s", burst, using=using, outage=outage)
+    return Throttle(name, f"{requests}/{whole}s", burst, using=using, outage=outage, deadline=deadline)
 
 
 def _alias_of(cache: Any) -> str:
     """The alias of a throttle's ``cache``, which REST framework's documentation has people set."""
     if cache is default_cache:
         return current().throttle_alias
-    client = getattr(cache, "_client", None)
-    for alias in settings.CACHES if client else ():
-        if getattr(caches[alias], "_client", None) is client:
-            return str(alias)
+    alias = getattr(cache, "_alias", None)
+    if isinstance(alias, str) and alias in settings.CACHES and isinstance(caches[alias], ValkeyCache):
+        return alias
     raise ConfigurationError(
         f"a throttle's cache is {cache!r}, which is not a ValkeyCache of CACHES: set `using` to an alias that is one"
     )

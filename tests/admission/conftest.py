@@ -1,4 +1,5 @@
-"""A default alias on a server of the test, and the two forms of every call."""
+"""A default alias on the session's server; limits and streams on it, and the forms in which they are called and
+consumed."""
 
 from __future__ import annotations
 
@@ -10,21 +11,34 @@ import pytest
 from django.test import override_settings
 from support.caches import cache_setting
 from support.driver import LOOPS, open_runner
+from support.limits import be_patient
 from support.server import ValkeyServer
+from support.streams import FORMS, Form, Shards
 
 
 @pytest.fixture
-def default_alias(server: ValkeyServer) -> Iterator[None]:
-    """`CACHES["default"]` is on the session's server, and Rust knows it."""
-    from django_vcache.backend import publish_alias
-
+def default_cache(server: ValkeyServer) -> Iterator[None]:
+    """`CACHES["default"]` is on the session's server."""
     with override_settings(CACHES={"default": cache_setting(server)}):
-        publish_alias("default")
         yield
 
 
-class Form:
-    """Calls a method as the parameter says: `form(throttle, "check", 1)` is `check(1)` or `await acheck(1)`."""
+@pytest.fixture
+def default_alias(default_cache: None) -> None:
+    """The same, and Rust knows it."""
+    from django_vcache.backend import publish_alias
+
+    publish_alias("default")
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits wait for a slow machine."""
+    be_patient(monkeypatch)
+
+
+class Ask:
+    """Calls a method as the parameter says: `ask(throttle, "check", 1)` is `check(1)` or `await acheck(1)`."""
 
     def __init__(self, runner: asyncio.Runner | None) -> None:
         self.runner = runner
@@ -40,10 +54,38 @@ class Form:
 
 
 @pytest.fixture(params=["sync", *LOOPS])
-def form(request: pytest.FixtureRequest, default_alias: None) -> Iterator[Form]:
+def ask(request: pytest.FixtureRequest, default_alias: None) -> Iterator[Ask]:
     """Both forms of a call, the awaited one on both loops, on the session's server."""
+    if request.param == "sync":
+        yield Ask(None)
+        return
+    with open_runner(request.param) as runner:
+        yield Ask(runner)
+
+
+@pytest.fixture(params=FORMS)
+def form(request: pytest.FixtureRequest) -> Iterator[Form]:
+    """The consumer's blocking form, then its awaited form on each loop."""
     if request.param == "sync":
         yield Form(None)
         return
     with open_runner(request.param) as runner:
         yield Form(runner)
+
+
+@pytest.fixture
+def single(default_cache: None) -> Shards:
+    """A stream of one shard."""
+    return Shards()
+
+
+@pytest.fixture
+def stream(default_cache: None) -> Shards:
+    """A stream of a few shards."""
+    return Shards(count=4)
+
+
+@pytest.fixture(params=[1, 16], ids=["1 shard", "16 shards"])
+def any_stream(request: pytest.FixtureRequest, default_cache: None) -> Shards:
+    """A stream of one shard, and one of many."""
+    return Shards(count=request.param)

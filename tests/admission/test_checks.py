@@ -140,6 +140,20 @@ def test_a_gate_that_cannot_be_imported_is_an_error(
     assert re.search(text, messages["vcache.E003"])
 
 
+def test_a_stream_that_cannot_be_imported_is_an_error(module: Any, server: ValkeyServer) -> None:
+    from django_vcache.admission import Gate, Stream, Throttle
+
+    module.stream = Stream("events")
+    module.gate = Gate([Throttle("org", "1/s")])
+    module.number = 5
+    settings = {"CACHES": {"default": cache_setting(server)}}
+    fine = ["limits_of_a_test.stream", "limits_of_a_test.gate"]
+    assert found(VCACHE={"STREAMS": fine}, **settings) == {}
+    wrong = found(VCACHE={"STREAMS": ["limits_of_a_test.number"]}, **settings)
+    assert "'limits_of_a_test.number' is not a django_vcache.admission.Stream, but int" in wrong["vcache.E003"]
+    assert "cannot be imported" in found(VCACHE={"STREAMS": ["limits_of_a_test.no"]}, **settings)["vcache.E003"]
+
+
 def test_rates_of_rest_framework_are_checked() -> None:
     pytest.importorskip("rest_framework")
     rates = {"anon": "often", "user": "10/m", "burst": "10/30s", "old": "5/minutes", "none": None}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from asgiref.sync import iscoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.contrib.auth.models import AnonymousUser, User
 from django.http import HttpResponse
 from django.test import RequestFactory, override_settings
@@ -21,7 +20,7 @@ from support.caches import cache_setting
 from support.driver import LOOPS, open_runner
 from support.server import ValkeyServer
 
-pytestmark = pytest.mark.usefixtures("default_alias")
+pytestmark = pytest.mark.usefixtures("default_alias", "patient")
 
 Call = Callable[..., Any]
 
@@ -458,7 +457,7 @@ def test_limits_with_another_decorator_between_them_both_count(call: Call, shape
         def wrapper(request: Any) -> Any:
             return view(request)
 
-        return inspect.markcoroutinefunction(wrapper) if iscoroutinefunction(view) else wrapper
+        return markcoroutinefunction(wrapper) if iscoroutinefunction(view) else wrapper
 
     view = shape(lambda view: throttle("3/h")(between(throttle("2/h")(view))))
     assert statuses(call, view, 3) == [200, 200, 429]

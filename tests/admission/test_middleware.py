@@ -17,7 +17,7 @@ from support.server import ValkeyServer
 
 MIDDLEWARE = ["django_vcache.admission.middleware.RateLimitHeadersMiddleware"]
 
-pytestmark = pytest.mark.usefixtures("default_alias", "limits")
+pytestmark = pytest.mark.usefixtures("default_alias", "patient", "limits")
 
 Get = Callable[..., Any]
 
@@ -61,7 +61,7 @@ urlpatterns: list[Any] = []
 
 
 @pytest.fixture(autouse=True)
-def views() -> None:
+def views(patient: None) -> None:
     """New ones for each test: a limit remembers for a while whom it has refused."""
     from django_vcache.admission import throttle
 

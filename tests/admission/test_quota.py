@@ -13,13 +13,15 @@ from support.driver import LOOPS
 from support.programs import run_program
 from support.server import ValkeyServer
 
+pytestmark = pytest.mark.usefixtures("patient")
 
-def test_the_limit_is_taken_and_no_more(form: Any) -> None:
+
+def test_the_limit_is_taken_and_no_more(ask: Any) -> None:
     from django_vcache.admission import Quota
 
     quota = Quota("events", 3, "month")
     for used in (1, 2, 3):
-        decision = form(quota, "consume", {"org": 1, "project": 2})
+        decision = ask(quota, "consume", {"org": 1, "project": 2})
         assert decision
         [rule] = decision.rules
         assert (rule.name, rule.kind, rule.limit, rule.used, rule.remaining) == ("events", "quota", 3, used, 3 - used)
@@ -27,21 +29,21 @@ def test_the_limit_is_taken_and_no_more(form: Any) -> None:
         assert 28 * 86_400 <= rule.window <= 31 * 86_400
         assert decision.receipt.isascii()
         assert not re.search(r"\s", decision.receipt)
-    refused = form(quota, "consume", {"org": 1, "project": 3})
+    refused = ask(quota, "consume", {"org": 1, "project": 3})
     assert not refused
     assert (refused.refused_by.rule, refused.refused_by.kind, refused.receipt) == ("events", "quota", None)
     assert refused.retry_after == pytest.approx(refused.rules[0].reset_after, abs=1)
-    assert form(quota, "consume", {"org": 2, "project": 2})
+    assert ask(quota, "consume", {"org": 2, "project": 2})
 
 
-def test_the_key_is_the_owner_unless_it_is_said(form: Any, server: ValkeyServer) -> None:
+def test_the_key_is_the_owner_unless_it_is_said(ask: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Quota
 
     scope = {"org": 1, "project": 2}
-    form(Quota("a", 5, "day"), "consume", scope)
-    form(Quota("b", 5, "day", key="project"), "consume", scope)
-    form(Quota("c", 5, "day", key=["org", "project"]), "consume", scope)
-    form(Quota("d", 5, "day"), "consume", 9)
+    ask(Quota("a", 5, "day"), "consume", scope)
+    ask(Quota("b", 5, "day", key="project"), "consume", scope)
+    ask(Quota("c", 5, "day", key=["org", "project"]), "consume", scope)
+    ask(Quota("d", 5, "day"), "consume", 9)
     keys = [re.sub(rb":\d{10}$", b":<start>", key) for key in server.keys("*")]
     assert keys == [
         b"vcache:{v00}:q:a:1:<start>",
@@ -51,55 +53,55 @@ def test_the_key_is_the_owner_unless_it_is_said(form: Any, server: ValkeyServer)
     ]
 
 
-def test_usage_and_reset(form: Any, server: ValkeyServer) -> None:
+def test_usage_and_reset(ask: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Quota
 
     quota = Quota("events", 10, "day")
-    assert form(quota, "usage", 1).used == 0
+    assert ask(quota, "usage", 1).used == 0
     assert server.keys() == []
-    form(quota, "consume", 1, 7)
-    state = form(quota, "usage", 1)
+    ask(quota, "consume", 1, 7)
+    state = ask(quota, "usage", 1)
     assert (state.used, state.remaining, state.limit, state.burst) == (7, 3, 10, 10)
-    assert form(quota, "reset", 1) is True
-    assert form(quota, "reset", 1) is False
-    assert form(quota, "usage", 1).used == 0
+    assert ask(quota, "reset", 1) is True
+    assert ask(quota, "reset", 1) is False
+    assert ask(quota, "usage", 1).used == 0
 
 
-def test_a_refund_is_given_once(form: Any) -> None:
+def test_a_refund_is_given_once(ask: Any) -> None:
     from django_vcache.admission import Quota
 
     quota = Quota("events", 10, "day")
-    form(quota, "consume", 1, 2)
-    receipt = form(quota, "consume", 1, 5).receipt
-    refund = form(quota, "refund", receipt)
+    ask(quota, "consume", 1, 2)
+    receipt = ask(quota, "consume", 1, 5).receipt
+    refund = ask(quota, "refund", receipt)
     assert refund
     assert (refund.refunded, refund.used, repr(refund)) == (True, {"events": 2}, "<Refund>")
-    again = form(quota, "refund", receipt)
+    again = ask(quota, "refund", receipt)
     assert not again
     assert (again.refunded, again.used, repr(again)) == (False, {"events": 2}, "<Refund, done before>")
-    assert form(quota, "usage", 1).used == 2
+    assert ask(quota, "usage", 1).used == 2
 
 
-def test_a_receipt_of_something_else_is_refused(form: Any, server: ValkeyServer) -> None:
+def test_a_receipt_of_something_else_is_refused(ask: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Quota
 
     quota = Quota("events", 10, "day")
-    receipt = form(quota, "consume", 1, 5).receipt
+    receipt = ask(quota, "consume", 1, 5).receipt
     before = server.execute("DUMP", server.keys()[0])
     other = Quota("exports", 10, "day")
     wrong = ["", "x", receipt[:-1], f"{receipt}.1", receipt.replace(".5.", ".-5.", 1), "é" * 20, receipt.upper() + "!"]
     for text in wrong:
         with pytest.raises(ValueError, match=r"receipt"):
-            form(quota, "refund", text)
+            ask(quota, "refund", text)
     with pytest.raises(ValueError, match=r"receipt"):
-        form(other, "refund", receipt)
+        ask(other, "refund", receipt)
     for value in (None, 5, b"x"):
         with pytest.raises(TypeError):
-            form(quota, "refund", value)
+            ask(quota, "refund", value)
     assert server.execute("DUMP", server.keys()[0]) == before
 
 
-def test_a_limit_may_be_a_callable_of_the_scope(form: Any) -> None:
+def test_a_limit_may_be_a_callable_of_the_scope(ask: Any) -> None:
     from django_vcache.admission import Quota
 
     asked: list[Any] = []
@@ -109,10 +111,10 @@ def test_a_limit_may_be_a_callable_of_the_scope(form: Any) -> None:
         return {1: 1, 2: 2, 3: None}[scope["org"]]
 
     quota = Quota("org", limit, "day")
-    assert [bool(form(quota, "consume", {"org": 1})) for _ in range(2)] == [True, False]
-    assert [bool(form(quota, "consume", 2)) for _ in range(3)] == [True, True, False]
-    assert all(form(quota, "consume", 3) for _ in range(3))
-    assert form(quota, "usage", 3).remaining is None
+    assert [bool(ask(quota, "consume", {"org": 1})) for _ in range(2)] == [True, False]
+    assert [bool(ask(quota, "consume", 2)) for _ in range(3)] == [True, True, False]
+    assert all(ask(quota, "consume", 3) for _ in range(3))
+    assert ask(quota, "usage", 3).remaining is None
     assert asked[0] == {"org": 1}
 
 
@@ -131,31 +133,31 @@ async def alimit(scope: Any) -> int:
         (alimit, TypeError, "limit of the quota 'org' is an async callable"),
     ],
 )
-def test_a_callable_that_answers_no_limit_is_named(form: Any, limit: Any, error: Any, text: str) -> None:
+def test_a_callable_that_answers_no_limit_is_named(ask: Any, limit: Any, error: Any, text: str) -> None:
     from django_vcache.admission import Quota
 
     with pytest.raises(error) as caught:
-        form(Quota("org", limit, "day"), "consume", 1)
+        ask(Quota("org", limit, "day"), "consume", 1)
     assert re.search(text, str(caught.value).replace('"', "'"))
 
 
-def test_a_call_may_have_a_limit_of_its_own(form: Any) -> None:
+def test_a_call_may_have_a_limit_of_its_own(ask: Any) -> None:
     from django_vcache.admission import Quota
 
     quota = Quota("org", 1, "day")
-    assert form(quota, "consume", 1)
-    assert not form(quota, "consume", 1)
-    assert form(quota, "consume", 1, limit=5)
-    assert form(quota, "usage", 1, limit=5).remaining == 3
+    assert ask(quota, "consume", 1)
+    assert not ask(quota, "consume", 1)
+    assert ask(quota, "consume", 1, limit=5)
+    assert ask(quota, "usage", 1, limit=5).remaining == 3
 
 
-def test_what_each_mode_does_at_the_limit(form: Any) -> None:
+def test_what_each_mode_does_at_the_limit(ask: Any) -> None:
     from django_vcache.admission import Quota
 
     def admitted(mode: Any) -> tuple[list[bool], int]:
         quota = Quota(f"m-{mode}", 5, "day", mode=mode)
-        answers = [bool(form(quota, "consume", 1, 3)) for _ in range(3)]
-        return answers, form(quota, "usage", 1).used
+        answers = [bool(ask(quota, "consume", 1, 3)) for _ in range(3)]
+        return answers, ask(quota, "usage", 1).used
 
     assert admitted("strict") == ([True, False, False], 3)
     assert admitted("crossing") == ([True, True, False], 6)
@@ -163,14 +165,14 @@ def test_what_each_mode_does_at_the_limit(form: Any) -> None:
     assert admitted("shadow") == ([True, True, True], 9)
 
 
-def test_windows_are_those_of_the_time_zone(form: Any) -> None:
+def test_windows_are_those_of_the_time_zone(ask: Any) -> None:
     from datetime import datetime, timedelta
     from zoneinfo import ZoneInfo
 
     from django_vcache.admission import Quota
 
     for name in ("UTC", "Asia/Kathmandu", "America/New_York"):
-        state = form(Quota("zone", 5, "day", timezone=name), "usage", 1)
+        state = ask(Quota("zone", 5, "day", timezone=name), "usage", 1)
         now = datetime.now(ZoneInfo(name))
         end = now + timedelta(seconds=state.reset_after)
         # Rounded, for the moments between the server's clock and this one.
@@ -214,14 +216,14 @@ def test_what_is_no_quota_is_an_error_when_it_is_made(arguments: Any, keywords: 
     ids=repr,
 )
 def test_what_cannot_be_charged_is_an_error_before_anything_is_sent(
-    form: Any, server: ValkeyServer, scope: Any, cost: Any, error: Any
+    ask: Any, server: ValkeyServer, scope: Any, cost: Any, error: Any
 ) -> None:
     from django_vcache.admission import Quota
 
     quota = Quota("events", 10, "day")
     server.execute("CONFIG", "RESETSTAT")
     with pytest.raises(error):
-        form(quota, "consume", scope, cost)
+        ask(quota, "consume", scope, cost)
     assert "evalsha" not in server.command_counts()
     assert server.keys() == []
 
@@ -291,7 +293,7 @@ def test_a_dead_server_is_the_outage_policys_and_there_is_no_receipt(loop: str) 
     assert raised == [True, True]
 
 
-def test_a_quota_may_be_subclassed_and_says_what_it_is(form: Any) -> None:
+def test_a_quota_may_be_subclassed_and_says_what_it_is(ask: Any) -> None:
     from django_vcache.admission import Quota
 
     class Monthly(Quota):
@@ -300,5 +302,5 @@ def test_a_quota_may_be_subclassed_and_says_what_it_is(form: Any) -> None:
 
     quota = Monthly("events", 1)
     assert (quota.name, quota.using, repr(quota)) == ("events", "default", "<Quota 'events' 1>")
-    assert [bool(form(quota, "consume", 1)) for _ in range(2)] == [True, False]
+    assert [bool(ask(quota, "consume", 1)) for _ in range(2)] == [True, False]
     assert quota.metrics()["admitted"] == 1

@@ -53,12 +53,14 @@ REFUSED = 429
 
 
 @pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
+def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """REST framework's tests leave their settings behind, and a throttle remembers for a while whom it has refused."""
     from django_vcache import rest_framework
 
     scope, proxies = SimpleRateThrottle.scope, api_settings.NUM_PROXIES
     rest_framework._throttle.cache_clear()
+    # A slow machine is no outage.
+    monkeypatch.setattr(SimpleRateThrottle, "deadline", None)
     yield
     SimpleRateThrottle.scope = scope
     api_settings.NUM_PROXIES = proxies
@@ -330,7 +332,7 @@ def test_scopes_have_budgets_of_their_own() -> None:
 
 
 def test_a_request_is_let_through_again_when_a_part_of_the_period_is_over() -> None:
-    view = view_with(type("Fast", (UserRateThrottle,), {"rate": "20/s", "scope": "fast"}))
+    view = view_with(type("Fast", (UserRateThrottle,), {"rate": "5/s", "scope": "fast"}))
     while statuses(view, 1) == [200]:
         pass
     wait_until(lambda: statuses(view, 1) == [200])
@@ -509,3 +511,17 @@ def test_an_outage_lets_through_or_is_a_503_as_the_class_says() -> None:
         wrong = view_with(type("Wrong", (UserRateThrottle,), {**base, "scope": "wrong", "outage": "maybe"}))
         with pytest.raises(ValueError, match=r"maybe.*outage policy"):
             statuses(wrong, 1)
+
+
+def test_a_server_that_does_not_answer_in_time_is_an_outage(fresh_server: ValkeyServer) -> None:
+    from django_vcache.backend import publish_alias
+
+    with override_settings(CACHES={"slow": cache_setting(fresh_server), "default": cache_setting(fresh_server)}):
+        publish_alias("slow")
+        base = {"rate": "1/day", "scope": "slow", "using": "slow", "outage": "closed"}
+        patient = view_with(type("Patient", (UserRateThrottle,), base))
+        assert statuses(patient, 1) == [200]
+        fresh_server.pause()
+        hasty = view_with(type("Hasty", (UserRateThrottle,), {**base, "deadline": 0.01}))
+        assert statuses(hasty, 1, peer="192.0.2.7") == [503]
+        fresh_server.resume()

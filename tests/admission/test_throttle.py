@@ -16,18 +16,20 @@ from support.driver import LOOPS
 from support.programs import run_program
 from support.server import ValkeyServer
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 
 def state_of(server: ValkeyServer) -> dict[bytes, Any]:
     """Every key, byte for byte."""
     return {key: server.execute("DUMP", key) for key in server.keys("*")}
 
 
-def test_the_limit_is_let_through_and_counted_down(form: Any) -> None:
+def test_the_limit_is_let_through_and_counted_down(ask: Any) -> None:
     from django_vcache.admission import Throttle
 
     throttle = Throttle("org", "3/h")
     for left in (2, 1, 0):
-        decision = form(throttle, "check", {"org": 1})
+        decision = ask(throttle, "check", {"org": 1})
         assert decision
         assert (decision.allowed, decision.source, decision.status) == (True, "server", 200)
         assert (decision.refused_by, decision.retry_after, decision.id, decision.receipt) == (None, None, None, None)
@@ -36,7 +38,7 @@ def test_the_limit_is_let_through_and_counted_down(form: Any) -> None:
         assert (rule.name, rule.kind, rule.limit, rule.burst, rule.remaining) == ("org", "throttle", 3, 3, left)
         assert (rule.used, rule.window) == (0, 3600.0)
         assert 0 < rule.reset_after <= 3600
-    refused = form(throttle, "check", {"org": 1})
+    refused = ask(throttle, "check", {"org": 1})
     assert not refused
     assert (refused.allowed, refused.status) == (False, 429)
     assert (refused.refused_by.rule, refused.refused_by.kind) == ("org", "throttle")
@@ -44,17 +46,17 @@ def test_the_limit_is_let_through_and_counted_down(form: Any) -> None:
     assert 0 < refused.retry_after <= 1200
 
 
-def test_a_value_stands_for_the_scope_of_that_entry(form: Any, server: ValkeyServer) -> None:
+def test_a_value_stands_for_the_scope_of_that_entry(ask: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Throttle
 
     throttle = Throttle("org", "9/h")
     for scope in (7, "7", {"org": 7}, {"org": "7"}, {"other": 1, "org": 7}):
-        assert form(throttle, "check", scope)
-    assert form(throttle, "peek", 7).remaining == 4
+        assert ask(throttle, "check", scope)
+    assert ask(throttle, "peek", 7).remaining == 4
     assert server.keys() == [b"vcache:{v00}:t:org:7"]
 
 
-def test_a_mapping_that_is_no_dict_is_a_scope_too(form: Any) -> None:
+def test_a_mapping_that_is_no_dict_is_a_scope_too(ask: Any) -> None:
     from collections import OrderedDict, UserDict
     from types import MappingProxyType
 
@@ -62,80 +64,80 @@ def test_a_mapping_that_is_no_dict_is_a_scope_too(form: Any) -> None:
 
     throttle = Throttle("org", "9/h")
     for scope in (OrderedDict(org=7), UserDict(org=7), MappingProxyType({"org": 7})):
-        form(throttle, "check", scope)
-    assert form(throttle, "peek", 7).remaining == 6
+        ask(throttle, "check", scope)
+    assert ask(throttle, "peek", 7).remaining == 6
 
 
-def test_a_key_may_be_of_other_and_of_several_entries(form: Any, server: ValkeyServer) -> None:
+def test_a_key_may_be_of_other_and_of_several_entries(ask: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Throttle
 
-    form(Throttle("burst", "9/h", key="org"), "check", {"org": 1, "project": 2})
-    form(Throttle("both", "9/h", key=("org", "project")), "check", {"project": 2, "org": 1})
+    ask(Throttle("burst", "9/h", key="org"), "check", {"org": 1, "project": 2})
+    ask(Throttle("both", "9/h", key=("org", "project")), "check", {"project": 2, "org": 1})
     assert server.keys() == [b"vcache:{v00}:t:both:1:2", b"vcache:{v00}:t:burst:1"]
 
 
-def test_odd_values_are_keys_of_their_own(form: Any, server: ValkeyServer) -> None:
+def test_odd_values_are_keys_of_their_own(ask: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Throttle
 
     throttle = Throttle("org", "1/h")
     values = ["a:b", "a b", "{a}", "%41", "é", "a\n", "A", "🔑", "-1", "0", 2**70]
-    assert all(form(throttle, "check", value) for value in values)
+    assert all(ask(throttle, "check", value) for value in values)
     assert len(server.keys()) == len(values)
-    assert not any(form(throttle, "check", value) for value in values)
+    assert not any(ask(throttle, "check", value) for value in values)
 
 
-def test_peek_and_reset(form: Any, server: ValkeyServer) -> None:
+def test_peek_and_reset(ask: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Throttle
 
     throttle = Throttle("org", "10/h", burst=4)
-    assert form(throttle, "peek", 1).remaining == 4
+    assert ask(throttle, "peek", 1).remaining == 4
     assert server.keys() == []
-    form(throttle, "check", 1, 3)
+    ask(throttle, "check", 1, 3)
     before = state_of(server)
-    state = form(throttle, "peek", 1)
+    state = ask(throttle, "peek", 1)
     assert (state.remaining, state.burst, state.limit) == (1, 4, 10)
     assert 0 < state.reset_after <= 1080
     assert state_of(server) == before
-    assert form(throttle, "reset", 1) is True
-    assert form(throttle, "reset", 1) is False
-    assert form(throttle, "check", 1, 4)
+    assert ask(throttle, "reset", 1) is True
+    assert ask(throttle, "reset", 1) is False
+    assert ask(throttle, "check", 1, 4)
 
 
-def test_a_refusal_changes_nothing(form: Any, server: ValkeyServer) -> None:
+def test_a_refusal_changes_nothing(ask: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Throttle
 
     throttle = Throttle("org", "5/h", deny_cache=False)
-    form(throttle, "check", 1, 4)
+    ask(throttle, "check", 1, 4)
     before = state_of(server)
     for cost in (2, 5, 6, 1000):
-        assert not form(throttle, "check", 1, cost)
-    assert form(throttle, "check", 1, cost=0)
+        assert not ask(throttle, "check", 1, cost)
+    assert ask(throttle, "check", 1, cost=0)
     assert state_of(server) == before
 
 
-def test_a_cost_above_the_burst_is_never_allowed(form: Any) -> None:
+def test_a_cost_above_the_burst_is_never_allowed(ask: Any) -> None:
     from django_vcache.admission import Throttle
 
-    refused = form(Throttle("org", "5/h"), "check", 1, 6)
+    refused = ask(Throttle("org", "5/h"), "check", 1, 6)
     assert not refused
     assert refused.retry_after is None
     assert "Retry-After" not in refused.headers()
 
 
-def test_limits_of_zero_and_minus_one(form: Any, server: ValkeyServer) -> None:
+def test_limits_of_zero_and_minus_one(ask: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Throttle
 
     server.execute("CONFIG", "RESETSTAT")
-    closed = form(Throttle("org", "0/m"), "check", 1)
+    closed = ask(Throttle("org", "0/m"), "check", 1)
     assert not closed
     assert (closed.retry_after, closed.source) == (None, "settings")
     unlimited = Throttle("free", "-1/m")
-    assert all(form(unlimited, "check", 1, 1_000_000) for _ in range(3))
-    assert form(unlimited, "check", 1).rules[0].remaining is None
+    assert all(ask(unlimited, "check", 1, 1_000_000) for _ in range(3))
+    assert ask(unlimited, "check", 1).rules[0].remaining is None
     assert "evalsha" not in server.command_counts()
 
 
-def test_a_rate_may_be_a_callable_of_the_scope(form: Any) -> None:
+def test_a_rate_may_be_a_callable_of_the_scope(ask: Any) -> None:
     from django_vcache.admission import Throttle
 
     asked: list[Any] = []
@@ -145,15 +147,15 @@ def test_a_rate_may_be_a_callable_of_the_scope(form: Any) -> None:
         return {"free": "1/h", "paid": "2/h", "own": None}[scope["plan"]]
 
     throttle = Throttle("plan", rate)
-    assert [bool(form(throttle, "check", {"plan": "free", "org": 1})) for _ in range(2)] == [True, False]
-    assert [bool(form(throttle, "check", "paid")) for _ in range(3)] == [True, True, False]
-    assert all(form(throttle, "check", "own") for _ in range(3))
+    assert [bool(ask(throttle, "check", {"plan": "free", "org": 1})) for _ in range(2)] == [True, False]
+    assert [bool(ask(throttle, "check", "paid")) for _ in range(3)] == [True, True, False]
+    assert all(ask(throttle, "check", "own") for _ in range(3))
     assert asked[0] == {"plan": "free", "org": 1}
     assert asked[2] == {"plan": "paid"}
-    assert form(throttle, "peek", "paid").limit == 2
+    assert ask(throttle, "peek", "paid").limit == 2
 
 
-def test_the_callable_runs_on_the_callers_thread_before_anything_is_sent(form: Any, server: ValkeyServer) -> None:
+def test_the_callable_runs_on_the_callers_thread_before_anything_is_sent(ask: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Throttle
 
     threads: list[int] = []
@@ -163,7 +165,7 @@ def test_the_callable_runs_on_the_callers_thread_before_anything_is_sent(form: A
         raise LookupError("no such customer")
 
     with pytest.raises(LookupError, match="no such customer"):
-        form(Throttle("org", rate), "check", 1)
+        ask(Throttle("org", rate), "check", 1)
     assert threads == [threading.get_ident()]
     assert server.keys() == []
 
@@ -180,24 +182,24 @@ async def arate(scope: Any) -> str:
         (arate, TypeError, "rate of the throttle 'org' is an async callable"),
     ],
 )
-def test_a_callable_that_answers_no_rate_is_named(form: Any, rate: Any, error: Any, text: str) -> None:
+def test_a_callable_that_answers_no_rate_is_named(ask: Any, rate: Any, error: Any, text: str) -> None:
     from django_vcache.admission import Throttle
 
     with pytest.raises(error) as caught:
-        form(Throttle("org", rate), "check", 1)
+        ask(Throttle("org", rate), "check", 1)
     import re
 
     assert re.search(text, str(caught.value).replace('"', "'"))
 
 
-def test_a_call_may_have_a_rate_of_its_own(form: Any) -> None:
+def test_a_call_may_have_a_rate_of_its_own(ask: Any) -> None:
     from django_vcache.admission import Throttle
 
     throttle = Throttle("org", "1/h")
-    assert form(throttle, "check", 1)
-    assert not form(throttle, "check", 1)
-    assert form(throttle, "check", 1, rate="10/h")
-    assert form(throttle, "peek", 1, rate="10/h").limit == 10
+    assert ask(throttle, "check", 1)
+    assert not ask(throttle, "check", 1)
+    assert ask(throttle, "check", 1, rate="10/h")
+    assert ask(throttle, "peek", 1, rate="10/h").limit == 10
 
 
 @pytest.mark.parametrize(
@@ -294,31 +296,31 @@ def test_a_keyword_that_makes_no_sense_is_named(keyword: str, value: Any, error:
     ids=repr,
 )
 def test_what_cannot_be_charged_is_an_error_before_anything_is_sent(
-    form: Any, server: ValkeyServer, scope: Any, cost: Any, error: Any
+    ask: Any, server: ValkeyServer, scope: Any, cost: Any, error: Any
 ) -> None:
     from django_vcache.admission import Throttle
 
     throttle = Throttle("org", "10/m")
     server.execute("CONFIG", "RESETSTAT")
     with pytest.raises(error):
-        form(throttle, "check", scope, cost)
+        ask(throttle, "check", scope, cost)
     assert "evalsha" not in server.command_counts()
     assert server.keys() == []
 
 
-def test_a_missing_entry_is_named(form: Any) -> None:
+def test_a_missing_entry_is_named(ask: Any) -> None:
     from django_vcache.admission import Throttle
 
     with pytest.raises(ValueError, match="org"):
-        form(Throttle("org", "1/m"), "check", {"project": 1})
+        ask(Throttle("org", "1/m"), "check", {"project": 1})
     with pytest.raises(TypeError, match='scope\'s "org" must be an int or a str, not NoneType'):
-        form(Throttle("org", "1/m"), "check", {"org": None})
+        ask(Throttle("org", "1/m"), "check", {"org": None})
 
 
 def test_awaited_calls_are_futures_that_are_under_way(run: Any, default_alias: None, server: ValkeyServer) -> None:
     from django_vcache.admission import Decision, Throttle
 
-    throttle = Throttle("org", "1000/h")
+    throttle = Throttle("org", "1000/d")
 
     async def main() -> None:
         future = throttle.acheck(1)
@@ -344,7 +346,7 @@ def test_awaiting_without_a_loop_says_what_to_call(default_alias: None) -> None:
 def test_a_cancelled_check_disturbs_no_other(run: Any, default_alias: None) -> None:
     from django_vcache.admission import Throttle
 
-    throttle = Throttle("org", "100000/h")
+    throttle = Throttle("org", "1000/d")
 
     async def main() -> None:
         for turn in range(30):
@@ -357,7 +359,7 @@ def test_a_cancelled_check_disturbs_no_other(run: Any, default_alias: None) -> N
             assert all(result for result in results if not isinstance(result, asyncio.CancelledError))
             left = (await throttle.apeek(turn)).remaining
             assert left is not None
-            assert 100_000 - 50 <= left <= 100_000 - 25
+            assert 1000 - 50 <= left <= 1000 - 25
 
     run(main())
 
@@ -386,7 +388,7 @@ def test_tasks_and_threads_together_get_exactly_the_limit(run: Any, default_alia
     assert (len(allowed), sum(allowed)) == (900, 300)
 
 
-def test_a_throttle_may_be_subclassed(form: Any) -> None:
+def test_a_throttle_may_be_subclassed(ask: Any) -> None:
     from django_vcache.admission import Throttle
 
     class PerDay(Throttle):
@@ -395,36 +397,36 @@ def test_a_throttle_may_be_subclassed(form: Any) -> None:
 
     throttle = PerDay("org", 2)
     assert isinstance(throttle, Throttle)
-    assert [bool(form(throttle, "check", 1)) for _ in range(3)] == [True, True, False]
+    assert [bool(ask(throttle, "check", 1)) for _ in range(3)] == [True, True, False]
 
 
-def test_metrics_count_what_happened(form: Any) -> None:
+def test_metrics_count_what_happened(ask: Any) -> None:
     from django_vcache.admission import Throttle
 
     throttle = Throttle("org", "2/d")
     for _ in range(5):
-        form(throttle, "check", 1)
+        ask(throttle, "check", 1)
     metrics = throttle.metrics()
     assert (metrics["admitted"], metrics["refused"] + metrics["deny_cache"]) == (2, 3)
     assert metrics["deny_cache"] >= 1
     assert {"guard", "outages", "outage_open", "outage_closed", "outage_local", "breaker_opened"} <= metrics.keys()
 
 
-def test_reprs_say_what_it_is(form: Any) -> None:
+def test_reprs_say_what_it_is(ask: Any) -> None:
     from django_vcache.admission import Throttle
 
     throttle = Throttle("org", "1/d", deny_cache=False)
     assert repr(throttle) == "<Throttle 'org' 1/d>"
     assert repr(Throttle("org", lambda scope: "1/d")) == "<Throttle 'org'>"
-    assert repr(form(throttle, "check", 1)) == "<Decision allowed by the server>"
-    refused = form(throttle, "check", 1)
+    assert repr(ask(throttle, "check", 1)) == "<Decision allowed by the server>"
+    refused = ask(throttle, "check", 1)
     assert repr(refused).startswith("<Decision refused by throttle 'org' for 86")
-    assert repr(form(throttle, "check", 1, 2)) == "<Decision refused by throttle 'org' for ever>"
+    assert repr(ask(throttle, "check", 1, 2)) == "<Decision refused by throttle 'org' for ever>"
     assert repr(refused.refused_by) == "<Refusal by throttle 'org'>"
-    assert repr(form(throttle, "peek", 1)) == "<RuleState throttle 'org': 0 of 1 left>"
+    assert repr(ask(throttle, "peek", 1)) == "<RuleState throttle 'org': 0 of 1 left>"
 
 
-def test_the_alias_is_that_of_using(form: Any, server: ValkeyServer) -> None:
+def test_the_alias_is_that_of_using(ask: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Throttle
     from django_vcache.backend import publish_alias
     from django_vcache.exceptions import ConfigurationError
@@ -435,12 +437,12 @@ def test_the_alias_is_that_of_using(form: Any, server: ValkeyServer) -> None:
         publish_alias("counts")
         throttle = Throttle("org", "1/d", using="counts")
         assert throttle.using == "counts"
-        form(throttle, "check", 1)
+        ask(throttle, "check", 1)
         assert server.info("keyspace")["db3"].startswith("keys=1")
         with pytest.raises(ConfigurationError, match="'nowhere'"):
-            form(Throttle("org", "1/d", using="nowhere"), "check", 1)
+            ask(Throttle("org", "1/d", using="nowhere"), "check", 1)
         with pytest.raises(ConfigurationError, match="LocMemCache"):
-            form(Throttle("org", "1/d", using="foreign"), "check", 1)
+            ask(Throttle("org", "1/d", using="foreign"), "check", 1)
 
 
 DEAD = """
@@ -484,7 +486,7 @@ import warnings
 warnings.simplefilter("ignore", DeprecationWarning)
 from django_vcache.admission import Throttle
 
-throttle = Throttle("org", "1000/d")
+throttle = Throttle("org", "1000/d", deadline=None)
 assert throttle.check(1)
 
 async def many():

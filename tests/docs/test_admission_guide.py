@@ -7,7 +7,7 @@ import itertools
 import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +15,28 @@ import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.test import RequestFactory, override_settings
 from support.caches import cache_setting
+from support.limits import be_patient
 from support.server import ValkeyServer
 
 GUIDE = Path(__file__).parents[2] / "docs" / "admission.md"
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-# Another page's subject: consumers run until they are stopped.
-_LEFT_OUT = "## Consume the stream"
 
 
 def blocks() -> list[tuple[int, str]]:
     """The guide's blocks of Python and the lines that they begin on."""
     text = GUIDE.read_text(encoding="utf-8")
-    left_out = range(text.index(_LEFT_OUT), text.index("\n## ", text.index(_LEFT_OUT) + 1))
-    found = [block for block in _BLOCK.finditer(text) if block.start() not in left_out]
-    return [(text[: block.start()].count("\n") + 1, block[1]) for block in found]
+    return [(text[: block.start()].count("\n") + 1, block[1]) for block in _BLOCK.finditer(text)]
 
 
 @pytest.fixture
-def guide(run: Any, server: ValkeyServer) -> Iterator[Any]:
+def guide(run: Any, server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A module with all that the guide defines."""
     pytest.importorskip("rest_framework")
     from django_vcache import rest_framework
     from django_vcache.backend import publish_alias
 
+    be_patient(monkeypatch)
+    monkeypatch.setattr(rest_framework.ValkeyRateThrottle, "deadline", None)
     # A throttle remembers for a while whom it has refused.
     rest_framework._throttle.cache_clear()
     module: Any = types.ModuleType("guide")
@@ -63,26 +62,27 @@ def request(method: str = "GET", path: str = "/", body: bytes = b"", **headers: 
     return request
 
 
+def passed(call: Callable[[], Any]) -> int:
+    """How many calls pass before one does not. More than the burst, if the machine is slow."""
+    passing = (bool(answer) for answer in (call() for _ in range(5000)))
+    return len(list(itertools.takewhile(bool, passing)))
+
+
 def test_views_are_throttled_as_the_guide_says(guide: Any, run: Any) -> None:
-    async def logins() -> list[int]:
-        return [(await guide.login(request("POST"))).status_code for _ in range(6)]
+    def awaited(view: Any, *arguments: Any) -> bool:
+        async def call() -> bool:
+            return bool((await view(*arguments)).status_code == 200)
 
-    assert [guide.search(request()).status_code for _ in range(101)] == [200] * 100 + [429]
-    assert run(logins()) == [200] * 5 + [429]
+        return bool(run(call()))
 
-    async def reports() -> list[int]:
-        view = guide.Reports.as_view()
-        return [(await view(request(path="/?id=1&id=2&id=3"))).status_code for _ in range(4)]
-
-    assert run(reports()) == [200, 200, 200, 429]
+    assert 100 <= passed(lambda: guide.search(request()).status_code == 200) < 5000
+    assert 5 <= passed(lambda: awaited(guide.login, request("POST"))) < 5000
+    reports = guide.Reports.as_view()
+    assert passed(lambda: awaited(reports, request(path="/?id=1&id=2&id=3"))) == 3
     assert guide.Exports.as_view()(request()).status_code == 200
-    answers = [guide.api(request(**{"x-tenant": "a", "x-plan": "free"})) for _ in range(61)]
-    assert [answer.status_code for answer in answers] == [200] * 60 + [429]
-
-    async def lookups() -> list[int]:
-        return [(await guide.lookup(request(), 5)).status_code for _ in range(21)]
-
-    assert run(lookups()) == [200] * 20 + [429]
+    free = {"x-tenant": "a", "x-plan": "free"}
+    assert 60 <= passed(lambda: guide.api(request(**free)).status_code == 200) < 5000
+    assert 20 <= passed(lambda: awaited(guide.lookup, request(), 5)) < 5000
 
 
 def test_the_ingest_endpoint_stores_once_and_answers_an_id(guide: Any, run: Any) -> None:
@@ -95,8 +95,25 @@ def test_the_ingest_endpoint_stores_once_and_answers_an_id(guide: Any, run: Any)
     assert first.content == second.content
     assert guide.store_sync(request("POST", body=b"event"), 1, 42).status_code == 200
     assert guide.gate.stream.length() == 2
-    answers = (guide.store_sync(request("POST", body=b"event"), 1, 43).status_code for _ in range(5000))
-    assert len(list(itertools.takewhile(lambda status: status == 200, answers))) >= 200
+    assert 200 <= passed(lambda: guide.store_sync(request("POST", body=b"event"), 1, 43).status_code == 200) < 5000
+
+
+def test_what_was_stored_is_consumed(guide: Any) -> None:
+    class Enough(Exception):
+        pass
+
+    found: list[bytes] = []
+
+    def save(payloads: list[bytes]) -> None:
+        found.extend(payloads)
+        if len(found) == 3:
+            raise Enough
+
+    for body in (b"a", b"b", b"c"):
+        assert guide.store_sync(request("POST", body=body), 1, 42).status_code == 200
+    with pytest.raises(Enough):
+        guide.work(save)
+    assert found == [b"a", b"b", b"c"]
 
 
 def test_quotas_and_streams_do_what_the_guide_says(guide: Any, run: Any, server: ValkeyServer) -> None:
@@ -119,7 +136,7 @@ def test_the_throttles_for_rest_framework_limit(guide: Any) -> None:
     from rest_framework.request import Request
 
     throttle = guide.BurstThrottle
-    assert [throttle().allow_request(Request(request()), None) for _ in range(11)] == [True] * 10 + [False]
+    assert 10 <= passed(lambda: throttle().allow_request(Request(request()), None)) < 5000
     assert guide.TenantThrottle().allow_request(Request(request(**{"x-tenant": "a"})), None)
 
 

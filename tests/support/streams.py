@@ -10,10 +10,32 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from support.caches import cache_setting
+from support.driver import LOOPS
+from support.programs import Program
 from support.resp import ServerError
 from support.server import ValkeyServer
 
 GROUP = "billing"
+FORMS = ("sync", *LOOPS)
+
+# A program's own half: it consumes in the form that its test names, and `work` is told each batch.
+CONSUMING = """
+from django_vcache.admission.consumer import Consumer
+from support.streams import Shards
+
+def consume(work, **options):
+    consumer = Consumer(Shards(count=SHARDS), "billing", **{"max_wait": 0.02, **options})
+    if FORM == "sync":
+        for batch in consumer:
+            work(batch)
+    else:
+        async def loop():
+            async for batch in consumer:
+                work(batch)
+        run(loop())
+    return consumer
+"""
 
 
 @dataclass(frozen=True)
@@ -123,3 +145,35 @@ def _run(coroutine: Coroutine[Any, Any, Any] | Awaitable[Any]) -> Any:
     except StopIteration as end:
         return end.value
     raise AssertionError("the work awaited something")
+
+
+def make(stream: Shards, **options: Any) -> Any:
+    """A consumer that does not wait long for a batch to fill."""
+    from django_vcache.admission.consumer import Consumer
+
+    return Consumer(stream, GROUP, **{"max_wait": 0.02, **options})
+
+
+def numbers(entries: Any) -> list[int]:
+    return [int(entry.payload) for entry in entries]
+
+
+def drain(form: Form, stream: Shards, until: int, **options: Any) -> list[Any]:
+    """Consumes until there were so many entries, and acknowledges them."""
+    consumer = make(stream, **options)
+    seen: list[Any] = []
+
+    async def work(batch: Any) -> None:
+        seen.extend(batch)
+        if len(seen) >= until:
+            consumer.stop()
+
+    form.consume(consumer, work)
+    return seen
+
+
+def program(form: str, shards: int, source: str, server: ValkeyServer, **options: Any) -> Program:
+    """A program with `consume(work, **options)`, which consumes in one of the FORMS."""
+    head = f"FORM = {form!r}\nSHARDS = {shards}\n"
+    loop = "asyncio" if form == "sync" else form
+    return Program(head + CONSUMING + source, {"default": cache_setting(server, **options)}, loop)

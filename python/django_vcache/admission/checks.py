@@ -2,7 +2,7 @@
 
 ``vcache.E001``  ``VCACHE`` holds something that is not understood
 ``vcache.E002``  a ``throttle`` decorator's arguments are wrong: a rate that is none, a burst of 0
-``vcache.E003``  a gate of ``VCACHE["GATES"]`` cannot be imported
+``vcache.E003``  a gate of ``VCACHE["GATES"]`` or a stream of ``VCACHE["STREAMS"]`` cannot be imported
 ``vcache.E004``  a rate in REST framework's settings is none
 ``vcache.E005``  a cache alias that is to count does not exist, or is another backend's
 ``vcache.W001``  a server's maxmemory-policy may evict counters (``--deploy``)
@@ -20,7 +20,7 @@ from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
 from django_vcache.admission.decorators import all_throttles
-from django_vcache.admission.gates import import_gate
+from django_vcache.admission.gates import import_gate, import_stream
 from django_vcache.admission.settings import current, problems
 from django_vcache.backend import ValkeyCache
 from django_vcache.exceptions import ConfigurationError, VcacheError
@@ -37,11 +37,13 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if wrong:
         return [Error(problem, id="vcache.E001") for problem in wrong]
     found: list[CheckMessage] = []
-    for path in current().gates:
-        try:
-            import_gate(path)
-        except ValueError as error:
-            found.append(Error(f"VCACHE['GATES']: {error}", id="vcache.E003"))
+    ours = current()
+    for name, paths, load in (("GATES", ours.gates, import_gate), ("STREAMS", ours.streams, import_stream)):
+        for path in paths:
+            try:
+                load(path)
+            except ValueError as error:
+                found.append(Error(f"VCACHE[{name!r}]: {error}", id="vcache.E003"))
     for alias in _aliases():
         found += _check_alias(alias)
     return found
@@ -105,10 +107,9 @@ def _aliases() -> list[str]:
     default = current().throttle_alias
     known = {limit.policy.using or default for limit in all_throttles()}
     for path in current().gates:
-        try:
+        # What cannot be imported is told elsewhere.
+        with contextlib.suppress(ValueError):
             known.add(import_gate(path).using)
-        except ValueError:
-            continue
     classes = _rest_framework().get("DEFAULT_THROTTLE_CLASSES") or ()
     if "THROTTLE_ALIAS" in getattr(settings, "VCACHE", {}) or any("django_vcache" in str(each) for each in classes):
         known.add(default)

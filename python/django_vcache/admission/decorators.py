@@ -5,7 +5,6 @@ import functools
 import hashlib
 import re
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
@@ -241,23 +240,18 @@ def _instance_of(view: Callable[..., Any]) -> Any:
 
 
 _named: dict[str, list["weakref.ref[ViewThrottle]"]] = {}
-"""The limits of the view at an import path. A limit's place in the list is its number."""
-_naming = threading.Lock()
+"""The limits of the view at an import path. A limit's place in the list is its number.
+
+No lock guards it, which a forked child might inherit taken: each step is one operation, and the last one settles it.
+"""
 
 
 def _name_for(path: str, limit: ViewThrottle) -> str:
     """A name for a limit of the view at an import path: the path, with a number from the second limit on."""
-    with _naming:
-        limits = _named.setdefault(path, [])
-        known = [each() for each in limits]
-        if limit in known:
-            number = known.index(limit)
-        elif None in known:
-            number = known.index(None)
-            limits[number] = weakref.ref(limit)
-        else:
-            number = len(limits)
-            limits.append(weakref.ref(limit))
+    limits, this = _named.setdefault(path, []), weakref.ref(limit)
+    if this not in limits:
+        limits.append(this)
+    number = limits.index(this)
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", path) + (f".{number + 1}" if number else "")
     if len(name) <= LONGEST_NAME:
         return name

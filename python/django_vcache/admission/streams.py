@@ -78,7 +78,8 @@ class DeadLetter:
     """An entry that was delivered as often as it may be, or that was rejected."""
 
     id: str
-    """Its id among the dead letters: what :func:`requeue` takes."""
+    """Its id among the dead letters, with the shard's number and a slash before it if there are several shards: what
+    :func:`requeue` takes."""
     shard: int
     entry: str
     """The id that it had in the stream."""
@@ -128,14 +129,13 @@ def requeue(stream: StreamLike, ids: Iterable[str] | None = None) -> int:
     each is one step on the server: a crash neither loses nor doubles it.
 
     Args:
-        ids: of dead letters; without, all that are there now. In a stream of several shards, where two may have the
-            same id, a shard's number and a slash may stand before it: ``"3/1795383986036-0"``.
+        ids: of dead letters, such as ``"1795383986036-0"`` or ``"3/1795383986036-0"``; without, all that are there now.
 
     Returns:
         How many were moved.
 
     Raises:
-        ValueError: for an id that is none, or that two shards have. Nothing was moved.
+        ValueError: for an id that is none, or that is given without its shard and two shards have. Nothing was moved.
         As :func:`state`; what was moved before the error stays moved.
     """
     return drive(_requeue(stream, ids), stream.using)
@@ -182,8 +182,9 @@ def _dead_letters(stream: StreamLike, limit: int) -> Steps[list[DeadLetter]]:
     letters: list[DeadLetter] = []
     for shard, key in enumerate(stream.dead_keys):
         rows = yield from send("XRANGE", key, "-", "+", "COUNT", limit)
-        letters += (_letter(shard, id.decode(), words) for id, words in rows)
-    letters.sort(key=lambda letter: [int(half) for half in letter.id.split("-")])
+        head = f"{shard}/" if len(stream.dead_keys) > 1 else ""
+        letters += (_letter(shard, head + id.decode(), words) for id, words in rows)
+    letters.sort(key=lambda letter: [int(half) for half in letter.id.rpartition("/")[2].split("-")])
     return letters[:limit]
 
 

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from lua import Scripts
+from lua import START, Scripts
 from support.server import ValkeyServer, server_binary
 
 
@@ -51,7 +51,3 @@ def timeless(script_server: ValkeyServer) -> Scripts:
     scripts = Scripts(script_server, virtual_time=True)
     scripts.move_clock(START)
     return scripts
-
-
-# Where virtual time begins: some moment in 2026, with a fraction of a millisecond.
-START = 1_790_000_000_123_456

@@ -14,6 +14,8 @@ from support.server import ValkeyServer
 
 FOLDER = Path(__file__).parents[3] / "vcache/src/admission/lua"
 TAG = "{v00}"
+# Where virtual time begins: some moment in 2026, with a fraction of a millisecond.
+START = 1_790_000_000_123_456
 CLOCK = f"{TAG}:clock"
 EXPIRIES = f"{TAG}:expiries"
 
@@ -94,7 +96,6 @@ class Scripts:
     def __init__(self, server: ValkeyServer, *, virtual_time: bool = False) -> None:
         self.server = server
         clock = _VIRTUAL_CLOCK if virtual_time else None
-        # NOTE: a script that writes its expiries could not be flagged no-writes, but peek writes none.
         self.texts = {name: assemble(name, clock) for name in ("admit", "peek", "refund")}
         self.shas = {name: self._load(text) for name, text in self.texts.items()}
         self._snapshot = self._load(_SNAPSHOT)

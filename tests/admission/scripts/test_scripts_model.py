@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import START
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from lua import CLOCK, EXPIRIES, TAG, Scripts
+from lua import CLOCK, EXPIRIES, START, TAG, Scripts
 from model import ADMITTED, REFUSED, Admission, Dedupe, Model, Quota, Rejected, Stream, Throttle
 from support.resp import ServerError
 from support.server import ValkeyServer
 
-fixed = settings(derandomize=True, deadline=None, max_examples=150, database=None)
+# NOTE: a history that fails is reported as it was found: making it smaller takes minutes, and a hang ends the tests.
+fixed = settings(derandomize=True, deadline=None, max_examples=100, database=None, phases=[Phase.generate])
 
 SECOND = 1_000_000
 HOUR = 3_600_000  # milliseconds
@@ -38,11 +38,24 @@ RULES = [
 ]
 UNSOUND = [(0, SECOND, 10), (10, SECOND, 0), (1, 2**32, 2**20 + 1)]
 
+
+def weighted(**choices: tuple[int, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
+    """One of some strategies, each as often as its weight says."""
+    names = [name for name, (weight, _) in choices.items() for _ in range(weight)]
+    return st.sampled_from(names).flatmap(lambda name: choices[name][1])
+
+
+# A key has a rule of its own, which now and then is changed.
 throttles = st.lists(
-    st.builds(
-        lambda key, rule: Throttle(f"{TAG}:t:{key}", *rule),
-        st.integers(0, 3),
-        st.one_of(*[st.sampled_from(RULES)] * 30, st.sampled_from(UNSOUND)),
+    st.integers(0, len(RULES) - 1).flatmap(
+        lambda number: st.builds(
+            lambda rule: Throttle(f"{TAG}:t:{number}", *rule),
+            weighted(
+                own=(40, st.just(RULES[number])),
+                changed=(9, st.sampled_from(RULES)),
+                unsound=(1, st.sampled_from(UNSOUND)),
+            ),
+        )
     ),
     max_size=3,
     unique_by=lambda throttle: throttle.key,
@@ -51,9 +64,9 @@ throttles = st.lists(
 quotas = st.lists(
     st.tuples(
         st.sampled_from("ab"),
-        st.sampled_from([-1, 0, 1, 5, 40, 1000, 2**53 - 1]),
+        st.sampled_from([-1, 0, 1, 5, 40, 40, 40, 1000, 1000, 2**53 - 1]),
         st.sampled_from([1, 24]),
-        st.sampled_from([0] * 20 + [-1, 1]),
+        st.sampled_from([0] * 30 + [-1, 1]),
         st.integers(0, 3),
         st.sampled_from([0, 1000, HOUR]),
     ),
@@ -61,28 +74,26 @@ quotas = st.lists(
     unique_by=lambda quota: quota[0],
 )
 streams = st.none() | st.builds(Stream, st.just(f"{TAG}:s"), st.sampled_from([0, 3, 10]), st.booleans())
-dedupes = st.none() | st.builds(
-    Dedupe, st.sampled_from([f"{TAG}:d:{name}" for name in "abc"]), st.sampled_from([1, 500, HOUR])
+dedupes = weighted(
+    none=(3, st.none()),
+    known=(1, st.builds(Dedupe, st.sampled_from([f"{TAG}:d:{n}" for n in "abcdef"]), st.sampled_from([1, 500, HOUR]))),
 )
-costs = st.one_of(
-    *[st.sampled_from([0, 1, 1, 2, 3, 7])] * 4,
-    st.sampled_from([50, 20_000, 2**32, 2**52, 2**53 - 1, 2**53, -1, 2**53 + 2]),
-)
-moves = st.one_of(
-    st.integers(0, 2000),
-    st.sampled_from([1, 999, 99_999, 100_000, 333_333, SECOND, 60 * SECOND, 86_400 * SECOND, 10**13]),
-    st.sampled_from([-1, -1000, -100_000, -SECOND, -3600 * SECOND, -86_400 * SECOND]),
+costs = st.sampled_from([0, 1, 1, 1, 2, 3, 7] * 5 + [50, 20_000, 2**32, 2**52, 2**53 - 1, 2**53, -1, 2**53 + 2])
+moves = weighted(
+    little=(6, st.integers(0, 2000)),
+    ahead=(6, st.sampled_from([1, 999, 99_999, 100_000, 333_333, SECOND, 60 * SECOND, 86_400 * SECOND, 10**13])),
+    back=(2, st.sampled_from([-1, -1000, -100_000, -SECOND, -3600 * SECOND, -86_400 * SECOND])),
 )
 steps = st.lists(
-    st.one_of(
-        *[st.tuples(st.just("admit"), costs, throttles, quotas, streams, dedupes)] * 6,
-        *[st.tuples(st.just("again"))] * 2,
-        *[st.tuples(st.just("move"), moves)] * 3,
-        st.tuples(st.just("peek"), throttles, quotas),
-        st.tuples(st.just("refund"), st.integers(0, 5), st.sampled_from([1, 1000, 2 * HOUR])),
+    weighted(
+        admit=(10, st.tuples(st.just("admit"), costs, throttles, quotas, streams, dedupes)),
+        again=(6, st.tuples(st.just("again"))),
+        move=(4, st.tuples(st.just("move"), moves)),
+        peek=(1, st.tuples(st.just("peek"), throttles, quotas)),
+        refund=(2, st.tuples(st.just("refund"), st.integers(0, 5), st.sampled_from([1, 1000, 2 * HOUR]))),
     ),
-    min_size=10,
-    max_size=40,
+    min_size=20,
+    max_size=60,
 )
 
 
@@ -124,8 +135,7 @@ class History:
         self.last = call
         try:
             reply = self.scripts.admit(call)
-        except ServerError as error:
-            assert str(error).startswith("ERR the ")
+        except ServerError:
             with pytest.raises(Rejected):
                 self.model.admit(call)
             self.unchanged()
@@ -192,7 +202,8 @@ class History:
 
 
 def read_all(server: ValkeyServer) -> Iterator[tuple[str, Any]]:
-    for key in server.keys():
+    keys = server.keys()
+    for key in keys:
         kind = server.execute("TYPE", key)
         if kind == "stream":
             yield key.decode(), server.execute("XLEN", key)

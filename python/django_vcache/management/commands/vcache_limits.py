@@ -113,7 +113,8 @@ def _gates(path: str | None) -> dict[str, _vcache.Gate]:
 
 def _scope(words: Iterable[str]) -> Scope:
     scope: Scope = {}
-    for word in words:
+    # All of it may be one argument, in quotes.
+    for word in (part for given in words for part in (given.split() if _is_several(given) else [given])):
         name, equals, value = word.partition("=")
         if not (name and equals):
             raise CommandError(f"{word!r} is not NAME=VALUE, such as org=1")
@@ -122,6 +123,11 @@ def _scope(words: Iterable[str]) -> Scope:
         plain = number.isascii() and number.isdecimal() and str(int(number)) == number
         scope[name] = int(value) if plain else value
     return scope
+
+
+def _is_several(word: str) -> bool:
+    parts = word.split()
+    return len(parts) > 1 and all("=" in part for part in parts)
 
 
 def _refund(gates: dict[str, _vcache.Gate], receipt: str) -> bool:

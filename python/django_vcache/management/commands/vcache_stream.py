@@ -110,7 +110,7 @@ class Command(BaseCommand):
             self.stdout.write(self.style.MIGRATE_HEADING(f"{stream.name}: {count} dead letters{shown}"))
             rows = [
                 (
-                    _shown_id(stream, letter),
+                    letter.id,
                     letter.at.isoformat(" ", "seconds").removesuffix("+00:00") if letter.at else "",
                     letter.group,
                     letter.deliveries,
@@ -144,7 +144,9 @@ class Command(BaseCommand):
             return
         table = [head, *([str(cell) for cell in row] for row in rows)]
         widths = [max(len(row[column]) for row in table) for column in range(len(head))]
-        right = [all(isinstance(row[column], int) or row[column] == "" for row in rows) for column in range(len(head))]
+        right = [
+            all(isinstance(row[column], int) or row[column] in ("", "?") for row in rows) for column in range(len(head))
+        ]
         for row in table:
             cells = (
                 cell.rjust(width) if to_the_right else cell.ljust(width)
@@ -168,7 +170,7 @@ def _group_rows(state: streams.StreamState) -> list[tuple[object, ...]]:
 def _plain(stream: StreamLike, letter: streams.DeadLetter) -> dict[str, Any]:
     """A dead letter as JSON has it. What is no UTF-8 is given as base64, under another name."""
     plain: dict[str, Any] = asdict(letter)
-    plain |= {"stream": stream.name, "id": _shown_id(stream, letter), "at": letter.at and letter.at.isoformat()}
+    plain |= {"stream": stream.name, "id": letter.id, "at": letter.at and letter.at.isoformat()}
     plain["fields"] = {
         _text(name.encode(errors="surrogateescape")): _text(value) for name, value in letter.fields.items()
     }
@@ -182,10 +184,6 @@ def _plain(stream: StreamLike, letter: streams.DeadLetter) -> dict[str, Any]:
 
 def _text(value: bytes) -> str:
     return value.decode(errors="backslashreplace")
-
-
-def _shown_id(stream: StreamLike, letter: streams.DeadLetter) -> str:
-    return f"{letter.shard}/{letter.id}" if len(stream.keys) > 1 else letter.id
 
 
 def _configured() -> list[StreamLike]:

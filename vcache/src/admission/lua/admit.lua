@@ -1,14 +1,14 @@
 -- Admit: throttles, quotas and a stream decided together, then all of it written or nothing.
 --
 -- KEYS     a throttle each, a quota each, the stream if there is one, the dedupe key if there is one
--- ARGV     cost, number of throttles, of quotas, of streams (0 or 1), milliseconds that the dedupe key lives (0: there is
---          none), receipt;
+-- ARGV     cost, number of throttles, of quotas, of streams (0 or 1), milliseconds that the dedupe key lives (0: there
+--          is none), receipt;
 --          per throttle: limit, period in microseconds, burst;
---          per quota: limit (-1: count only), its window's start and end in milliseconds, mode (0: strict, 1: the one that
---          crosses the limit is accepted, 2: check only, 3: shadow, which counts and never refuses), milliseconds
+--          per quota: limit (-1: count only), its window's start and end in milliseconds, mode (0: strict, 1: the one
+--          that crosses the limit is accepted, 2: check only, 3: shadow, which counts and never refuses), milliseconds
 --          that the counter is kept after the window;
---          for the stream: the most entries (0: no bound), 1 to trim when it is full or 0 to refuse, the number of strings
---          that follow, and these: field, value, field, value, ...
+--          for the stream: the most entries (0: no bound), 1 to trim when it is full or 0 to refuse, the number of
+--          strings that follow, and these: field, value, field, value, ...
 -- returns  {verdict, rule, now in microseconds, entry's id, receipt,
 --           per throttle: units left, microseconds until the same cost would be allowed (0: now, -1: never),
 --           microseconds until nothing is owed; per quota: units used; for the stream: its length}
@@ -24,9 +24,10 @@
 -- state of a throttle which says it was charged in the future and refuses: it is dated back to now, owing the same.
 -- Otherwise a clock that was set back would keep its keys shut for as long.
 --
--- Numbers: `cost` is at most 2^53 and multiplied only where it is at most `burst`, so `cost * period` is at most `full`,
--- which is at most 2^52. A quota's counter stays below 2^53. Milliseconds of a window times 1000 do until the year 2255.
--- Numbers are handed to redis.call as they are: the server prints whole ones in full, where Lua would round to 14 digits.
+-- Numbers: `cost` is at most 2^53 and multiplied only where it is at most `burst`, so `cost * period` is at most
+-- `full`, which is at most 2^52. A quota's counter stays below 2^53. A window's milliseconds times 1000 do until the
+-- year 2255. Numbers are handed to redis.call as they are: the server prints whole ones in full, where Lua would round
+-- them to 14 digits.
 local KEYS, ARGV = KEYS, ARGV
 local cost = ARGV[1] + 0
 if not (cost >= 0 and cost <= 9007199254740992 and cost % 1 == 0) then

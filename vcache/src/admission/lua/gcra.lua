@@ -12,8 +12,8 @@
 -- Numbers are doubles, exact while they are whole and below 2^53:
 -- * `full` is at most 2^52 and no debt is above `full`, so the sum of two is exact.
 -- * Where a product may pass 2^53 it is only compared with numbers below, and rounding never turns that round.
--- * floor(a / b) and ceil(a / b) are exact for whole a < 2^53 and b >= 1: a quotient that is not whole is at least 1 / b
---   away from the next whole number, which is more than half the distance between doubles there.
+-- * floor(a / b) and ceil(a / b) are exact for whole a < 2^53 and b >= 1: a quotient that is not whole is at least
+--   1 / b away from the next whole number, which is more than half the distance between doubles there.
 local floor, ceil = math.floor, math.ceil
 
 -- The debt, and whether the state is from the future because the server's clock was set back. Such a debt would not
