@@ -11,7 +11,7 @@ SOURCES := $(shell find vcache hotpath-macros python Cargo.toml Cargo.lock pypro
 	-not -path '*/__pycache__/*' -not -name '*.so')
 
 # All that the crate can do, tests included.
-FEATURES := vcache/testing,vcache/json,vcache/dict,vcache/awaitable,vcache/spawn
+FEATURES := vcache/testing,vcache/admission,vcache/json,vcache/dict,vcache/awaitable,vcache/spawn
 
 .PHONY: help setup demo serve test test-python test-rust lint format bench clean
 
@@ -19,7 +19,7 @@ help:
 	@echo "make demo    build, start a server and examples/ingest, send it events, show what happened"
 	@echo "make serve   the same, and keep it running"
 	@echo "make test    everything that must hold: lint, Rust tests, Python tests"
-	@echo "make bench   compare with the other cache backends on this machine (about 20 minutes)"
+	@echo "make bench   compare with the other cache backends on this machine (about 25 minutes)"
 	@echo "make lint    formatting, clippy, ruff, mypy"
 	@echo "make clean   remove what was built"
 
@@ -65,7 +65,9 @@ lint: setup
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --features $(FEATURES) --quiet -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --no-default-features --features driver -- -D warnings
+	@cargo clippy -p vcache --lib --quiet --no-default-features --features driver,admission -- -D warnings
 	@cargo clippy -p vcache --lib --quiet -- -D warnings
+	@cargo clippy -p vcache --lib --quiet --features admission -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --features json,dict,awaitable,spawn -- -D warnings
 	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps -p vcache -p hotpath-macros --features $(FEATURES)
 	@$(BIN)/mypy

@@ -15,7 +15,8 @@ from support.caches import make_cache
 from support.driver import LOOPS, AsyncDriven, open_runner
 from support.server import ValkeyServer
 
-# Some tests panic a thousand times, and the backtraces would take minutes. The programs that tests start inherit this.
+# Some tests panic a thousand times, and a backtrace each takes minutes to resolve. The programs that tests start
+# inherit it.
 os.environ["RUST_BACKTRACE"] = "0"
 
 settings.configure(
@@ -23,6 +24,8 @@ settings.configure(
     ALLOWED_HOSTS=["*"],
     CACHES={"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}},
     ROOT_URLCONF="support",
+    # For users, and for the commands and system checks.
+    INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "django_vcache"],
     USE_TZ=True,
 )
 django.setup()

@@ -47,7 +47,10 @@ class Panel:
         return min(max(values), CUT_AT * median(values))
 
 
-def draw(title: str, panels: tuple[Panel, ...]) -> str:
+CPU_NOTE = "All threads of the client's process; shorter is better. Each panel has its own scale"
+
+
+def draw(title: str, panels: tuple[Panel, ...], note: str = CPU_NOTE) -> str:
     height = TITLE + sum(PANEL_GAP + STEP * len(panel.bars) for panel in panels) + MARGIN // 2
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}"'
@@ -58,8 +61,7 @@ def draw(title: str, panels: tuple[Panel, ...]) -> str:
         _text(
             MARGIN,
             58,
-            "All threads of the client's process; shorter is better. Each panel has its own scale"
-            + ("; a bar with // is cut." if any(panel.cut for panel in panels) else "."),
+            note + ("; a bar with // is cut." if any(panel.cut for panel in panels) else "."),
             color=FAINT,
         ),
     ]
@@ -85,7 +87,11 @@ def _panel(panel: Panel, top: int) -> Iterator[str]:
         )
         if bar.value > panel.scale:
             yield _cut(left + length - 26, y)
-        yield _text(left + length + 8, y + 12, f"{bar.value:.3g}", weight=weight)
+        yield _text(left + length + 8, y + 12, _figure(bar.value), weight=weight)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _cut(x: float, y: int) -> str:

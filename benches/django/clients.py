@@ -11,6 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from admission import GATES, REFUSALS, THROTTLES
+from contestants import CacheCalls, Incrby, Limits, Ours, RestFramework, ThrottledPy
+from scenarios import Scenario
 from sessions import OURS_BACKEND, Awaits, Bare, Empty, Futures, Glide, HotPaths, RawVcache, Session, django_cache
 
 DJANGO = "Django==6.1.3"
@@ -35,6 +38,17 @@ EMPTY = "empty"
 FUTURE = "future"
 TURN = "turn"
 BARE = "bare"
+ADMISSION = "admission"
+NO_DENY_CACHE = "admission-no-deny-cache"
+INCRBY = "incrby"
+INCRBY_AGAIN = "incrby-again"
+LIMITS = "limits"
+LIMITS_AGAIN = "limits-again"
+REST_FRAMEWORK = "rest-framework"
+THROTTLED_PY = "throttled-py"
+CACHE_CALLS = "cache-calls"
+CACHE_CALLS_AGAIN = "cache-calls-again"
+CACHE_CALLS_MANY = "cache-calls-many"
 
 WHEEL_MODULE = "django_vcache.hotpaths"
 GUEST_MODULE = "bench_guest"
@@ -46,18 +60,23 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "django-redis": ("django-redis==7.0.0", REDIS_PY, DJANGO, UVLOOP),
     "redis-cache": (REDIS_PY, DJANGO, UVLOOP),
     "valkey-glide": ("valkey-glide==2.6.0", "valkey-glide-sync==2.6.0", UVLOOP),
+    "limits": ("limits==5.8.0", REDIS_PY, UVLOOP),
+    "rest-framework": ("djangorestframework==3.18.3", REDIS_PY, DJANGO, UVLOOP),
+    # NOTE: it asks for a redis-py before 8.
+    "throttled-py": ("throttled-py==3.5.0", "redis[hiredis]==7.4.1", UVLOOP),
 }
 """What is installed for the peers. One environment each: two of them share a module name."""
 
 
+CACHE_SECTION, HOT_PATHS_SECTION, ADMISSION_SECTION = "cache", "hot paths", "admission"
 CACHE_OPERATIONS = frozenset({"aget", "get", "aset", "set", "aget_many", "get_many"})
 
 
 @dataclass(frozen=True)
 class Client:
-    """One row of the tables. ``environment`` is empty for ours, which lives in the project's.
+    """One row of the tables of ``section``. ``environment`` is empty for ours, which lives in the project's.
 
-    Those of ``hot_paths`` are shown in that section only.
+    ``scenarios`` names those it is measured in, if not in all with its operations.
     """
 
     name: str
@@ -66,7 +85,11 @@ class Client:
     packages: tuple[str, ...]
     open: Callable[[int], Session]
     operations: frozenset[str] = CACHE_OPERATIONS
-    hot_paths: bool = False
+    section: str = CACHE_SECTION
+    scenarios: frozenset[str] | None = None
+
+    def takes_part(self, scenario: Scenario) -> bool:
+        return scenario.operation in self.operations and (self.scenarios is None or scenario.name in self.scenarios)
 
 
 VALKEY_SYNC = "django_valkey.cache.ValkeyCache"
@@ -78,6 +101,8 @@ WHEEL_FUNCTIONS = {"aget": "aread"}
 # NOTE: the wheel has no hot path that does nothing; this one answers a limit of 0 without a word to the server.
 REFUSAL_FUNCTIONS = {"nothing": "allow", "anothing": "aallow"}
 REFUSED = ("bench:nothing", 0, 60.0)
+
+GATES_AT_ONCE = frozenset({"gate-300", "gate-300-delayed"})
 
 CLIENTS: tuple[Client, ...] = (
     Client(
@@ -155,7 +180,7 @@ CLIENTS: tuple[Client, ...] = (
         ("django-vcache",),
         RawVcache,
         frozenset({"aget"}),
-        hot_paths=True,
+        section=HOT_PATHS_SECTION,
     ),
     Client(
         WHEEL,
@@ -164,7 +189,7 @@ CLIENTS: tuple[Client, ...] = (
         ("django-vcache", "Django"),
         partial(HotPaths, module=WHEEL_MODULE, table=WHEEL_FUNCTIONS),
         frozenset({"aget"}),
-        hot_paths=True,
+        section=HOT_PATHS_SECTION,
     ),
     Client(
         WHEEL_AGAIN,
@@ -173,7 +198,7 @@ CLIENTS: tuple[Client, ...] = (
         ("django-vcache", "Django"),
         partial(HotPaths, module=WHEEL_MODULE, table=WHEEL_FUNCTIONS),
         frozenset({"aget"}),
-        hot_paths=True,
+        section=HOT_PATHS_SECTION,
     ),
     Client(
         GUEST,
@@ -182,7 +207,7 @@ CLIENTS: tuple[Client, ...] = (
         ("django-vcache", "Django"),
         partial(HotPaths, module=GUEST_MODULE, table=GUEST_FUNCTIONS),
         frozenset({"aget", "afive", "nothing", "anothing"}),
-        hot_paths=True,
+        section=HOT_PATHS_SECTION,
     ),
     Client(
         REFUSAL,
@@ -191,7 +216,7 @@ CLIENTS: tuple[Client, ...] = (
         ("django-vcache", "Django"),
         partial(HotPaths, module=WHEEL_MODULE, table=REFUSAL_FUNCTIONS, arguments=REFUSED),
         frozenset({"nothing", "anothing"}),
-        hot_paths=True,
+        section=HOT_PATHS_SECTION,
     ),
     Client(
         EXECUTE,
@@ -200,7 +225,7 @@ CLIENTS: tuple[Client, ...] = (
         ("django-vcache", "Django"),
         partial(Awaits, by_name=True),
         frozenset({"afive"}),
-        hot_paths=True,
+        section=HOT_PATHS_SECTION,
     ),
     Client(
         EXECUTE_AGAIN,
@@ -209,7 +234,7 @@ CLIENTS: tuple[Client, ...] = (
         ("django-vcache", "Django"),
         partial(Awaits, by_name=True),
         frozenset({"afive"}),
-        hot_paths=True,
+        section=HOT_PATHS_SECTION,
     ),
     Client(
         USUAL,
@@ -218,7 +243,7 @@ CLIENTS: tuple[Client, ...] = (
         ("django-vcache", "Django"),
         partial(Awaits, by_name=False),
         frozenset({"afive"}),
-        hot_paths=True,
+        section=HOT_PATHS_SECTION,
     ),
     Client(
         EMPTY,
@@ -227,7 +252,7 @@ CLIENTS: tuple[Client, ...] = (
         (),
         Empty,
         frozenset({"nothing", "anothing"}),
-        hot_paths=True,
+        section=HOT_PATHS_SECTION,
     ),
     Client(
         FUTURE,
@@ -236,7 +261,7 @@ CLIENTS: tuple[Client, ...] = (
         (),
         partial(Futures, turn=False),
         frozenset({"anothing"}),
-        hot_paths=True,
+        section=HOT_PATHS_SECTION,
     ),
     Client(
         TURN,
@@ -245,6 +270,109 @@ CLIENTS: tuple[Client, ...] = (
         (),
         partial(Futures, turn=True),
         frozenset({"anothing"}),
-        hot_paths=True,
+        section=HOT_PATHS_SECTION,
+    ),
+    Client(
+        ADMISSION,
+        "admission (this project)",
+        "",
+        ("django-vcache", "Django"),
+        Ours,
+        THROTTLES | GATES | REFUSALS,
+        ADMISSION_SECTION,
+    ),
+    Client(
+        NO_DENY_CACHE,
+        "admission, without its deny cache",
+        "",
+        ("django-vcache", "Django"),
+        partial(Ours, deny_cache=False),
+        REFUSALS,
+        ADMISSION_SECTION,
+    ),
+    Client(
+        INCRBY,
+        "a bare INCRBY by cache.aexecute",
+        "",
+        ("django-vcache", "Django"),
+        Incrby,
+        THROTTLES,
+        ADMISSION_SECTION,
+    ),
+    Client(
+        INCRBY_AGAIN,
+        "a bare INCRBY, once more",
+        "",
+        ("django-vcache", "Django"),
+        Incrby,
+        THROTTLES,
+        ADMISSION_SECTION,
+        frozenset({"throttle-1", "throttle-300", "throttle-blocking", "throttle-300-delayed"}),
+    ),
+    Client(
+        LIMITS,
+        "limits, Redis storage",
+        "limits",
+        ("limits", "redis", "hiredis"),
+        Limits,
+        THROTTLES | GATES | REFUSALS,
+        ADMISSION_SECTION,
+    ),
+    Client(
+        LIMITS_AGAIN,
+        "limits, once more",
+        "limits",
+        ("limits", "redis", "hiredis"),
+        Limits,
+        GATES,
+        ADMISSION_SECTION,
+        GATES_AT_ONCE,
+    ),
+    Client(
+        REST_FRAMEWORK,
+        "REST framework on RedisCache",
+        "rest-framework",
+        ("djangorestframework", "Django", "redis", "hiredis"),
+        RestFramework,
+        THROTTLES | REFUSALS,
+        ADMISSION_SECTION,
+    ),
+    Client(
+        THROTTLED_PY,
+        "throttled-py, Redis store",
+        "throttled-py",
+        ("throttled-py", "redis", "hiredis"),
+        ThrottledPy,
+        THROTTLES | GATES | REFUSALS,
+        ADMISSION_SECTION,
+    ),
+    Client(
+        CACHE_CALLS,
+        "django-vcache 3.2, by cache calls",
+        "django-vcache",
+        ("django-vcache", "Django"),
+        CacheCalls,
+        THROTTLES | GATES | REFUSALS,
+        ADMISSION_SECTION,
+    ),
+    Client(
+        CACHE_CALLS_AGAIN,
+        "django-vcache 3.2, once more",
+        "django-vcache",
+        ("django-vcache", "Django"),
+        CacheCalls,
+        GATES,
+        ADMISSION_SECTION,
+        GATES_AT_ONCE,
+    ),
+    Client(
+        CACHE_CALLS_MANY,
+        "django-vcache 3.2, aget_many first",
+        "django-vcache",
+        ("django-vcache", "Django"),
+        partial(CacheCalls, many=True),
+        GATES,
+        ADMISSION_SECTION,
+        GATES_AT_ONCE,
     ),
 )

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from operator import attrgetter
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
+import admission_report
 import chart
 from clients import (
     BASELINE,
@@ -22,13 +21,12 @@ from clients import (
     BASELINE_RAW,
     BASELINE_RAW_AGAIN,
     CACHE_OPERATIONS,
-    CLIENTS,
     DJANGO_REDIS_CACHE,
     EMPTY,
     EXECUTE,
-    EXECUTE_AGAIN,
     FUTURE,
     GUEST,
+    HOT_PATHS_SECTION,
     OURS,
     REFUSAL,
     TURN,
@@ -37,97 +35,21 @@ from clients import (
     WHEEL_AGAIN,
 )
 from scenarios import SCENARIOS, Scenario
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Microseconds per operation, and memory in MB."""
-
-    cpu: float
-    wall: float
-    rss: float
-
-    @property
-    def rate(self) -> float:
-        """Operations a second."""
-        return 1e6 / self.wall
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One client in one scenario over all rounds: the best of each figure, and the median."""
-
-    best: Figures
-    middle: Figures
-    connections: int
-
-
-Cells = dict[tuple[str, str], Cell | str]
-"""By client and scenario; a text instead of a cell says why there are no figures."""
-
-
-def summarise(results: dict[str, Any]) -> Cells:
-    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in results["cells"]:
-        rows.setdefault((row["client"], row["scenario"]), []).append(row)
-    return {key: _cell(rounds) for key, rounds in rows.items()}
-
-
-def _cell(rounds: list[dict[str, Any]]) -> Cell | str:
-    good = [row for row in rounds if "failed" not in row]
-    if not good:
-        return str(rounds[-1]["failed"])
-    cpu = [1e6 * row["cpu"] / row["ops"] for row in good]
-    wall = [1e6 * row["wall"] / row["ops"] for row in good]
-    rss = [row["rss_peak_kb"] / 1024 for row in good]
-    return Cell(
-        best=Figures(min(cpu), min(wall), min(rss)),
-        middle=Figures(median(cpu), median(wall), median(rss)),
-        connections=max(row["connections"] for row in good),
-    )
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """Ours divided by theirs, of the best rounds and of the medians."""
-
-    best: float
-    middle: float
-
-
-def ratio(cells: Cells, scenario: str, to: str, figure: str, client: str = OURS) -> Ratio | None:
-    """None where either has no figures."""
-    ours, theirs = cells.get((client, scenario)), cells.get((to, scenario))
-    if not isinstance(ours, Cell) or not isinstance(theirs, Cell):
-        return None
-    of = attrgetter(figure)
-    return Ratio(of(ours.best) / of(theirs.best), of(ours.middle) / of(theirs.middle))
-
-
-@dataclass(frozen=True)
-class Target:
-    """A bound on ``client``'s ratio of ``figure`` to client ``to``; the worst of ``scenarios`` counts."""
-
-    title: str
-    scenarios: tuple[str, ...]
-    to: str
-    figure: str
-    bound: float
-    at_least: bool = False
-    client: str = OURS
-
-    def measured(self, cells: Cells, client: str | None = None) -> Ratio | None:
-        """None as soon as one scenario that was run has no figures."""
-        run = [name for name in self.scenarios if (self.to, name) in cells]
-        ratios = [ratio(cells, name, self.to, self.figure, client or self.client) for name in run]
-        known = [value for value in ratios if value is not None]
-        if not known or len(known) < len(ratios):
-            return None
-        return (min if self.at_least else max)(known, key=attrgetter("best"))
-
-    def reached(self, value: float) -> bool:
-        return value >= self.bound if self.at_least else value <= self.bound
-
+from tables import (
+    Cell,
+    Cells,
+    Target,
+    all_titles,
+    failure,
+    heading,
+    panel,
+    ratio,
+    rows,
+    summarise,
+    titles,
+    verdict,
+    versions,
+)
 
 LOCAL = tuple(scenario.name for scenario in SCENARIOS if not scenario.delayed)
 
@@ -158,27 +80,10 @@ HOT_TARGETS: tuple[Target, ...] = (
     Target("five commands, 50 at once", ("five-50",), USUAL, "cpu", THIRD, client=GUEST),
     Target("five commands, 50 at once, a slow network", ("five-50-delayed",), EXECUTE, "cpu", THIRD, client=GUEST),
 )
-AGAIN = {
-    BASELINE: BASELINE_AGAIN,
-    BASELINE_RAW: BASELINE_RAW_AGAIN,
-    WHEEL: WHEEL_AGAIN,
-    EXECUTE: EXECUTE_AGAIN,
-}
-"""The peers that are measured twice."""
-
 READERS = (OURS, BASELINE_RAW, BASELINE_RAW_AGAIN, WHEEL, WHEEL_AGAIN, GUEST)
 READS = ("aget-1", "aget-50", "aget-300")
 FIVES = ("five-1", "five-50")
 NOTHINGS = ("nothing", "anothing")
-
-
-def titles(hot_paths: bool = False) -> dict[str, str]:
-    """What the clients are called, those of the section on hot paths or the others."""
-    return {client.name: client.title for client in CLIENTS if client.hot_paths == hot_paths}
-
-
-def all_titles() -> dict[str, str]:
-    return {**titles(), **titles(hot_paths=True)}
 
 
 def header(results: dict[str, Any]) -> Iterator[str]:
@@ -196,17 +101,9 @@ def header(results: dict[str, Any]) -> Iterator[str]:
     yield f"- Load average when the run began: {machine['load_before']}"
     yield f"- Server: {machine['server']}, on the loopback of the same machine"
     for name, title in titles().items():
-        if name != BASELINE_AGAIN and (versions := _versions(results, name)):
-            yield f"- {title}: {versions}"
+        if name != BASELINE_AGAIN and (used := versions(results, name)):
+            yield f"- {title}: {used}"
     yield ""
-
-
-def _versions(results: dict[str, Any], client: str) -> str:
-    for row in results["cells"]:
-        if row["client"] == client and "versions" in row:
-            parts = {"Python": row["python"], **row["versions"]}
-            return ", ".join(f"{name} {version}" for name, version in parts.items())
-    return ""
 
 
 def targets_table(cells: Cells) -> Iterator[str]:
@@ -224,23 +121,6 @@ def targets_table(cells: Cells) -> Iterator[str]:
     yield from raw_note(cells)
 
 
-def verdict(cells: Cells, target: Target) -> str:
-    """The bound, the ratios, the control and whether the target was reached, as cells of a table."""
-    bound = f"{'≥' if target.at_least else '≤'} {target.bound:.3g}"
-    value = target.measured(cells)
-    if value is None:
-        return f"{bound} | - | - | - | not measured"
-    reached = "reached" if target.reached(value.best) else "**not reached**"
-    return f"{bound} | {value.best:.2f} | {value.middle:.2f} | {control(cells, target)} | {reached}"
-
-
-def control(cells: Cells, target: Target) -> str:
-    """The peer of the target against itself, if it is measured twice."""
-    again = AGAIN.get(target.to)
-    value = target.measured(cells, again) if again else None
-    return "-" if value is None else f"{value.best:.2f}, {value.middle:.2f}"
-
-
 def raw_note(cells: Cells) -> Iterator[str]:
     """Our whole cache against the peer's bare driver: what the Django layer leaves of the lead."""
     ratios = [ratio(cells, name, BASELINE_RAW, "cpu") for name in ("aget-1", "aget-50", "aget-300")]
@@ -255,34 +135,6 @@ def scenario_table(results: dict[str, Any], cells: Cells, scenario: Scenario) ->
     yield f"## {heading(results, scenario)}"
     yield ""
     yield from rows(cells, scenario, titles(), OURS, "our")
-
-
-def heading(results: dict[str, Any], scenario: Scenario) -> str:
-    added = f", {results['latency_ms']:g} ms added to every reply" if scenario.delayed else ""
-    return f"{scenario.title[0].upper()}{scenario.title[1:]}{added}"
-
-
-def rows(cells: Cells, scenario: Scenario, names: dict[str, str], ours: str, whose: str) -> Iterator[str]:
-    """One table: the clients called ``names``, and the share that ``ours`` has of each one's CPU."""
-    yield f"| client | CPU µs/op | median | wall µs/op | ops/s | peak RSS MB | connections | {whose} CPU ÷ this |"
-    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
-    for name, title in names.items():
-        cell = cells.get((name, scenario.name))
-        if isinstance(cell, str):
-            yield f"| {title} | {failure(cell)} | | | | | | |"
-        elif cell is not None:
-            share = ratio(cells, scenario.name, name, "cpu", ours)
-            best = cell.best
-            yield (
-                f"| {title} | {best.cpu:.1f} | {cell.middle.cpu:.1f} | {best.wall:.1f} |"
-                f" {best.rate:,.0f} | {best.rss:.1f} | {cell.connections} |"
-                f" {'-' if share is None else f'{share.best:.3f}'} |"
-            )
-    yield ""
-
-
-def failure(reason: str) -> str:
-    return f"failed: {reason.replace('|', '/')}"
 
 
 HOT_PATHS_TEXT = """\
@@ -307,7 +159,7 @@ closest, but reads four arguments and makes a `Decision`.
 
 
 def hot_paths(results: dict[str, Any], cells: Cells) -> Iterator[str]:
-    measured = {scenario for client, scenario in cells if client in titles(hot_paths=True)}
+    measured = {scenario for client, scenario in cells if client in titles(HOT_PATHS_SECTION)}
     if not measured:
         return
     yield HOT_PATHS_TEXT
@@ -362,6 +214,7 @@ def document(results: dict[str, Any]) -> str:
         if scenario.name in measured and scenario.operation in CACHE_OPERATIONS:
             lines += scenario_table(results, cells, scenario)
     lines += hot_paths(results, cells)
+    lines += admission_report.section(results, cells)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -387,18 +240,6 @@ def hot_panels(cells: Cells) -> Iterator[chart.Panel]:
         yield from panel(cells, as_read(scenario), names, (WHEEL, REFUSAL, GUEST), cut=False)
 
 
-def panel(
-    cells: Cells, scenario: Scenario, names: Sequence[str], ours: Sequence[str], cut: bool = True
-) -> Iterator[chart.Panel]:
-    bars = tuple(
-        chart.Bar(all_titles()[name], cell.best.cpu, name in ours)
-        for name in names
-        if isinstance(cell := cells.get((name, scenario.name)), Cell)
-    )
-    if bars:
-        yield chart.Panel(scenario.title, bars, cut)
-
-
 def write(folder: Path) -> None:
     """Write ``README.md`` and the plots beside the ``latest.json`` of ``folder``."""
     results = json.loads((folder / "latest.json").read_text())
@@ -408,6 +249,8 @@ def write(folder: Path) -> None:
     (folder / "cpu.svg").write_text(cpu)
     if hot := tuple(hot_panels(cells)):
         (folder / "hotpaths.svg").write_text(chart.draw("CPU per call of a hot path, microseconds", hot))
+    if admitted := tuple(admission_report.panels(results, cells)):
+        (folder / "admission.svg").write_text(admission_report.draw(admitted))
 
 
 if __name__ == "__main__":

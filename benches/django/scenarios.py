@@ -31,7 +31,8 @@ BATCH = 1000
 class Scenario:
     """``operation`` is the method's name; ``at_once`` counts tasks, or threads if it blocks.
 
-    ``calls`` is how many calls one operation makes: figures are given per call.
+    ``calls`` is how many calls one operation makes: figures are given per call. ``seconds`` is how long
+    it is measured, in each of at most ``rounds`` rounds.
     """
 
     name: str
@@ -40,11 +41,34 @@ class Scenario:
     at_once: int
     delayed: bool = False
     calls: int = 1
+    seconds: float = 1.5
+    rounds: int | None = None
 
     @property
     def is_async(self) -> bool:
         return self.operation.startswith("a")
 
+
+SHORT = 0.75
+"""Seconds: where a lot is compared, and no target is decided."""
+
+ADMISSION = (
+    Scenario("throttle-1", "one throttle, 1 at a time", "athrottle", 1, seconds=SHORT),
+    Scenario("throttle-300", "one throttle, 300 at once", "athrottle", 300, seconds=SHORT),
+    Scenario("throttle-blocking", "one throttle, blocking, 1 thread", "throttle", 1, seconds=SHORT, rounds=2),
+    Scenario("throttle-1-delayed", "one throttle, 1 at a time", "athrottle", 1, True, seconds=SHORT, rounds=2),
+    Scenario("throttle-300-delayed", "one throttle, 300 at once", "athrottle", 300, True, seconds=SHORT, rounds=2),
+    Scenario(
+        "throttle-blocking-delayed", "one throttle, blocking, 1 thread", "throttle", 1, True, seconds=SHORT, rounds=1
+    ),
+    Scenario("gate-1", "the gate, 1 at a time", "agate", 1, seconds=SHORT, rounds=2),
+    Scenario("gate-300", "the gate, 300 at once", "agate", 300, rounds=2),
+    Scenario("gate-blocking", "the gate, blocking, 1 thread", "gate", 1, seconds=SHORT, rounds=2),
+    Scenario("gate-1-delayed", "the gate, 1 at a time", "agate", 1, True, seconds=SHORT, rounds=2),
+    Scenario("gate-300-delayed", "the gate, 300 at once", "agate", 300, True),
+    Scenario("gate-blocking-delayed", "the gate, blocking, 1 thread", "gate", 1, True, seconds=SHORT, rounds=1),
+    Scenario("refused-300", "one throttle that refuses all, 300 at once", "arefused", 300, seconds=SHORT, rounds=2),
+)
 
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario("aget-1", "async get, 1 at a time", "aget", 1),
@@ -63,6 +87,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("five-50-delayed", "five dependent commands, 50 at once, a slow network", "afive", 50, True),
     Scenario("nothing", "a call that does nothing", "nothing", 1, calls=BATCH),
     Scenario("anothing", "a call that does nothing, awaited", "anothing", 1, calls=BATCH),
+    *ADMISSION,
 )
 
 

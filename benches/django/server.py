@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,9 +50,19 @@ def flush(port: int) -> None:
     command(port, ("FLUSHALL",))
 
 
+def cpu_seconds(port: int) -> float:
+    """CPU that the server's process has taken so far, all its threads, kernel time included."""
+    fields = information(port, "cpu")
+    return float(fields["used_cpu_user"]) + float(fields["used_cpu_sys"])
+
+
+def information(port: int, section: str) -> dict[str, str]:
+    (text,) = command(port, ("INFO", section))
+    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+
+
 def version(port: int) -> str:
-    (information,) = command(port, ("INFO", "server"))
-    fields = dict(line.split(":", 1) for line in information.splitlines() if ":" in line)
+    fields = information(port, "server")
     if "valkey_version" in fields:
         return f"Valkey {fields['valkey_version']}"
     return f"Redis {fields['redis_version']}"
@@ -75,10 +84,10 @@ def valkey(binary: str) -> Iterator[int]:
 
 
 @contextmanager
-def delay(port: int, milliseconds: float) -> Iterator[int]:
-    """A proxy in a process of its own that holds every reply back so long."""
+def delay(python: str, port: int, milliseconds: float) -> Iterator[int]:
+    """A proxy in a process of its own, under a Python that has uvloop, that holds every reply back so long."""
     front = free_port()
-    with _process([sys.executable, str(HERE / "proxy.py"), str(front), str(port), str(milliseconds)], front):
+    with _process([python, str(HERE / "proxy.py"), str(front), str(port), str(milliseconds)], front):
         yield front
 
 

@@ -21,7 +21,9 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
+import admission
 import server
+from admission import Contestant
 from clients import CLIENTS, Client
 from scenarios import FIVE, FIVE_KEY, KEY, MANY_KEYS, SCENARIOS, VALUE, Scenario, document
 from sessions import Session
@@ -43,6 +45,10 @@ class Meter:
 
     def read(self) -> tuple[float, float, int]:
         return time.perf_counter(), time.process_time(), sum(self.counts) * self.calls
+
+    def server_cpu(self) -> float:
+        """To be asked outside the stretch that is measured, since asking holds this thread up."""
+        return server.cpu_seconds(self.admin_port)
 
     def result(self, start: tuple[float, float, int], end: tuple[float, float, int]) -> dict[str, Any]:
         """Called while the load is still on, so that the connections counted are those in use."""
@@ -80,7 +86,10 @@ def stored(operation: str) -> dict[str, str | int]:
     return dict.fromkeys(MANY_KEYS if operation.endswith("get_many") else (KEY,), VALUE)
 
 
-def arguments_of(operation: str, session: Session) -> tuple[Any, ...]:
+def arguments_of(operation: str, session: Session) -> Any:
+    """The arguments of every call, or for admission an iterator over those of one call after the other."""
+    if isinstance(session, Contestant):
+        return admission.calls(session, operation)
     if operation.endswith("nothing"):
         return ()
     if operation == "afive":
@@ -111,8 +120,11 @@ def check(operation: str, session: Session, got: Any) -> None:
         raise ValueError(f"{operation} answered something else than what was set")
 
 
-async def prepare_async(session: Session, operation: str) -> None:
+async def prepare_async(session: Session, operation: str, admin_port: int) -> None:
     async with session.request():
+        if isinstance(session, Contestant):
+            await admission.aprove(session, operation, admin_port)
+            return
         cache = await session.asynchronous()
         for key, value in stored(operation).items():
             await cache.aset(key, session.encode(value))
@@ -125,7 +137,7 @@ async def run_async(
 ) -> dict[str, Any]:
     # NOTE: each task has a context of its own, so Django makes it a cache object of its own, as it
     # does for a request. Preparing in a task keeps that object out of the context they copy.
-    await asyncio.create_task(prepare_async(session, scenario.operation))
+    await asyncio.create_task(prepare_async(session, scenario.operation, meter.admin_port))
     # Wait for the thread of that request, if it had one: it holds on to what it ran last.
     await asyncio.sleep(0.1)
     gc.collect()
@@ -134,6 +146,9 @@ async def run_async(
 
     async def work(number: int) -> None:
         async with session.request():
+            if isinstance(session, Contestant):
+                await admission.aload(session, scenario.operation, arguments, counts, number, stop)
+                return
             operation = getattr(await session.asynchronous(), scenario.operation)
             while not stop:
                 await operation(*arguments)
@@ -146,15 +161,21 @@ async def run_async(
         if any(task.done() for task in tasks):
             break
         await asyncio.sleep(0.02)
+    server_before = meter.server_cpu()
     start = meter.read()
     await asyncio.sleep(seconds)
-    result = meter.result(start, meter.read())
+    end = meter.read()
+    server_after = meter.server_cpu()
+    result = meter.result(start, end) | {"server_cpu": server_after - server_before}
     stop.append(True)
     await asyncio.wait_for(asyncio.gather(*tasks), START_TIMEOUT)
     return result
 
 
-def prepare_blocking(session: Session, operation: str) -> None:
+def prepare_blocking(session: Session, operation: str, admin_port: int) -> None:
+    if isinstance(session, Contestant):
+        admission.prove(session, operation, admin_port)
+        return
     cache = session.blocking()
     for key, value in stored(operation).items():
         cache.set(key, session.encode(value))
@@ -176,10 +197,13 @@ def start_thread(meter: Meter, target: Callable[..., None], *arguments: Any) -> 
 
 def run_blocking(session: Session, scenario: Scenario, meter: Meter, warmup: float, seconds: float) -> dict[str, Any]:
     counts, stop, errors = meter.counts, meter.stop, meter.errors
-    start_thread(meter, prepare_blocking, session, scenario.operation).join(START_TIMEOUT)
+    start_thread(meter, prepare_blocking, session, scenario.operation, meter.admin_port).join(START_TIMEOUT)
     arguments = arguments_of(scenario.operation, session)
 
     def work(number: int) -> None:
+        if isinstance(session, Contestant):
+            admission.load(session, scenario.operation, arguments, counts, number, stop)
+            return
         operation = getattr(session.blocking(), scenario.operation)
         while not stop:
             operation(*arguments)
@@ -193,9 +217,12 @@ def run_blocking(session: Session, scenario: Scenario, meter: Meter, warmup: flo
     time.sleep(warmup)
     while not all(counts) and not errors and time.monotonic() < deadline:
         time.sleep(0.02)
+    server_before = meter.server_cpu()
     start = meter.read()
     time.sleep(seconds)
-    result = meter.result(start, meter.read())
+    end = meter.read()
+    server_after = meter.server_cpu()
+    result = meter.result(start, end) | {"server_cpu": server_after - server_before}
     stop.append(True)
     for thread in threads:
         thread.join(START_TIMEOUT)
@@ -209,15 +236,17 @@ def measure(client: Client, scenario: Scenario, options: argparse.Namespace) -> 
     if scenario.is_async:
         import uvloop
 
-        async def main() -> dict[str, Any]:
+        async def main() -> tuple[Session, dict[str, Any]]:
             session = client.open(options.port)
             meter = Meter(scenario, options.admin_port)
-            return await run_async(session, scenario, meter, *timing)
+            return session, await run_async(session, scenario, meter, *timing)
 
-        result = uvloop.run(main())
+        session, result = uvloop.run(main())
     else:
         session = client.open(options.port)
         result = run_blocking(session, scenario, Meter(scenario, options.admin_port), *timing)
+    if isinstance(session, Contestant):
+        session.finish(scenario.operation)
     if not result["ops"]:
         raise TimeoutError(f"no operation finished within {options.seconds:g} s")
     return result

@@ -1,11 +1,14 @@
 """The Rust half of the package. Use it through ``django_vcache``: only ``hotpaths`` and ``Codec`` are of use alone."""
 
 from asyncio import Future
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, final
+from typing import Any, Literal, TypeAlias, final
 
 from django.core.cache.backends.base import BaseCache
+from django.http import HttpResponse
+
+from django_vcache.admission.consumer import Consumer
 
 __version__: str
 
@@ -89,3 +92,249 @@ class Codec:
     def dumps(self, value: Any) -> bytes: ...
     def loads(self, data: bytes) -> Any:
         """Raises ValueError for bytes that are no value, or not to be trusted."""
+
+_Payload: TypeAlias = bytes | bytearray | memoryview | str
+_Scope: TypeAlias = Mapping[str, int | str]
+_Outage: TypeAlias = Literal["open", "closed", "local", "raise"]
+
+def parse_rate(rate: str) -> tuple[int, float]:
+    """A rate's text as its limit and its period in seconds. Raises ValueError for what is not a rate."""
+
+@final
+class Refusal:
+    """What refused."""
+
+    @property
+    def rule(self) -> str: ...
+    @property
+    def kind(self) -> Literal["throttle", "quota", "stream", "outage"]: ...
+
+@final
+class RuleState:
+    """How a rule stands."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> Literal["throttle", "quota"]: ...
+    @property
+    def limit(self) -> int: ...
+    @property
+    def burst(self) -> int: ...
+    @property
+    def remaining(self) -> int | None: ...
+    @property
+    def used(self) -> int: ...
+    @property
+    def reset_after(self) -> float: ...
+    @property
+    def window(self) -> float: ...
+
+@final
+class Decision:
+    """What was decided. It is true if it was to go on."""
+
+    def __bool__(self) -> bool: ...
+    @property
+    def allowed(self) -> bool: ...
+    @property
+    def duplicate(self) -> bool: ...
+    @property
+    def id(self) -> str | None: ...
+    @property
+    def receipt(self) -> str | None: ...
+    @property
+    def refused_by(self) -> Refusal | None: ...
+    @property
+    def retry_after(self) -> float | None: ...
+    @property
+    def rules(self) -> tuple[RuleState, ...]: ...
+    @property
+    def source(self) -> Literal["server", "settings", "deny_cache", "guard", "outage"]: ...
+    @property
+    def status(self) -> int: ...
+    def headers(self, legacy: bool = False) -> dict[str, str]: ...
+    def response(self) -> HttpResponse: ...
+
+@final
+class Refund:
+    """What a refund did. It is true if units were given back now."""
+
+    def __bool__(self) -> bool: ...
+    @property
+    def refunded(self) -> bool: ...
+    @property
+    def used(self) -> dict[str, int]: ...
+
+class Throttle:
+    """A rate limit for each value of a scope's entry."""
+
+    def __new__(
+        cls,
+        name: str,
+        rate: str | Callable[[Any], str | None],
+        burst: int | None = None,
+        key: str | Sequence[str] | None = None,
+        *,
+        using: str = "default",
+        prefix: str = "vcache",
+        shards: int = 1,
+        outage: _Outage = "open",
+        deny_cache: bool = True,
+        guard: float | None = None,
+        processes: int | None = None,
+        deadline: float | None = 0.1,
+        breaker: bool = True,
+    ) -> Throttle: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def using(self) -> str: ...
+    def check(self, scope: _Scope | int | str, cost: int = 1, *, rate: str | None = None) -> Decision: ...
+    def acheck(self, scope: _Scope | int | str, cost: int = 1, *, rate: str | None = None) -> Future[Decision]: ...
+    def peek(self, scope: _Scope | int | str, *, rate: str | None = None) -> RuleState: ...
+    def apeek(self, scope: _Scope | int | str, *, rate: str | None = None) -> Future[RuleState]: ...
+    def reset(self, scope: _Scope | int | str) -> bool: ...
+    def areset(self, scope: _Scope | int | str) -> Future[bool]: ...
+    def metrics(self) -> dict[str, int]: ...
+
+class Quota:
+    """So many units in each calendar window, for each value of a scope's entry."""
+
+    def __new__(
+        cls,
+        name: str,
+        limit: int | Callable[[Any], int | None],
+        period: Literal["hour", "day", "month"],
+        key: str | Sequence[str] | None = None,
+        timezone: str = "UTC",
+        mode: Literal["strict", "crossing", "check_only", "shadow"] = "strict",
+        keep: float | None = None,
+        *,
+        using: str = "default",
+        prefix: str = "vcache",
+        shards: int = 1,
+        outage: _Outage = "open",
+        deny_cache: bool = True,
+        guard: float | None = None,
+        processes: int | None = None,
+        deadline: float | None = 0.1,
+        breaker: bool = True,
+    ) -> Quota: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def using(self) -> str: ...
+    def consume(self, scope: _Scope | int | str, cost: int = 1, *, limit: int | None = None) -> Decision: ...
+    def aconsume(self, scope: _Scope | int | str, cost: int = 1, *, limit: int | None = None) -> Future[Decision]: ...
+    def usage(self, scope: _Scope | int | str, *, limit: int | None = None) -> RuleState: ...
+    def ausage(self, scope: _Scope | int | str, *, limit: int | None = None) -> Future[RuleState]: ...
+    def refund(self, receipt: str) -> Refund: ...
+    def arefund(self, receipt: str) -> Future[Refund]: ...
+    def reset(self, scope: _Scope | int | str) -> bool: ...
+    def areset(self, scope: _Scope | int | str) -> Future[bool]: ...
+    def metrics(self) -> dict[str, int]: ...
+
+class Stream:
+    """A stream of entries for a batch job to find."""
+
+    def __new__(
+        cls,
+        name: str,
+        maxlen: int | None = None,
+        full: Literal["refuse", "trim"] = "refuse",
+        *,
+        using: str = "default",
+        prefix: str = "vcache",
+        shards: int = 1,
+        deadline: float | None = 0.1,
+        breaker: bool = True,
+        dedupe_for: float = 3600,
+        max_payload: int = 1_048_576,
+    ) -> Stream: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def using(self) -> str: ...
+    @property
+    def keys(self) -> tuple[str, ...]: ...
+    @property
+    def dead_keys(self) -> tuple[str, ...]: ...
+    def add(self, payload: _Payload, scope: _Scope | None = None, dedupe: str | None = None) -> Decision: ...
+    def aadd(self, payload: _Payload, scope: _Scope | None = None, dedupe: str | None = None) -> Future[Decision]: ...
+    def add_many(self, payloads: Iterable[_Payload], scope: _Scope | None = None) -> list[str | None]: ...
+    def aadd_many(self, payloads: Iterable[_Payload], scope: _Scope | None = None) -> Future[list[str | None]]: ...
+    def length(self) -> int: ...
+    def alength(self) -> Future[int]: ...
+    def consumer(
+        self,
+        group: str,
+        *,
+        batch: int = 500,
+        max_wait: float = 1.0,
+        name: str | None = None,
+        reclaim_after: float = 60.0,
+        max_deliveries: int | None = 5,
+        delete: bool = True,
+        signals: Sequence[int] = ...,
+    ) -> Consumer: ...
+    def metrics(self) -> dict[str, int]: ...
+
+class Gate:
+    """Throttles, quotas and a stream that say yes together or no."""
+
+    def __new__(
+        cls,
+        throttles: Iterable[Throttle] | None = None,
+        quotas: Iterable[Quota] | None = None,
+        stream: Stream | None = None,
+        *,
+        using: str = "default",
+        prefix: str = "vcache",
+        shards: int = 1,
+        outage: _Outage = "open",
+        deny_cache: bool = True,
+        guard: float | None = None,
+        processes: int | None = None,
+        deadline: float | None = 0.1,
+        breaker: bool = True,
+        dedupe_for: float = 3600,
+        max_payload: int = 1_048_576,
+    ) -> Gate: ...
+    @property
+    def using(self) -> str: ...
+    @property
+    def rules(self) -> tuple[str, ...]: ...
+    @property
+    def stream(self) -> Stream | None: ...
+    def admit(
+        self,
+        scope: _Scope,
+        *,
+        payload: _Payload | None = None,
+        cost: int = 1,
+        dedupe: str | None = None,
+        limits: dict[str, int] | None = None,
+        rates: dict[str, str] | None = None,
+    ) -> Decision: ...
+    def aadmit(
+        self,
+        scope: _Scope,
+        *,
+        payload: _Payload | None = None,
+        cost: int = 1,
+        dedupe: str | None = None,
+        limits: dict[str, int] | None = None,
+        rates: dict[str, str] | None = None,
+    ) -> Future[Decision]: ...
+    def peek(
+        self, scope: _Scope, *, limits: dict[str, int] | None = None, rates: dict[str, str] | None = None
+    ) -> tuple[RuleState, ...]: ...
+    def apeek(
+        self, scope: _Scope, *, limits: dict[str, int] | None = None, rates: dict[str, str] | None = None
+    ) -> Future[tuple[RuleState, ...]]: ...
+    def refund(self, receipt: str) -> Refund: ...
+    def arefund(self, receipt: str) -> Future[Refund]: ...
+    def reset(self, scope: _Scope, rule: str | None = None) -> int: ...
+    def areset(self, scope: _Scope, rule: str | None = None) -> Future[int]: ...
+    def metrics(self) -> dict[str, int]: ...

@@ -48,6 +48,7 @@ class ValkeyCache(BaseCache):
     def __init__(self, location: object, params: dict[str, Any]) -> None:
         super().__init__(params)
         alias, self._client, self._clear_by_prefix = build(location, params)
+        self._alias = alias
         if self._clear_by_prefix and not self.key_prefix:
             raise ConfigurationError(
                 f"cache '{alias}': OPTIONS['CLEAR'] is 'prefix', but KEY_PREFIX is empty: give this cache a prefix "

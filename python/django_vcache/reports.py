@@ -1,6 +1,7 @@
-"""What is not raised is logged, on the logger ``django_vcache``: values that could not be read, and with
-IGNORE_EXCEPTIONS the errors that were ignored. A dead server under load fails thousands of times a second, so each kind
-is logged once a second at most, with the number of those that were left out."""
+"""What is not raised is logged, on the logger ``django_vcache``: values that could not be read, with IGNORE_EXCEPTIONS
+the errors that were ignored, and what a consumer of a stream gets over by itself. A dead server under load fails
+thousands of times a second, so each kind is logged once a second at most, with the number of those that were left
+out."""
 
 import logging
 import threading
@@ -36,6 +37,8 @@ class _Throttled:
 
 _misses = _Throttled()
 _errors = _Throttled()
+_retries = _Throttled()
+_burials = _Throttled()
 
 
 def unreadable(alias: str, key: str, reason: str) -> None:
@@ -46,3 +49,20 @@ def unreadable(alias: str, key: str, reason: str) -> None:
 def ignored(alias: str, error: Exception) -> None:
     """IGNORE_EXCEPTIONS is set; the caller gets a miss."""
     _errors(logging.ERROR, alias, "%s (ignored: IGNORE_EXCEPTIONS is set)", error)
+
+
+def retried(alias: str, what: str, error: Exception) -> None:
+    """The server is away or cannot serve; a consumer goes on trying."""
+    _retries(logging.WARNING, alias, "%s: %s (trying again)", what, error)
+
+
+def buried(alias: str, what: str, count: int) -> None:
+    """Entries of a stream went to its dead letters."""
+    _burials(
+        logging.ERROR,
+        alias,
+        "cache '%s': %s: %d went to the dead letters: see manage.py vcache_stream",
+        alias,
+        what,
+        count,
+    )

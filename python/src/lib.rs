@@ -4,10 +4,12 @@
 //!
 //! | module | is for |
 //! |---|---|
+//! | [`admission`] | `Gate`, `Throttle`, `Quota`, `Stream`: admission in one round trip |
 //! | [`cache`] | `Client`: the operations of Django's cache API, blocking and async |
 //! | [`codec`] | Python values to stored bytes and back |
 //! | [`hotpaths`] | the hot paths that the wheel ships |
 
+mod admission;
 mod cache;
 mod codec;
 mod hotpaths;
@@ -17,6 +19,10 @@ pub use codec::fuzz_decode;
 /// The extension module.
 #[pyo3::pymodule(gil_used = true)]
 mod _vcache {
+    #[pymodule_export]
+    use crate::admission::{
+        PyDecision, PyGate, PyQuota, PyRefund, PyRefusal, PyRuleState, PyStream, PyThrottle, parse_rate,
+    };
     #[pymodule_export]
     use crate::cache::Client;
     #[pymodule_export]

@@ -58,12 +58,14 @@ class ValkeyServer:
     """A server of the test's own.
 
     `users` are ACL lines without the leading word ("alice on >pw ~* &* +@all"); any other keyword
-    is a line of the configuration file, underscores read as dashes: `maxmemory="10mb"`.
+    is a line of the configuration file, underscores read as dashes: `maxmemory="10mb"`. `binary` is
+    another server than the one all tests run against.
     """
 
     def __init__(
         self,
         *,
+        binary: str | None = None,
         requirepass: str | None = None,
         users: Sequence[str] = (),
         **config: str | int,
@@ -72,6 +74,7 @@ class ValkeyServer:
         self.directory = Path(tempfile.mkdtemp(prefix="vcache-", dir="/tmp"))
         self.socket_path = str(self.directory / "s.sock")
         self.port = 0
+        self._binary = binary or server_binary()
         self._password = requirepass
         self._users = users
         self._config = config
@@ -187,13 +190,13 @@ class ValkeyServer:
                 self.port = probe.getsockname()[1]
             if self._start():
                 return
-        raise RuntimeError(f"{server_binary()} did not start:\n{self._log_tail()}")
+        raise RuntimeError(f"{self._binary} did not start:\n{self._log_tail()}")
 
     def _start(self) -> bool:
         """Start and wait for PONG; False when the process ended instead (its port was taken)."""
         config = self.directory / "server.conf"
         config.write_text("\n".join(self._config_lines()) + "\n")
-        command = [server_binary(), str(config)]
+        command = [self._binary, str(config)]
         if sys.platform == "linux":
             launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())]
             command = launcher + command

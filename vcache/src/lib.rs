@@ -66,6 +66,7 @@
 //! |---|---|
 //! | `python` (default) | `hotpath` and `module`: functions that Python calls |
 //! | `driver` | the connection itself: `configure`, `Config`. Not in an extension module, which would have its own |
+//! | `admission` | `admission`: throttles, quotas and streams, and the gate that joins them in one round trip |
 //! | `testing` | `testing::Server` and `#[vcache::test]`; for `[dev-dependencies]`, as it enables `driver` |
 //! | `json` | `Json<T>`: parameters and results that are JSON on Python's side |
 //! | `dict` | `FromDict<T>`, `ToDict<T>`: plain Python objects by serde |
@@ -82,7 +83,7 @@
 //! | `reactor` | the one poller of the process, and who drives it |
 //! | `blocking`, `tokio_driver`, `python` | the three who drive |
 //! | `abi` | the connection of the wheel, for extension modules of their own |
-//! | `admission` | throttles and streams |
+//! | `admission` | throttles, quotas, streams, and the gate that joins them |
 //! | `testing` | servers for tests, with the feature of that name |
 //! | `fork` | what a forked child must know |
 

@@ -13,7 +13,7 @@ use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
 
 #[cfg(not(feature = "driver"))]
-use crate::abi::guest::reactor::{epoch, reactor};
+use crate::abi::guest::{epoch, reactor::reactor};
 #[cfg(feature = "driver")]
 use crate::fork::epoch;
 #[cfg(feature = "driver")]

@@ -1,7 +1,151 @@
-//! What an ingest endpoint decides and writes: [`allow`], a throttle, and [`enqueue`], an entry on a stream.
+//! Admission: is this client too fast, has the customer any quota left, and the event put where the batch job finds it, in
+//! one round trip, atomically: refused means that nothing was charged and nothing was written.
+//!
+//! ```
+//! use vcache::admission::{Admission, Gate, Period, Quota, Scope, Stream, Throttle};
+//! use vcache::{Config, Connection};
+//!
+//! /// Made once, and then shared.
+//! fn gate() -> vcache::Result<Gate> {
+//!     Gate::builder()
+//!         .throttle(Throttle::new("org", "10000/m")?)
+//!         .throttle(Throttle::new("project", "1000/m")?.burst(200)?)
+//!         .quota(Quota::new("events", 1_000_000, Period::Month)?.timezone("Europe/Vienna")?)
+//!         .stream(Stream::new("events")?.maxlen(1_000_000))
+//!         .shards(16)
+//!         .build()
+//! }
+//!
+//! async fn ingest(gate: &Gate, conn: &Connection, id: &str, body: &[u8]) -> vcache::Result<u16> {
+//!     let scope = Scope::new().with("org", 1).with("project", 42);
+//!     let decision = gate.admit(conn, Admission::new(&scope).payload(body).dedupe(id)).await?;
+//!     for (name, value) in decision.headers(false) {
+//!         println!("{name}: {value}");
+//!     }
+//!     if let Some(refusal) = &decision.refused_by {
+//!         println!("refused by {}, come back in {:?}", refusal.rule, decision.retry_after);
+//!     }
+//!     Ok(decision.status())
+//! }
+//!
+//! # // `make test` starts a server for this.
+//! # if std::env::var_os("VCACHE_URL").is_none() { return Ok(()) }
+//! let url = std::env::var("VCACHE_URL").unwrap_or("redis://localhost/1".into());
+//! let conn = Connection::new("default", Config::from_url(&url)?);
+//! let gate = gate()?;
+//! vcache::block_on(async {
+//!     assert_eq!(ingest(&gate, &conn, "0b51", b"{}").await?, 200);
+//!     assert_eq!(ingest(&gate, &conn, "0b51", b"{}").await?, 200, "a duplicate is not charged");
+//!     assert_eq!(gate.stream().unwrap().length(&conn).await?, 1);
+//!     # for key in gate.stream().unwrap().keys() { conn.clone().del::<_, ()>(key).await?; }
+//!     Ok::<_, vcache::Error>(())
+//! })?;
+//! # Ok::<(), vcache::Error>(())
+//! ```
+//!
+//! Each part also stands alone: [`Throttle::check`], [`Quota::consume`], [`Stream::add`]. All of it is for use inside hot
+//! paths, too: a gate called there is still one round trip. It is the feature `admission`; [`allow`] and [`enqueue`] are
+//! there without.
+//!
+//! # What holds
+//!
+//! A **throttle** is decided by GCRA on the server's clock: in any window W at most `burst + rate * W` units pass. A
+//! **quota** is exact within its calendar window, barring a failover that loses writes. A **stream** at its greatest
+//! length refuses, unless it is told to drop what is oldest. Everything of one owner, the first entry of its scope, has
+//! one hash tag, so that it also works on a cluster.
+//!
+//! A **dedupe id** makes a repetition harmless: it is answered what the first was, and charged nothing. Only a call that
+//! has one is sent again after a time-out.
+//!
+//! # Without the server
+//!
+//! In this order, each to be switched off in the [`Settings`]: the *deny cache* refuses what the server has just refused, as
+//! long as it said; the *guard* refuses what this process alone asks beyond a multiple of a limit; and if the server fails,
+//! or does not answer within the *deadline*, the *outage policy* of each rule decides, and a *breaker* spares everybody the
+//! wait. A payload is never admitted in an outage: it would not be stored. [`Gate::metrics`] counts each.
+//!
+//! # Inside
+//!
+//! | module | is for |
+//! |---|---|
+//! | `gate`, `throttle`, `quota`, `stream` | the parts, as they are made and called |
+//! | `rate`, `scope`, `settings` | what they are made of |
+//! | `decision`, `headers`, `receipt`, `metrics` | what they answer |
+//! | `inner` | a gate with all that its configuration determines worked out |
+//! | `plan`, `keys`, `limits`, `window` | one call worked out: keys, numbers, calendar windows |
+//! | `run`, `decide`, `care`, `reply` | asking the server, and what its answers mean |
+//! | `script`, `lua` | the scripts |
+//! | `local`, `process` | what this process decides by itself |
+//! | `allow`, `enqueue` | one throttle and one entry, under keys of the caller's own |
 
+mod allow;
+#[cfg(feature = "admission")]
+mod care;
+#[cfg(feature = "admission")]
+mod decide;
+#[cfg(feature = "admission")]
+mod decision;
+mod enqueue;
+#[cfg(feature = "admission")]
+mod gate;
+#[cfg(feature = "admission")]
+mod headers;
+#[cfg(feature = "admission")]
+mod inner;
+#[cfg(feature = "admission")]
+mod keys;
+mod limits;
+#[cfg(feature = "admission")]
+mod local;
+#[cfg(feature = "admission")]
+mod metrics;
+#[cfg(feature = "admission")]
+mod plan;
+#[cfg(feature = "admission")]
+mod process;
+#[cfg(feature = "admission")]
+mod quota;
+#[cfg(feature = "admission")]
+mod rate;
+#[cfg(feature = "admission")]
+mod receipt;
+mod reply;
+#[cfg(feature = "admission")]
+mod run;
+#[cfg(feature = "admission")]
+mod scope;
+mod script;
+#[cfg(feature = "admission")]
+mod settings;
+#[cfg(feature = "admission")]
 mod stream;
+#[cfg(feature = "admission")]
 mod throttle;
+#[cfg(feature = "admission")]
+mod window;
 
-pub use stream::enqueue;
-pub use throttle::{Allowance, allow};
+pub use allow::{Allowance, allow};
+#[cfg(feature = "admission")]
+pub use decision::{Decision, Refund, Refusal, RuleKind, RuleState, Source, Usage};
+pub use enqueue::enqueue;
+#[cfg(feature = "admission")]
+pub use gate::{Admission, Gate, GateBuilder};
+#[cfg(feature = "admission")]
+pub use metrics::Metrics;
+#[cfg(feature = "admission")]
+pub use quota::{Mode, Period, Quota};
+#[cfg(feature = "admission")]
+pub use rate::Rate;
+#[cfg(feature = "admission")]
+pub use receipt::Receipt;
+#[cfg(feature = "admission")]
+pub use scope::{Scope, ScopeValue, Subject};
+#[cfg(feature = "admission")]
+pub use settings::{Outage, Settings};
+#[cfg(feature = "admission")]
+pub use stream::{Event, Full, Stream};
+#[cfg(feature = "admission")]
+pub use throttle::Throttle;
+
+/// Lua's numbers are doubles: whole up to here.
+const LARGEST: i64 = 1 << 53;

@@ -1,36 +1,319 @@
-//! Putting an event where the batch job finds it.
+//! Where what was admitted is put, for a batch job to find.
 
-use crate::connection::Connection;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use redis::Value;
+
+use super::decision::Decision;
+use super::gate::{Admission, Gate};
+use super::inner::{Inner, StreamSpec};
+use super::keys::{Space, check_name};
+use super::metrics::Metrics;
+use super::plan::{Plan, append_fields};
+use super::reply::Numbers;
+use super::scope::Scope;
+use super::script::{ADMIT, Head, is_unknown};
+use super::settings::Settings;
+use crate::connection::{Connection, Packet};
 use crate::error::{Error, Result};
 
-/// Appends `payload` to a stream, as the field `payload`, and returns the entry's id.
+/// How often a batch is completed by those of its entries that met a server without the script.
+const MOST_ROUNDS: usize = 3;
+static NOBODY: Scope<'static> = Scope::new();
+
+/// What happens to a stream at its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Full {
+    /// It takes no more until something was consumed.
+    Refuse,
+    /// The oldest entries are dropped (`MAXLEN ~`), also those that nobody has read.
+    Trim,
+}
+
+/// An entry for a stream: a payload, and what there is to say of it.
 ///
-/// With `maxlen` the stream is trimmed to about that length (`MAXLEN ~`), which silently drops the oldest entries, also
-/// ones that nobody has read; without, it grows.
+/// ```
+/// use vcache::admission::{Event, Scope};
 ///
-/// # Errors
-/// [`ErrorKind::Value`](crate::ErrorKind::Value) for an empty name; a connection's errors otherwise. After a time-out it
-/// is not known whether the entry was written.
+/// let scope = Scope::new().with("org", 1);
+/// let event = Event::new(b"{}").scope(&scope).dedupe("0b51");
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Event<'a> {
+    pub(super) payload: &'a [u8],
+    pub(super) scope: Option<&'a Scope<'a>>,
+    pub(super) dedupe: Option<&'a str>,
+}
+
+impl<'a> Event<'a> {
+    /// An entry with this payload.
+    #[must_use]
+    pub fn new<P: AsRef<[u8]> + ?Sized>(payload: &'a P) -> Self {
+        Self { payload: payload.as_ref(), scope: None, dedupe: None }
+    }
+
+    /// Whom it is of: each entry of the scope becomes a field, and the owner chooses the shard. Without one the shards take
+    /// turns.
+    #[must_use]
+    pub fn scope(self, scope: &'a Scope<'a>) -> Self {
+        Self { scope: Some(scope), ..self }
+    }
+
+    /// An id under which it is written once only. It counts within its shard, so it needs a scope if there are several.
+    #[must_use]
+    pub fn dedupe(self, id: &'a str) -> Self {
+        Self { dedupe: Some(id), ..self }
+    }
+}
+
+impl<'a> From<&'a [u8]> for Event<'a> {
+    fn from(payload: &'a [u8]) -> Self {
+        Self::new(payload)
+    }
+}
+
+/// A stream of entries, in the shards of its settings.
 ///
 /// ```no_run
+/// use vcache::admission::{Event, Stream};
+///
 /// # async fn example(conn: &mut vcache::Connection) -> vcache::Result<()> {
-/// let id = vcache::admission::enqueue(conn, "events", br#"{"level": "error"}"#, Some(1_000_000)).await?;
+/// let stream = Stream::new("events")?.maxlen(1_000_000);
+/// let decision = stream.add(conn, Event::new(br#"{"level": "error"}"#)).await?;
+/// assert!(decision.allowed, "there was room");
 /// # Ok(()) }
 /// ```
-pub async fn enqueue(
-    conn: &mut Connection,
-    stream: &str,
-    payload: &[u8],
-    maxlen: Option<u64>,
-) -> Result<String> {
-    if stream.is_empty() {
-        return Err(Error::value("the stream's name is empty"));
+#[derive(Clone)]
+pub struct Stream {
+    pub(super) spec: StreamSpec,
+    settings: Settings,
+    /// It alone, as entries are added to it.
+    alone: Gate,
+    /// The shard whose turn it is for an entry of nobody's.
+    turn: Arc<AtomicU32>,
+}
+
+impl Stream {
+    /// A stream of a name, without a greatest length.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for what is not a name.
+    pub fn new(name: &str) -> Result<Self> {
+        check_name("a stream", name)?;
+        Ok(Self::of(StreamSpec { name: name.into(), maxlen: 0, full: Full::Refuse }, Settings::default()))
     }
-    let mut command = redis::cmd("XADD");
-    command.arg(stream);
-    if let Some(maxlen) = maxlen {
-        command.arg("MAXLEN").arg("~").arg(maxlen);
+
+    pub(super) fn of(spec: StreamSpec, settings: Settings) -> Self {
+        let alone = Gate::of(&settings, &[], &[], Some(&spec));
+        Self { spec, settings, alone, turn: Arc::default() }
     }
-    command.arg("*").arg("payload").arg(payload);
-    Ok(command.query_async(conn).await?)
+
+    /// The greatest length of all shards together; each takes its part, rounded up. 0 is none.
+    #[must_use]
+    pub fn maxlen(self, maxlen: u64) -> Self {
+        Self::of(StreamSpec { maxlen, ..self.spec }, self.settings)
+    }
+
+    /// What happens at that length. The default is [`Full::Refuse`].
+    #[must_use]
+    pub fn full(self, full: Full) -> Self {
+        Self::of(StreamSpec { full, ..self.spec }, self.settings)
+    }
+
+    /// Where its keys are, and what it does without the server, when it stands alone: in a gate, the gate's count.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a setting that makes no sense.
+    pub fn settings(self, settings: Settings) -> Result<Self> {
+        settings.check()?;
+        Ok(Self::of(self.spec, settings))
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// The keys of its shards on the server.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        self.keys_like("")
+    }
+
+    /// The keys of its shards' dead letters.
+    #[must_use]
+    pub fn dead_keys(&self) -> Vec<String> {
+        self.keys_like(":dead")
+    }
+
+    fn keys_like(&self, end: &str) -> Vec<String> {
+        let space = Space::new(&self.settings.prefix);
+        let middle = format!("}}:s:{}{end}", self.spec.name);
+        (0..self.settings.shards).map(|shard| space.text(shard, &middle)).collect()
+    }
+
+    /// Appends an entry. A full stream refuses it; so does an outage, since it could not be stored.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a payload above [`Settings::max_payload`] and a scope that cannot
+    /// be written; the server's errors that are no outage.
+    pub fn add<'a>(
+        &'a self,
+        conn: &'a Connection,
+        event: impl Into<Event<'a>>,
+    ) -> impl Future<Output = Result<Decision>> + Send {
+        let event = event.into();
+        async move { self.plan(event)?.admit(conn).await }
+    }
+
+    fn plan<'a>(&'a self, event: Event<'a>) -> Result<Plan<'a>> {
+        let mut admission = Admission::new(event.scope.unwrap_or(&NOBODY)).payload(event.payload);
+        admission.dedupe = event.dedupe;
+        Plan::new(self.inner(), &admission, self.shard(&event)?)
+    }
+
+    fn inner(&self) -> &Inner {
+        self.alone.inner()
+    }
+
+    /// The shard of an entry of nobody's.
+    fn shard(&self, event: &Event<'_>) -> Result<Option<u32>> {
+        let shards = self.settings.shards;
+        if event.scope.is_some() || shards == 1 {
+            return Ok(None);
+        }
+        if event.dedupe.is_some() {
+            return Err(Error::value(format!(
+                "stream '{}' has {shards} shards, and a dedupe id counts within one: give a scope, whose owner says which",
+                self.spec.name
+            )));
+        }
+        Ok(Some(self.turn.fetch_add(1, Ordering::Relaxed) % shards))
+    }
+
+    /// Appends entries in order, in one round trip, each as [`Stream::add`] does; the ids, `None` for what found no room.
+    /// They are one transaction neither with each other nor with an error: what was written before it stays. They have the
+    /// time of the connection's `response_timeout`.
+    ///
+    /// # Errors
+    /// As for [`Stream::add`], before anything is sent; the connection's: after those it is not known which entries were
+    /// written.
+    pub async fn add_many(&self, conn: &Connection, events: &[Event<'_>]) -> Result<Vec<Option<String>>> {
+        let plans = events.iter().map(|event| self.plan(*event)).collect::<Result<Vec<_>>>()?;
+        let mut ids: Vec<Option<String>> = vec![None; plans.len()];
+        let mut open: Vec<usize> = (0..plans.len()).collect();
+        for round in 0..MOST_ROUNDS {
+            if open.is_empty() {
+                break;
+            }
+            let packet = self.batch(&plans, &open, round > 0)?;
+            let replies = match conn.exchange(packet, None).await? {
+                Value::Array(replies) if open.len() > 1 => replies,
+                single => vec![single],
+            };
+            let mut unknown = Vec::new();
+            for (at, reply) in open.iter().zip(replies) {
+                if is_unknown(&reply) && round + 1 < MOST_ROUNDS {
+                    unknown.push(*at);
+                    continue;
+                }
+                ids[*at] = id_of(conn.check(reply)?)?;
+            }
+            open = unknown;
+        }
+        Ok(ids)
+    }
+
+    /// One packet of some of the entries. With `loads` the first of them brings the script.
+    fn batch(&self, plans: &[Plan<'_>], open: &[usize], loads: bool) -> Result<Packet> {
+        let mut packet = Packet::pipeline(false);
+        for (place, at) in open.iter().enumerate() {
+            let plan = &plans[*at];
+            let head = Head::of(&ADMIT);
+            let head = if loads && place == 0 { head.by_text() } else { head };
+            match self.plain(plan) {
+                Some(maxlen) => self.append_plain(&mut packet, plan, maxlen)?,
+                None => {
+                    let receipt = plan.receipt()?;
+                    plan.append(&mut packet, head, receipt.as_ref().map_or("", |receipt| receipt.as_str()))?;
+                }
+            }
+        }
+        Ok(packet)
+    }
+
+    /// Whether there is nothing to decide about an entry: to what length its stream is trimmed, 0 for none.
+    fn plain(&self, plan: &Plan<'_>) -> Option<i64> {
+        let stream = plan.inner.stream.as_ref()?;
+        let decided = plan.dedupe.is_some() || (stream.maxlen > 0 && stream.full == Full::Refuse);
+        (!decided).then_some(stream.maxlen)
+    }
+
+    fn append_plain(&self, packet: &mut Packet, plan: &Plan<'_>, maxlen: i64) -> Result<()> {
+        let fields = 2 + 2 * plan.scope.iter().len();
+        packet.then("XADD", 2 + fields + if maxlen > 0 { 3 } else { 0 });
+        packet.arg_with(|out| {
+            plan.inner.space.write(plan.shard, format!("}}:s:{}", self.spec.name).as_bytes(), out);
+            Ok::<_, Error>(())
+        })?;
+        if maxlen > 0 {
+            packet.arg(b"MAXLEN").arg(b"~").int(maxlen);
+        }
+        packet.arg(b"*");
+        append_fields(packet, plan.payload.unwrap_or_default(), plan.scope);
+        Ok(())
+    }
+
+    /// How many entries its shards have together.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub async fn length(&self, conn: &Connection) -> Result<u64> {
+        let mut packet = Packet::pipeline(true);
+        for key in self.keys() {
+            packet.then("XLEN", 1).arg(key.as_bytes());
+        }
+        let replies = match conn.exchange(packet, None).await? {
+            Value::Array(replies) => replies,
+            single => vec![single],
+        };
+        let mut length = 0;
+        for reply in replies {
+            match conn.check(reply)? {
+                Value::Int(entries) => length += u64::try_from(entries).unwrap_or(0),
+                other => return Err(Error::value(format!("XLEN was answered with {other:?}"))),
+            }
+        }
+        Ok(length)
+    }
+
+    /// What it has counted in this process, standing alone.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.alone.metrics()
+    }
+}
+
+/// The id that `XADD` or the script answered; `None` of a refusal.
+fn id_of(reply: Value) -> Result<Option<String>> {
+    if let Value::BulkString(id) = reply {
+        return Ok(Some(String::from_utf8_lossy(&id).into_owned()));
+    }
+    let mut reply = Numbers::of(reply)?;
+    reply.skip(3);
+    Ok(Some(reply.text()?).filter(|id| !id.is_empty()))
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream")
+            .field("name", &self.spec.name)
+            .field("maxlen", &self.spec.maxlen)
+            .field("full", &self.spec.full)
+            .finish_non_exhaustive()
+    }
 }

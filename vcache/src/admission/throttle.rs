@@ -1,78 +1,236 @@
-//! One rate limit, decided in one round trip by the generic cell rate algorithm (GCRA) on the server's clock.
-//!
-//! The state of a key is one number, the theoretical arrival time; it expires when the debt does. In any window W at
-//! most `burst + rate * W` units pass, where the burst is the limit itself.
+//! A rate limit of a scope.
 
-use std::sync::LazyLock;
-use std::time::Duration;
+use std::fmt;
 
-use redis::Script;
-
+use super::decision::{Decision, RuleState};
+use super::gate::{Admission, Gate};
+use super::inner::ThrottleSpec;
+use super::keys::{By, check_name};
+use super::limits::Limits;
+use super::metrics::Metrics;
+use super::plan::Override;
+use super::rate::Rate;
+use super::scope::Subject;
+use super::settings::{Outage, Settings};
 use crate::connection::Connection;
 use crate::error::{Error, Result};
 
-/// Lua's numbers are doubles: whole up to here.
-const LARGEST: f64 = 9_007_199_254_740_992.0;
-
-static GCRA: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("throttle.lua")));
-
-/// The answer of a throttle.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Allowance {
-    /// Whether the call may go on. If not, nothing was charged.
-    pub allowed: bool,
-    /// Whole units left in the burst.
-    pub remaining: i64,
-    /// How long to wait until the same cost would be allowed; zero if it was, `None` if it never will be.
-    pub retry_after: Option<Duration>,
-}
-
-/// Spends `cost` units of `key`'s budget of `limit` units per `period` seconds. A cost of 0 asks and writes nothing.
+/// A rate limit per value of a scope's entry, decided by the generic cell rate algorithm (GCRA) on the server's clock.
 ///
-/// # Errors
-/// [`ErrorKind::Value`](crate::ErrorKind::Value) for an empty key, a limit below 0, a period that is not positive, or
-/// numbers too large to be counted exactly; a connection's errors otherwise.
+/// In any window W at most `burst + rate * W` units pass. The burst is the limit unless it is said.
 ///
 /// ```no_run
+/// use vcache::admission::Throttle;
+///
 /// # async fn example(conn: &mut vcache::Connection) -> vcache::Result<()> {
-/// let answer = vcache::admission::allow(conn, "throttle:42", 100, 60.0, 1).await?;
-/// if !answer.allowed {
-///     println!("come back in {:?}", answer.retry_after);
+/// let throttle = Throttle::new("org", "100/m")?;
+/// let decision = throttle.check(conn, 42, 1).await?;
+/// if !decision.allowed {
+///     println!("come back in {:?}", decision.retry_after);
 /// }
 /// # Ok(()) }
 /// ```
-pub async fn allow(
-    conn: &mut Connection,
-    key: &str,
-    limit: i64,
-    period: f64,
-    cost: i64,
-) -> Result<Allowance> {
-    if key.is_empty() {
-        return Err(Error::value("the throttle's key is empty"));
+#[derive(Clone)]
+pub struct Throttle {
+    pub(super) spec: ThrottleSpec,
+    settings: Settings,
+    /// It alone, as it is asked by itself.
+    alone: Gate,
+}
+
+impl Throttle {
+    /// A throttle of a name, which is also the scope entry that it is by, and a [`Rate`] or its text.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for what is not a name or not a rate, and a rate that is too large to
+    /// be counted.
+    pub fn new<R>(name: &str, rate: R) -> Result<Self>
+    where
+        R: TryInto<Rate>,
+        Error: From<R::Error>,
+    {
+        Self::make(name, Some(rate.try_into()?))
     }
-    if limit < 0 || cost < 0 {
-        return Err(Error::value(format!("limit is {limit} and cost {cost}: neither may be negative")));
+
+    /// A throttle without a rate of its own: each call gives one, by [`Throttle::check_at`] or
+    /// [`Admission::rate`](super::Admission::rate).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for what is not a name.
+    pub fn per_call(name: &str) -> Result<Self> {
+        Self::make(name, None)
     }
-    if !(period.is_finite() && period > 0.0) {
-        return Err(Error::value(format!("period is {period}: give seconds above 0")));
+
+    fn make(name: &str, rate: Option<Rate>) -> Result<Self> {
+        check_name("a throttle", name)?;
+        let by = By::entries(name, [name])?;
+        let spec = ThrottleSpec { name: name.into(), by, rate, burst: None, limits: None, outage: None };
+        Self::counted(spec, Settings::default())
     }
-    if limit == 0 {
-        return Ok(Allowance { allowed: false, remaining: 0, retry_after: None });
+
+    /// With its rate and burst worked out.
+    fn counted(mut spec: ThrottleSpec, settings: Settings) -> Result<Self> {
+        spec.limits = spec.rate.map(|rate| Limits::new(rate, spec.burst)).transpose()?;
+        Ok(Self::of(spec, settings))
     }
-    let period_us = (period * 1e6).ceil();
-    #[expect(clippy::cast_precision_loss, reason = "numbers this large are refused right below")]
-    let (units, spent) = (limit as f64, cost as f64);
-    if period_us * units > LARGEST || period_us * spent > LARGEST {
-        return Err(Error::value(format!(
-            "limit {limit}, period {period} s and cost {cost} are together too large to be counted exactly"
-        )));
+
+    fn of(spec: ThrottleSpec, settings: Settings) -> Self {
+        let alone = Gate::of(&settings, std::slice::from_ref(&spec), &[], None);
+        Self { spec, settings, alone }
     }
-    let (allowed, remaining, wait): (bool, i64, i64) =
-        GCRA.key(key).arg(format!("{period_us:.0}")).arg(limit).arg(cost).invoke_async(conn).await?;
-    Ok(Allowance {
-        allowed,
-        remaining: remaining.max(0),
-        retry_after: u64::try_from(wait).ok().map(Duration::from_micros),
-    })
+
+    /// How many units may go at once, instead of the limit.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for 0, and for more than can be counted.
+    pub fn burst(self, burst: u64) -> Result<Self> {
+        let name = &self.spec.name;
+        if burst == 0 {
+            return Err(Error::value(format!(
+                "the burst of throttle '{name}' is 0: nothing would ever pass"
+            )));
+        }
+        let burst = i64::try_from(burst)
+            .map_err(|_| Error::value(format!("the burst of throttle '{name}' is too large: {burst}")))?;
+        Self::counted(ThrottleSpec { burst: Some(burst), ..self.spec }, self.settings)
+    }
+
+    /// The scope entries that it is by, instead of the one of its name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for no names, or what is not a name.
+    pub fn key<I>(self, names: I) -> Result<Self>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        let by = By::entries(&self.spec.name, names)?;
+        Ok(Self::of(ThrottleSpec { by, ..self.spec }, self.settings))
+    }
+
+    /// What it says when the server cannot be asked, instead of what the settings say.
+    #[must_use]
+    pub fn outage(self, outage: Outage) -> Self {
+        Self::of(ThrottleSpec { outage: Some(outage), ..self.spec }, self.settings)
+    }
+
+    /// Where its keys are, and what it does without the server, when it stands alone: in a gate, the gate's count.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a setting that makes no sense.
+    pub fn settings(self, settings: Settings) -> Result<Self> {
+        settings.check()?;
+        Ok(Self::of(self.spec, settings))
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// Spends `cost` units. A cost of 0 asks whether a unit would be let through, and charges nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a negative or too large cost, or a scope that lacks an entry; the
+    /// server's errors that no outage policy is for.
+    pub fn check<'a>(
+        &'a self,
+        conn: &'a Connection,
+        of: impl Into<Subject<'a>>,
+        cost: i64,
+    ) -> impl Future<Output = Result<Decision>> + Send {
+        self.spend(conn, of.into(), cost, None)
+    }
+
+    /// [`Throttle::check`] at another rate.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_at<'a>(
+        &'a self,
+        conn: &'a Connection,
+        of: impl Into<Subject<'a>>,
+        cost: i64,
+        rate: Rate,
+    ) -> impl Future<Output = Result<Decision>> + Send {
+        self.spend(conn, of.into(), cost, Some(rate))
+    }
+
+    async fn spend(
+        &self,
+        conn: &Connection,
+        of: Subject<'_>,
+        cost: i64,
+        rate: Option<Rate>,
+    ) -> Result<Decision> {
+        let scope = of.scope(&self.spec.name, &self.spec.by)?;
+        let mut admission = Admission::new(&scope).cost(cost);
+        admission.overrides.extend(rate.map(|rate| (&*self.spec.name, Override::Rate(rate))));
+        self.alone.admit(conn, admission).await
+    }
+
+    /// How it stands; nothing is charged.
+    ///
+    /// # Errors
+    /// As for [`Throttle::check`], and the connection's: there is no outage policy for a question.
+    pub fn peek<'a>(
+        &'a self,
+        conn: &'a Connection,
+        of: impl Into<Subject<'a>>,
+    ) -> impl Future<Output = Result<RuleState>> + Send {
+        self.look(conn, of.into(), None)
+    }
+
+    /// [`Throttle::peek`] at another rate.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn peek_at<'a>(
+        &'a self,
+        conn: &'a Connection,
+        of: impl Into<Subject<'a>>,
+        rate: Rate,
+    ) -> impl Future<Output = Result<RuleState>> + Send {
+        self.look(conn, of.into(), Some(rate))
+    }
+
+    async fn look(&self, conn: &Connection, of: Subject<'_>, rate: Option<Rate>) -> Result<RuleState> {
+        let scope = of.scope(&self.spec.name, &self.spec.by)?;
+        let mut admission = Admission::new(&scope);
+        admission.overrides.extend(rate.map(|rate| (&*self.spec.name, Override::Rate(rate))));
+        self.alone.peek_one(conn, admission).await
+    }
+
+    /// Forgets what was charged; whether there was anything.
+    ///
+    /// # Errors
+    /// As for [`Throttle::peek`].
+    pub fn reset<'a>(
+        &'a self,
+        conn: &'a Connection,
+        of: impl Into<Subject<'a>>,
+    ) -> impl Future<Output = Result<bool>> + Send {
+        let of = of.into();
+        async move {
+            let scope = of.scope(&self.spec.name, &self.spec.by)?;
+            Ok(self.alone.reset(conn, &scope, None).await? > 0)
+        }
+    }
+
+    /// What it has counted in this process, standing alone.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.alone.metrics()
+    }
+}
+
+impl fmt::Debug for Throttle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Throttle")
+            .field("name", &self.spec.name)
+            .field("rate", &self.spec.rate.map(|rate| rate.to_string()))
+            .field("burst", &self.spec.burst)
+            .finish_non_exhaustive()
+    }
 }

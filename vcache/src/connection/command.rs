@@ -100,6 +100,31 @@ impl Packet {
         Ok(self)
     }
 
+    /// Integers, encoded once for [`Packet::encoded_args`].
+    #[cfg(feature = "admission")]
+    pub(crate) fn encode_ints(values: &[i64]) -> Box<[u8]> {
+        let mut packet = Self::pipeline(true);
+        for value in values {
+            packet.int(*value);
+        }
+        packet.bytes.into()
+    }
+
+    /// Appends `count` arguments that were encoded before.
+    #[cfg(feature = "admission")]
+    pub(crate) fn encoded_args(&mut self, bytes: &[u8], count: usize) -> &mut Self {
+        self.misframed |= self.missing < count;
+        self.missing = self.missing.saturating_sub(count);
+        self.bytes.extend_from_slice(bytes);
+        self
+    }
+
+    /// Makes room for so many bytes more.
+    #[cfg(feature = "admission")]
+    pub(crate) fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
+    }
+
     fn count_argument(&mut self) {
         self.misframed |= self.missing == 0;
         self.missing = self.missing.saturating_sub(1);
@@ -174,7 +199,7 @@ fn push_header(out: &mut Vec<u8>, kind: u8, number: usize) {
 }
 
 /// Writes `value` to the end of `out` and says where it starts.
-fn format_int(value: i64, out: &mut [u8; 20]) -> usize {
+pub(crate) fn format_int(value: i64, out: &mut [u8; 20]) -> usize {
     let mut rest = value.unsigned_abs();
     let mut at = out.len();
     loop {
@@ -226,6 +251,19 @@ mod tests {
         let mut uneven = Packet::command("GET", 2, true);
         uneven.arg(b"k").then("GET", 1).arg(b"k");
         assert!(uneven.check_framing().is_err(), "too few in the first");
+    }
+
+    #[cfg(feature = "admission")]
+    #[test]
+    fn arguments_that_were_encoded_before_are_the_same() {
+        let mut at_once = Packet::command("X", 3, false);
+        at_once.int(5).int(-70).int(0);
+        let mut before = Packet::command("X", 3, false);
+        before.encoded_args(&Packet::encode_ints(&[5, -70, 0]), 3);
+        assert_eq!(before.bytes, at_once.bytes);
+        assert!(before.check_framing().is_ok());
+        before.encoded_args(&Packet::encode_ints(&[1]), 1);
+        assert!(before.check_framing().is_err(), "one too many");
     }
 
     #[test]

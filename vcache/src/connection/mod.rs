@@ -141,6 +141,26 @@ impl Connection {
             .map_err(|error| error.with_alias(self.alias()))
     }
 
+    /// Sends a packet and waits for its reply, no longer than `patience` and than this handle waits anyway. Unlike
+    /// [`Connection::send`] it needs no handle of its own.
+    pub(crate) async fn exchange(&self, packet: Packet, patience: Option<Duration>) -> Result<Value> {
+        let call = self.time_left(packet.blocking).and_then(|timeout| {
+            let timeout = timeout.into_iter().chain(patience).min();
+            self.handle.call(packet, timeout)
+        });
+        let reply = match call {
+            Ok(mut call) => std::future::poll_fn(|cx| call.poll(cx)).await,
+            Err(error) => Err(error),
+        };
+        reply.map_err(|error| error.with_alias(self.alias()))
+    }
+
+    /// Whether the time of the hot path that this handle is of is over: what fails then says nothing about the server.
+    #[cfg(feature = "admission")]
+    pub(crate) fn is_out_of_time(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
+
     /// The reply, or the error that it is.
     ///
     /// # Errors

@@ -43,7 +43,7 @@ mod on_tokio {
     use tokio::task::JoinHandle;
 
     #[cfg(not(feature = "driver"))]
-    use crate::abi::guest::reactor::epoch;
+    use crate::abi::guest::epoch;
     use crate::error::{Error, Result};
     #[cfg(feature = "driver")]
     use crate::fork::epoch;

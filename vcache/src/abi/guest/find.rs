@@ -33,6 +33,13 @@ pub(super) fn table() -> Result<&'static Table> {
     })
 }
 
+/// The number of this process in the line of forks that led to it; 0 where there is no table.
+#[cfg(any(feature = "admission", feature = "tokio"))]
+pub(crate) fn epoch() -> u64 {
+    // SAFETY: a function without arguments.
+    table().map_or(0, |table| unsafe { (table.epoch)() })
+}
+
 /// Finds the table.
 ///
 /// # Errors

@@ -19,6 +19,8 @@ mod replies;
 mod tasks;
 
 pub(crate) use calls::{Call, Handle};
+#[cfg(any(feature = "admission", feature = "tokio"))]
+pub(crate) use find::epoch;
 pub use tasks::block_on;
 #[cfg(feature = "awaitable")]
 pub(crate) use tasks::is_blocking;

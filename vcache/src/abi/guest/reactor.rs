@@ -14,11 +14,6 @@ pub(crate) fn reactor() -> Reactor {
     Reactor
 }
 
-pub(crate) fn epoch() -> u64 {
-    // SAFETY: a function without arguments.
-    table().map_or(0, |table| unsafe { (table.epoch)() })
-}
-
 impl Reactor {
     pub(crate) fn fd(&self) -> RawFd {
         // SAFETY: a function without arguments.

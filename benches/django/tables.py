@@ -1,0 +1,215 @@
+"""What the sections of the report are made of: the figures of all rounds, ratios, targets, and tables of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from statistics import median
+from typing import Any
+
+import chart
+from clients import (
+    BASELINE,
+    BASELINE_AGAIN,
+    BASELINE_RAW,
+    BASELINE_RAW_AGAIN,
+    CACHE_CALLS,
+    CACHE_CALLS_AGAIN,
+    CACHE_SECTION,
+    CLIENTS,
+    EXECUTE,
+    EXECUTE_AGAIN,
+    INCRBY,
+    INCRBY_AGAIN,
+    LIMITS,
+    LIMITS_AGAIN,
+    OURS,
+    WHEEL,
+    WHEEL_AGAIN,
+)
+from scenarios import Scenario
+
+AGAIN = {
+    BASELINE: BASELINE_AGAIN,
+    BASELINE_RAW: BASELINE_RAW_AGAIN,
+    WHEEL: WHEEL_AGAIN,
+    EXECUTE: EXECUTE_AGAIN,
+    INCRBY: INCRBY_AGAIN,
+    LIMITS: LIMITS_AGAIN,
+    CACHE_CALLS: CACHE_CALLS_AGAIN,
+}
+"""The peers that are measured twice."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Microseconds per operation, and memory in MB. ``server`` is the server's CPU, if it was measured."""
+
+    cpu: float
+    wall: float
+    rss: float
+    server: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Operations a second."""
+        return 1e6 / self.wall
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One client in one scenario over all rounds: the best of each figure, and the median."""
+
+    best: Figures
+    middle: Figures
+    connections: int
+
+
+Cells = dict[tuple[str, str], Cell | str]
+"""By client and scenario; a text instead of a cell says why there are no figures."""
+
+
+def summarise(results: dict[str, Any]) -> Cells:
+    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in results["cells"]:
+        rows.setdefault((row["client"], row["scenario"]), []).append(row)
+    return {key: _cell(rounds) for key, rounds in rows.items()}
+
+
+def _cell(rounds: list[dict[str, Any]]) -> Cell | str:
+    good = [row for row in rounds if "failed" not in row]
+    if not good:
+        return str(rounds[-1]["failed"])
+    cpu = [1e6 * row["cpu"] / row["ops"] for row in good]
+    wall = [1e6 * row["wall"] / row["ops"] for row in good]
+    rss = [row["rss_peak_kb"] / 1024 for row in good]
+    served = [1e6 * row.get("server_cpu", 0.0) / row["ops"] for row in good]
+    return Cell(
+        best=Figures(min(cpu), min(wall), min(rss), min(served)),
+        middle=Figures(median(cpu), median(wall), median(rss), median(served)),
+        connections=max(row["connections"] for row in good),
+    )
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Ours divided by theirs, of the best rounds and of the medians."""
+
+    best: float
+    middle: float
+
+
+def ratio(cells: Cells, scenario: str, to: str, figure: str, client: str = OURS) -> Ratio | None:
+    """None where either has no figures."""
+    ours, theirs = cells.get((client, scenario)), cells.get((to, scenario))
+    if not isinstance(ours, Cell) or not isinstance(theirs, Cell):
+        return None
+    of = attrgetter(figure)
+    return Ratio(of(ours.best) / of(theirs.best), of(ours.middle) / of(theirs.middle))
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound on ``client``'s ratio of ``figure`` to client ``to``; the worst of ``scenarios`` counts."""
+
+    title: str
+    scenarios: tuple[str, ...]
+    to: str
+    figure: str
+    bound: float
+    at_least: bool = False
+    client: str = OURS
+
+    def measured(self, cells: Cells, client: str | None = None) -> Ratio | None:
+        """None as soon as one scenario that was run has no figures."""
+        run = [name for name in self.scenarios if (self.to, name) in cells]
+        ratios = [ratio(cells, name, self.to, self.figure, client or self.client) for name in run]
+        known = [value for value in ratios if value is not None]
+        if not known or len(known) < len(ratios):
+            return None
+        return (min if self.at_least else max)(known, key=attrgetter("best"))
+
+    def reached(self, value: float) -> bool:
+        return value >= self.bound if self.at_least else value <= self.bound
+
+
+def titles(section: str = CACHE_SECTION) -> dict[str, str]:
+    """What the clients of a section are called."""
+    return {client.name: client.title for client in CLIENTS if client.section == section}
+
+
+def all_titles() -> dict[str, str]:
+    return {client.name: client.title for client in CLIENTS}
+
+
+def versions(results: dict[str, Any], client: str) -> str:
+    """What a client ran on and with, or nothing if it did not run."""
+    for row in results["cells"]:
+        if row["client"] == client and "versions" in row:
+            parts = {"Python": row["python"], **row["versions"]}
+            return ", ".join(f"{name} {version}" for name, version in parts.items())
+    return ""
+
+
+def heading(results: dict[str, Any], scenario: Scenario) -> str:
+    added = f", {results['latency_ms']:g} ms added to every reply" if scenario.delayed else ""
+    return f"{scenario.title[0].upper()}{scenario.title[1:]}{added}"
+
+
+def verdict(cells: Cells, target: Target) -> str:
+    """The bound, the ratios, the control and whether the target was reached, as cells of a table."""
+    bound = f"{'≥' if target.at_least else '≤'} {target.bound:.3g}"
+    value = target.measured(cells)
+    if value is None:
+        return f"{bound} | - | - | - | not measured"
+    reached = "reached" if target.reached(value.best) else "**not reached**"
+    return f"{bound} | {value.best:.2f} | {value.middle:.2f} | {control(cells, target)} | {reached}"
+
+
+def control(cells: Cells, target: Target) -> str:
+    """The peer of the target against itself, if it is measured twice."""
+    again = AGAIN.get(target.to)
+    value = target.measured(cells, again) if again else None
+    return "-" if value is None else f"{value.best:.2f}, {value.middle:.2f}"
+
+
+def rows(cells: Cells, scenario: Scenario, names: dict[str, str], ours: str, whose: str) -> Iterator[str]:
+    """One table: the clients called ``names``, and the share that ``ours`` has of each one's CPU."""
+    yield f"| client | CPU µs/op | median | wall µs/op | ops/s | peak RSS MB | connections | {whose} CPU ÷ this |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
+    for name, title in names.items():
+        cell = cells.get((name, scenario.name))
+        if isinstance(cell, str):
+            yield f"| {title} | {failure(cell)} | | | | | | |"
+        elif cell is not None:
+            share = ratio(cells, scenario.name, name, "cpu", ours)
+            best = cell.best
+            yield (
+                f"| {title} | {best.cpu:.1f} | {cell.middle.cpu:.1f} | {best.wall:.1f} |"
+                f" {best.rate:,.0f} | {best.rss:.1f} | {cell.connections} |"
+                f" {'-' if share is None else f'{share.best:.3f}'} |"
+            )
+    yield ""
+
+
+def failure(reason: str) -> str:
+    return f"failed: {reason.replace('|', '/')}"
+
+
+def panel(
+    cells: Cells,
+    scenario: Scenario,
+    names: Sequence[str],
+    ours: Sequence[str],
+    cut: bool = True,
+    figure: str = "cpu",
+) -> Iterator[chart.Panel]:
+    of = attrgetter(figure)
+    bars = tuple(
+        chart.Bar(all_titles()[name], of(cell.best), name in ours)
+        for name in names
+        if isinstance(cell := cells.get((name, scenario.name)), Cell)
+    )
+    if bars:
+        yield chart.Panel(scenario.title, bars, cut)

@@ -1,0 +1,50 @@
+"""Throttle, quota and enqueue in one round trip, and throttles for views.
+
+Together, in an endpoint that takes in events::
+
+    from django_vcache.admission import Gate, Quota, Stream, Throttle
+
+    gate = Gate(
+        throttles=[Throttle("org", "10000/m"), Throttle("project", "1000/m", burst=200)],
+        quotas=[Quota("events", limit=1_000_000, period="month")],
+        stream=Stream("events", maxlen=1_000_000),
+    )
+
+    decision = await gate.aadmit({"org": 1, "project": 42}, payload=body, dedupe=event_id)
+    if not decision:
+        return decision.response()
+
+On a view, sync or async::
+
+    from django_vcache.admission import throttle
+
+    @throttle("100/m", key="user_or_ip")
+    def search(request): ...
+
+``docs/admission.md`` is the guide.
+"""
+
+from django_vcache import _vcache
+from django_vcache._vcache import Decision, Gate, Quota, Refund, Refusal, RuleState, Stream, Throttle, parse_rate
+from django_vcache.admission.decorators import throttle
+from django_vcache.admission.keys import client_ip
+from django_vcache.admission.responses import attach, decisions_of
+from django_vcache.backend import publish_alias
+
+__all__ = [
+    "Decision",
+    "Gate",
+    "Quota",
+    "Refund",
+    "Refusal",
+    "RuleState",
+    "Stream",
+    "Throttle",
+    "attach",
+    "client_ip",
+    "decisions_of",
+    "parse_rate",
+    "throttle",
+]
+
+_vcache.on_unknown_alias(publish_alias)

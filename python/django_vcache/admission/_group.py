@@ -1,0 +1,293 @@
+"""What one consumer does with its group on the server: acknowledge, recover, bury, come and go. All of it is procedures
+of :mod:`._steps`.
+"""
+
+import functools
+import logging
+import math
+import os
+import random
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from django_vcache import exceptions, reports
+from django_vcache.exceptions import ResponseError, VcacheError
+
+from ._steps import Pause, Script, Steps
+from ._stream import StreamLike
+from .batch import Entry
+
+T = TypeVar("T")
+
+# A server out of memory must let itself be emptied, so all of them may run on one.
+_JOIN = Script("join.lua", flags="flags=allow-oom")
+_ACKNOWLEDGE = Script("entries.lua", "acknowledge.lua", flags="flags=allow-oom")
+_BURY = Script("entries.lua", "bury.lua", flags="flags=allow-oom")
+_RECOVER = Script("entries.lua", "recover.lua", flags="flags=allow-oom")
+_LEAVE = Script("leave.lua", flags="flags=allow-oom")
+
+# The server is there, and cannot serve now.
+_UNAVAILABLE = frozenset(
+    {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN"}
+)
+# The stream, or its group, was deleted.
+_GONE = frozenset({"NOGROUP", "UNBLOCKED"})
+
+GRACE = 10.0
+"""Seconds for which an acknowledgement is tried after the consumer was told to stop."""
+LONGEST_PAUSE = 5.0
+"""Seconds between two attempts to reach a server that is away."""
+_REASON = 500  # characters
+
+logger = logging.getLogger("django_vcache")
+
+
+class Group:
+    """A consumer's membership of a group. Its arguments were checked by :class:`.consumer.Consumer`."""
+
+    def __init__(
+        self,
+        stream: StreamLike,
+        group: str,
+        *,
+        name: str | None,
+        batch: int,
+        max_deliveries: int | None,
+        reclaim_after: float,
+        delete: bool,
+    ) -> None:
+        self.alias = stream.using
+        self.stream = stream.name
+        self.keys = tuple(stream.keys)
+        self.dead_keys = tuple(stream.dead_keys)
+        self.group = group
+        self.max_deliveries = max_deliveries
+        self.reclaim_after = reclaim_after
+        self.stopped_at: float | None = None
+        self.counts = dict.fromkeys(("delivered", "redelivered", "acknowledged", "dead", "outages"), 0)
+        # One command or script for all shards, until the server says that it is a cluster.
+        self.together = True
+        self.joined = False
+        self._given_name = name
+        self._delete = int(delete)
+        self._sizes = _sizes(batch, max_deliveries)
+        self._look = batch
+        self._failures = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """This process consumes."""
+        self.process = os.getpid()
+        # A forked child of the same name would take over what its parent works on.
+        self.name = self._given_name or f"{socket.gethostname()}-{self.process}-{secrets.token_hex(4)}"
+
+    @property
+    def stopped(self) -> bool:
+        return self.stopped_at is not None
+
+    # Coming and going.
+
+    def join(self) -> Steps[None]:
+        """Creates the group, from the first entry on, and the stream, where they are missing."""
+        yield from self._everywhere(_JOIN, self.group)
+        self.joined = True
+
+    def leave(self) -> Steps[None]:
+        """Takes this consumer off the list if nothing is pending for it. A name that stays does no harm."""
+        try:
+            yield from self._everywhere(_LEAVE, self.group, self.name, 0)
+        except VcacheError as error:
+            logger.debug("%s: consumer %s stays on the list: %s", self, self.name, error)
+
+    def forget_the_dead(self, idle: float) -> Steps[None]:
+        """Takes consumers off the list that hold nothing and were not heard of for `idle` seconds."""
+        yield from self._everywhere(_LEAVE, self.group, "", _ms(idle))
+
+    # Entries.
+
+    def acknowledge(self, entries: Iterable[Entry]) -> Steps[int]:
+        """Acknowledges entries, for as long as it takes; how many were pending."""
+        by_shard = _ids_by_shard(entries)
+        if not by_shard:
+            return 0
+
+        def all_at_once() -> Steps[int]:
+            keys = tuple(self.keys[shard] for shard in by_shard)
+            words: list[str | int] = []
+            for ids in by_shard.values():
+                words += (len(ids), *ids)
+            return int((yield from _ACKNOWLEDGE(keys, self.group, self._delete, *words)))
+
+        def each() -> Steps[int]:
+            count = 0
+            for shard, ids in by_shard.items():
+                count += yield from _ACKNOWLEDGE((self.keys[shard],), self.group, self._delete, len(ids), *ids)
+            return count
+
+        count = yield from self._patiently(lambda: self._by_slots(len(by_shard), all_at_once, each))
+        self.counts["acknowledged"] += count
+        return count
+
+    def bury(self, entries: Iterable[Entry], reason: str) -> Steps[int]:
+        """Moves entries to the dead letters, for as long as it takes; how many were pending, and so were moved."""
+        by_shard = _ids_by_shard(entries)
+        moved = 0
+        for shard, ids in by_shard.items():
+            moved += yield from self._patiently(functools.partial(self._bury_in, shard, ids, reason))
+        return moved
+
+    def bury_used_up(self, entries: Iterable[Entry], reason: str) -> Steps[None]:
+        """Moves those to the dead letters whose last delivery has failed, while the reason is at hand. If the server
+        cannot be reached, it is done without the reason when they would be delivered again."""
+        used_up = [entry for entry in entries if self.max_deliveries and entry.deliveries >= self.max_deliveries]
+        for shard, ids in _ids_by_shard(used_up).items():
+            try:
+                yield from self._bury_in(shard, ids, reason)
+            except VcacheError as error:
+                if not is_outage(error):
+                    raise
+
+    def _bury_in(self, shard: int, ids: Sequence[str], reason: str) -> Steps[int]:
+        keys = self.keys[shard], self.dead_keys[shard]
+        moved = int((yield from _BURY(keys, self.group, self._delete, reason[:_REASON], *ids)))
+        self._count_dead(moved)
+        return moved
+
+    def recover(self, shard: int, start: str, *, own: bool) -> Steps[tuple[bool, str, list[Entry]]]:
+        """Takes over pending entries of one shard: this consumer's own, or anybody's that were left lying.
+
+        Args:
+            start: the id to begin with; ``"-"`` is the first, and ``"("`` before an id begins after it.
+
+        Returns:
+            Whether there are no more, where to start the next time, and the entries.
+        """
+        reply = yield from _RECOVER(
+            (self.keys[shard], self.dead_keys[shard]),
+            self.group,
+            self._delete,
+            self.name,
+            self.name if own else "",
+            0 if own else _ms(self.reclaim_after),
+            start,
+            self._look,
+            self.max_deliveries or 0,
+            *self._sizes,
+        )
+        last, seen, buried, *rows = reply
+        self._count_dead(buried)
+        entries = [entry(shard, id, fields, deliveries) for id, deliveries, fields in rows]
+        self.counts["redelivered"] += len(entries)
+        return bool(last), f"({seen.decode()}" if seen else start, entries
+
+    # Trouble.
+
+    def _patiently(self, attempt: Callable[[], Steps[T]]) -> Steps[T]:
+        """What must be done: tried again while the server cannot serve, until some time after the stop."""
+        began = time.monotonic()
+        while True:
+            try:
+                result = yield from attempt()
+            except VcacheError as error:
+                until = None if self.stopped_at is None else max(self.stopped_at, began) + GRACE
+                if not is_outage(error) or (until is not None and time.monotonic() > until):
+                    raise
+                yield Pause(self.next_pause(error))
+            else:
+                self._failures = 0
+                return result
+
+    def served(self) -> None:
+        """The server has answered: the next outage begins with a short pause again."""
+        self._failures = 0
+
+    def next_pause(self, error: Exception) -> float:
+        """Seconds to wait after one more failure, at random by up to half, so that many do not come back in step."""
+        self.counts["outages"] += 1
+        reports.retried(self.alias, f"{self}", error)
+        pause = min(0.05 * 2.0 ** min(self._failures, 10), LONGEST_PAUSE)
+        self._failures += 1
+        return pause * random.uniform(0.5, 1.0)
+
+    def survives(self, error: VcacheError) -> Steps[None]:
+        """Waits and mends what a failure to read asks for; raises what will not pass by itself."""
+        if is_crossslot(error) and self.together and len(self.keys) > 1:
+            self.together = False
+        elif is_outage(error) or is_gone(error):
+            if is_gone(error):
+                self.joined = False
+            yield Pause(self.next_pause(error), until_stopped=True)
+        else:
+            raise error
+
+    def _count_dead(self, count: int) -> None:
+        if count:
+            self.counts["dead"] += count
+            reports.buried(self.alias, f"{self}", count)
+
+    def _everywhere(self, script: Script, *arguments: str | int) -> Steps[None]:
+        def all_at_once() -> Steps[None]:
+            yield from script(self.keys, *arguments)
+
+        def each() -> Steps[None]:
+            for key in self.keys:
+                yield from script((key,), *arguments)
+
+        yield from self._by_slots(len(self.keys), all_at_once, each)
+
+    def _by_slots(self, keys: int, all_at_once: Callable[[], Steps[T]], each: Callable[[], Steps[T]]) -> Steps[T]:
+        if self.together or keys == 1:
+            try:
+                return (yield from all_at_once())
+            except ResponseError as error:
+                if not is_crossslot(error) or keys == 1:
+                    raise
+                self.together = False
+        return (yield from each())
+
+    def __str__(self) -> str:
+        return f"stream {self.stream!r}, group {self.group!r}"
+
+
+def entry(shard: int, id: bytes, words: Sequence[bytes], deliveries: int) -> Entry:
+    """An entry as the server tells it."""
+    # Names that are not UTF-8 come from other programs, and are kept apart.
+    fields = {name.decode(errors="surrogateescape"): value for name, value in zip(words[::2], words[1::2], strict=True)}
+    return Entry(id.decode(), fields.pop("payload", b""), fields, deliveries, shard)
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether the server is away or cannot serve now, and the same call may succeed later."""
+    if isinstance(error, ResponseError):
+        return error.code in _UNAVAILABLE
+    return isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError)
+
+
+def is_gone(error: Exception) -> bool:
+    return isinstance(error, ResponseError) and error.code in _GONE
+
+
+def is_crossslot(error: Exception) -> bool:
+    return isinstance(error, ResponseError) and error.code == "CROSSSLOT"
+
+
+def _sizes(batch: int, max_deliveries: int | None) -> list[int]:
+    """How many entries may come together at their second, third, ... delivery: fewer each time, by the same factor,
+    down to one. The last stands for all after it."""
+    steps = (max_deliveries or 5) - 1
+    # Rounded first, or 500 ** (3 / 3) might be 501.
+    return [math.ceil(round(batch ** ((steps - step) / steps), 6)) for step in range(1, steps + 1)] or [1]
+
+
+def _ids_by_shard(entries: Iterable[Entry]) -> Mapping[int, list[str]]:
+    by_shard: dict[int, list[str]] = {}
+    for each in entries:
+        by_shard.setdefault(each.shard, []).append(each.id)
+    return by_shard
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))

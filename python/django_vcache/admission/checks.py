@@ -1,0 +1,165 @@
+"""System checks: mistakes in settings and decorators, and with ``check --deploy`` servers that may drop counters.
+
+``vcache.E001``  ``VCACHE`` holds something that is not understood
+``vcache.E002``  a ``throttle`` decorator's arguments are wrong: a rate that is none, a burst of 0
+``vcache.E003``  a gate of ``VCACHE["GATES"]`` or a stream of ``VCACHE["STREAMS"]`` cannot be imported
+``vcache.E004``  a rate in REST framework's settings is none
+``vcache.E005``  a cache alias that is to count does not exist, or is another backend's
+``vcache.W001``  a server's maxmemory-policy may evict counters (``--deploy``)
+``vcache.W002``  a server could not be asked for its policy (``--deploy``)
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, cast
+
+from django.conf import settings
+from django.core.cache import caches
+from django.core.checks import CheckMessage, Error, Warning, register
+from django.urls import get_resolver
+from django.utils.module_loading import import_string
+
+from django_vcache.admission.decorators import all_throttles
+from django_vcache.admission.gates import import_gate, import_stream
+from django_vcache.admission.settings import current, problems
+from django_vcache.backend import ValkeyCache
+from django_vcache.exceptions import ConfigurationError, VcacheError
+
+__all__ = ["TAG"]
+
+TAG = "vcache"
+
+
+@register(TAG)
+def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Whether ``VCACHE`` is understood, its gates are gates, and the aliases are ours."""
+    wrong = problems(getattr(settings, "VCACHE", {}))
+    if wrong:
+        return [Error(problem, id="vcache.E001") for problem in wrong]
+    found: list[CheckMessage] = []
+    ours = current()
+    for name, paths, load in (("GATES", ours.gates, import_gate), ("STREAMS", ours.streams, import_stream)):
+        for path in paths:
+            try:
+                load(path)
+            except ValueError as error:
+                found.append(Error(f"VCACHE[{name!r}]: {error}", id="vcache.E003"))
+    for alias in _aliases():
+        found += _check_alias(alias)
+    return found
+
+
+@register(TAG)
+def check_decorators(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Whether every ``throttle`` on a view can work."""
+    _import_views()
+    found: list[CheckMessage] = []
+    for limit in all_throttles():
+        try:
+            limit.rule(limit.name or "check")
+        except ConfigurationError as error:
+            found.append(Error(str(error), id="vcache.E002"))
+    return found
+
+
+@register(TAG)
+def check_rest_framework(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Whether the rates in REST framework's settings are rates."""
+    rates = _rest_framework().get("DEFAULT_THROTTLE_RATES") or {}
+    try:
+        from django_vcache.rest_framework import parse_rate
+    except ImportError:
+        return []
+    found: list[CheckMessage] = []
+    for scope, rate in rates.items():
+        if rate is None:
+            continue
+        try:
+            parse_rate(rate)
+        except ConfigurationError as error:
+            where = f"REST_FRAMEWORK['DEFAULT_THROTTLE_RATES'][{scope!r}]"
+            found.append(Error(f"{where}: {error}", id="vcache.E004"))
+    return found
+
+
+@register(TAG, deploy=True)
+def check_servers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Whether the servers that count keep what they counted. It asks them."""
+    if problems(getattr(settings, "VCACHE", {})):
+        return []
+    return [message for alias in _aliases() if not _check_alias(alias) for message in _check_server(alias)]
+
+
+def _import_views() -> None:
+    """Decorators are known once the modules of the views are imported."""
+    if getattr(settings, "ROOT_URLCONF", None):
+        # What goes wrong there is for Django's own checks to tell.
+        with contextlib.suppress(Exception):
+            get_resolver().url_patterns  # noqa: B018
+
+
+def _rest_framework() -> dict[str, Any]:
+    return getattr(settings, "REST_FRAMEWORK", None) or {}
+
+
+def _aliases() -> list[str]:
+    """The cache aliases that limits count on, as far as settings and decorators tell."""
+    default = current().throttle_alias
+    known = {limit.policy.using or default for limit in all_throttles()}
+    for path in current().gates:
+        # What cannot be imported is told elsewhere.
+        with contextlib.suppress(ValueError):
+            known.add(import_gate(path).using)
+    classes = _rest_framework().get("DEFAULT_THROTTLE_CLASSES") or ()
+    if "THROTTLE_ALIAS" in getattr(settings, "VCACHE", {}) or any("django_vcache" in str(each) for each in classes):
+        known.add(default)
+    return sorted(known)
+
+
+def _check_alias(alias: str) -> list[CheckMessage]:
+    # NOTE: the cache is not made here, which for embedded:// would start a server.
+    setting = settings.CACHES.get(alias)
+    if setting is None:
+        text, hint = f"A limit counts on the cache alias {alias!r}, which is not in CACHES.", "Add it, or name another."
+        return [Error(text, hint=hint, id="vcache.E005")]
+    try:
+        backend = import_string(setting["BACKEND"])
+    except (ImportError, KeyError):
+        # Django says so itself.
+        return []
+    if isinstance(backend, type) and issubclass(backend, ValkeyCache):
+        return []
+    text = f"A limit counts on the cache alias {alias!r}, but its BACKEND is {setting['BACKEND']}."
+    return [Error(text, hint="Make it django_vcache.ValkeyCache, or name another alias.", id="vcache.E005")]
+
+
+def _check_server(alias: str) -> Iterator[CheckMessage]:
+    try:
+        memory = _memory(alias)
+    # Whatever keeps it from answering, a check reports and never fails.
+    except (VcacheError, ValueError, OSError) as error:
+        text = f"The server of the cache alias {alias!r} could not be asked whether it may evict counters: {error}"
+        hint = "Run the check where the server answers, as a user who may send INFO, or look at its maxmemory-policy."
+        yield Warning(text, hint=hint, id="vcache.W002")
+        return
+    policy, limit = memory.get("maxmemory_policy", ""), memory.get("maxmemory", "0")
+    if policy in ("", "noeviction"):
+        return
+    victims = "any key" if policy.startswith("allkeys-") else "keys that expire, as counters do"
+    when = "once it has a maxmemory" if limit == "0" else "when its maxmemory is full"
+    yield Warning(
+        f"The server of the cache alias {alias!r} has the maxmemory-policy {policy}: {when}, it may evict {victims}. "
+        "An evicted counter begins anew, so a limit lets more through.",
+        hint="Count on a server of its own that has the maxmemory-policy noeviction: name its alias in "
+        "VCACHE['THROTTLE_ALIAS'], or with using=.",
+        id="vcache.W001",
+    )
+
+
+def _memory(alias: str) -> dict[str, str]:
+    """The section ``memory`` of INFO. CONFIG would do as well, where it is allowed."""
+    cache = cast("ValkeyCache", caches[alias])
+    reply = cache.execute("INFO", "memory")
+    text = reply if isinstance(reply, str) else bytes(reply).decode(errors="replace")
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {name: value.strip() for name, colon, value in pairs if colon}

@@ -1,0 +1,274 @@
+"""``@throttle("100/m")`` on a view: a function, a class, or a method, sync or async. What it does for a request is in
+``limits.py``; here stand its arguments, and how it finds its way around a view."""
+
+import functools
+import hashlib
+import re
+import sys
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeVar
+
+from asgiref.sync import iscoroutinefunction
+from django.http import HttpRequest
+
+from django_vcache import _vcache
+from django_vcache.admission.keys import Key, key_for
+from django_vcache.admission.limits import refusal, refusal_now
+from django_vcache.admission.settings import current
+from django_vcache.exceptions import ConfigurationError
+
+__all__ = ["Policy", "Rule", "ViewThrottle", "all_throttles", "throttle"]
+
+View = TypeVar("View", bound=Callable[..., Any])
+Rules = tuple[tuple["ViewThrottle", str], ...]
+
+LONGEST_NAME = 64
+
+_all: "weakref.WeakSet[ViewThrottle]" = weakref.WeakSet()
+
+
+def throttle(
+    rate: str | Callable[[HttpRequest], Any],
+    *,
+    key: str | Callable[[HttpRequest], Any] = "user_or_ip",
+    method: str | Iterable[str] | None = None,
+    cost: int | Callable[[HttpRequest], Any] = 1,
+    burst: int | None = None,
+    name: str | None = None,
+    block: bool = True,
+    response: Callable[[HttpRequest, _vcache.Decision], Any] | None = None,
+    using: str | None = None,
+    **options: Any,
+) -> "ViewThrottle":
+    """Limits how often each client may call a view.
+
+    Several that stand directly on one another, and differ in nothing but rate, key, method, burst and name, are decided
+    together in one round trip: what one of them refuses is charged to none. A mistake in the arguments is reported by
+    ``manage.py check``, and raised by the first request.
+
+    Args:
+        rate: ``"100/m"``, ``"10/30s"``; or a callable of the request that returns one, or None for no limit.
+        key: whom to charge: ``"user_or_ip"``, ``"user"`` (anonymous users together), ``"ip"``, ``"header:<name>"``, or
+            a callable of the request that returns an int, a str, or None for a request that is not to be throttled.
+        method: the HTTP methods that count, ``"POST"`` or ``["POST", "PUT"]``; all if left out.
+        cost: units that a request is charged, or a callable of the request that returns them.
+        burst: units that may come at once; as many as the rate's limit if left out.
+        name: what the budget is called, in headers and on the server. Views with the same name share one; left out,
+            each view has its own.
+        block: False calls the view also when the request is refused; ``decisions_of(request)`` tells it.
+        response: makes the response of a refusal, from the request and the decision.
+        using: the cache alias whose server counts; ``VCACHE["THROTTLE_ALIAS"]`` if left out.
+        options: ``outage``, ``deny_cache``, ``guard``, ``processes``, ``deadline`` and ``prefix``, as for
+            :class:`django_vcache.admission.Throttle`.
+
+    In an async view the callables may be async.
+
+    >>> @throttle("5/m", key="ip", method="POST")  # doctest: +SKIP
+    ... def login(request): ...
+    """
+    caller = sys._getframe(1)
+    return ViewThrottle(
+        rate,
+        key,
+        None if method is None else frozenset([method] if isinstance(method, str) else method),
+        cost,
+        burst,
+        name,
+        Policy(using, block, response, tuple(sorted(options.items()))),
+        f"{caller.f_code.co_filename}:{caller.f_lineno}",
+    )
+
+
+class Policy(NamedTuple):
+    """What must be the same for limits to be decided together."""
+
+    using: str | None
+    block: bool
+    response: Callable[[HttpRequest, _vcache.Decision], Any] | None
+    options: tuple[tuple[str, Any], ...]
+
+
+class Rule(NamedTuple):
+    """A limit under the name that it has for a view, ready to be asked."""
+
+    limit: "ViewThrottle"
+    name: str
+    throttle: _vcache.Throttle
+    key: Key
+
+
+class ViewThrottle:
+    """What :func:`throttle` returns: one limit, which decorates any number of views."""
+
+    def __init__(
+        self,
+        rate: str | Callable[[HttpRequest], Any],
+        key: str | Callable[[HttpRequest], Any],
+        methods: frozenset[str] | None,
+        cost: int | Callable[[HttpRequest], Any],
+        burst: int | None,
+        name: str | None,
+        policy: Policy,
+        where: str,
+    ) -> None:
+        self.rate = rate
+        self.key = key
+        self.methods = methods and frozenset(method.upper() for method in methods)
+        self.cost = cost
+        self.burst = burst
+        self.name = name
+        self.policy = policy
+        self.where = where
+        self._rules: dict[str, Rule] = {}
+        _all.add(self)
+
+    def __repr__(self) -> str:
+        return f"throttle({self.rate!r})"
+
+    def __call__(self, view: View) -> View:
+        return _decorated_class(self, view) if isinstance(view, type) else _decorated(self, view)
+
+    def rule(self, name: str) -> Rule:
+        """This limit under a name.
+
+        Raises:
+            ConfigurationError: for a mistake in the arguments.
+        """
+        rule = self._rules.get(name)
+        if rule is None:
+            try:
+                rule = self._rules[name] = self._make(name)
+            except (ValueError, TypeError, OverflowError, ConfigurationError) as error:
+                raise ConfigurationError(f"{self!r} at {self.where}: {error}") from error
+        return rule
+
+    def _make(self, name: str) -> Rule:
+        options = dict(self.policy.options)
+        if "shards" in options:
+            raise TypeError("a view's throttle has one shard; use a gate in the view for more")
+        using = self.policy.using or current().throttle_alias
+        # In place of a callable's, which is known with the request.
+        rate = "1/s" if callable(self.rate) else self.rate
+        return Rule(self, name, _vcache.Throttle(name, rate, self.burst, using=using, **options), key_for(self.key))
+
+
+def all_throttles() -> list[ViewThrottle]:
+    """Every limit that was made in this process and still decorates a view, for the system checks."""
+    return sorted(_all, key=lambda limit: limit.where)
+
+
+class _Around(NamedTuple):
+    """What a decorated view says of itself."""
+
+    view: Callable[..., Any]
+    """The view inside."""
+    rules: Rules
+    """The limits directly around it, the outermost first, and their names."""
+
+
+def _decorated(limit: ViewThrottle, view: View) -> View:
+    known: _Around | None = getattr(view, "_vcache_around", None)
+    rules: Rules = ((limit, limit.name or _name_for(_path_of(view), limit)),)
+    inner: Callable[..., Any] = view
+    # Another decorator may stand between: it hands on the attribute, and wraps what is not the view inside.
+    if known and getattr(view, "__wrapped__", None) is known.view:
+        rules, inner = rules + known.rules, known.view
+    wrapper: Any
+
+    if _is_async(inner):
+
+        @functools.wraps(inner)
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            response = await refusal(rules, _request_of(args), True)
+            return await inner(*args, **kwargs) if response is None else response
+    else:
+
+        @functools.wraps(inner)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            response = refusal_now(rules, _request_of(args))
+            return inner(*args, **kwargs) if response is None else response
+
+    wrapper._vcache_around = _Around(inner, rules)
+    decorated: View = wrapper
+    return decorated
+
+
+def _decorated_class(limit: ViewThrottle, view_class: Any) -> Any:
+    known: tuple[Any, tuple[ViewThrottle, ...]] | None = getattr(view_class.dispatch, "_vcache_class", None)
+    limits: tuple[ViewThrottle, ...] = (limit,)
+    inner = view_class.dispatch
+    if known and getattr(inner, "__wrapped__", None) is known[0]:
+        limits, inner = limits + known[1], known[0]
+
+    @functools.wraps(inner)
+    def dispatch(self: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        # A class that inherits this has a budget of its own.
+        rules = tuple((limit, limit.name or _name_for(_path_of_class(type(self)), limit)) for limit in limits)
+        if self.view_is_async:
+            return awaited(rules, self, request, *args, **kwargs)
+        response = refusal_now(rules, request)
+        return inner(self, request, *args, **kwargs) if response is None else response
+
+    async def awaited(rules: Rules, self: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        response = await refusal(rules, request, True)
+        return await inner(self, request, *args, **kwargs) if response is None else response
+
+    dispatch._vcache_class = inner, limits  # type: ignore[attr-defined]
+    view_class.dispatch = dispatch
+    return view_class
+
+
+def _request_of(args: tuple[Any, ...]) -> HttpRequest:
+    """The request among a view's arguments: the first, or on a method the one after ``self``."""
+    for argument in args[:2]:
+        if hasattr(argument, "META"):
+            request: HttpRequest = argument
+            return request
+    raise TypeError("a throttle decorates views: a view's first argument is the request")
+
+
+def _is_async(view: Callable[..., Any]) -> bool:
+    # `dispatch` of an async class is not async itself, and returns what is to be awaited.
+    is_dispatch = getattr(view, "__name__", "") == "dispatch"
+    return iscoroutinefunction(view) or (is_dispatch and getattr(_instance_of(view), "view_is_async", False))
+
+
+def _instance_of(view: Callable[..., Any]) -> Any:
+    """The object whose method a view is. What ``method_decorator`` decorates is a ``partial`` of one."""
+    return getattr(getattr(view, "func", view), "__self__", None)
+
+
+_named: dict[str, list["weakref.ref[ViewThrottle]"]] = {}
+"""The limits of the view at an import path. A limit's place in the list is its number.
+
+No lock guards it, which a forked child might inherit taken: each step is one operation, and the last one settles it.
+"""
+
+
+def _name_for(path: str, limit: ViewThrottle) -> str:
+    """A name for a limit of the view at an import path: the path, with a number from the second limit on."""
+    limits, this = _named.setdefault(path, []), weakref.ref(limit)
+    if this not in limits:
+        limits.append(this)
+    number = limits.index(this)
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", path) + (f".{number + 1}" if number else "")
+    if len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.blake2s(name.encode(), digest_size=5).hexdigest()
+    return f"{digest}.{name[len(digest) + 1 - LONGEST_NAME :]}"
+
+
+def _path_of(view: Callable[..., Any]) -> str:
+    name = getattr(view, "__name__", "")
+    instance = _instance_of(view)
+    if instance is not None:
+        # Not the class that defines the method, which is Django's as often as not.
+        path = _path_of_class(type(instance))
+        return path if name == "dispatch" else f"{path}.{name}"
+    named = view if name else getattr(view, "func", type(view))
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def _path_of_class(view_class: type) -> str:
+    return f"{view_class.__module__}.{view_class.__qualname__}"

@@ -1,0 +1,87 @@
+"""The setting ``VCACHE``: one dict for what throttles, gates and their commands need beside ``CACHES``.
+
+``TRUSTED_PROXIES`` (0)
+    How many proxies of yours stand before this server and add to X-Forwarded-For. 0 reads the header never.
+``GATES`` (``[]``), ``STREAMS`` (``[]``)
+    Dotted paths of gates and streams, for the system checks and the commands.
+``LEGACY_HEADERS`` (False)
+    Whether the middleware adds the X-RateLimit triple as well.
+``THROTTLE_ALIAS`` (``"default"``)
+    The cache alias of decorators and REST framework throttles that do not name one.
+"""
+
+import difflib
+import functools
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.core.signals import setting_changed
+
+from django_vcache.exceptions import ConfigurationError
+
+__all__ = ["VcacheSettings", "current", "problems"]
+
+
+class VcacheSettings(NamedTuple):
+    """``settings.VCACHE``, checked, with defaults for what it leaves out."""
+
+    trusted_proxies: int = 0
+    gates: tuple[str, ...] = ()
+    streams: tuple[str, ...] = ()
+    legacy_headers: bool = False
+    throttle_alias: str = "default"
+
+
+@functools.cache
+def current() -> VcacheSettings:
+    """The settings as they are now.
+
+    Raises:
+        ConfigurationError: for the first thing in ``VCACHE`` that is not understood.
+    """
+    given = getattr(settings, "VCACHE", {})
+    for problem in problems(given):
+        raise ConfigurationError(problem)
+    values: dict[str, Any] = {
+        name.lower(): tuple(value) if isinstance(value, list) else value for name, value in given.items()
+    }
+    return VcacheSettings(**values)
+
+
+def problems(given: Any) -> list[str]:
+    """What is wrong with a value of ``settings.VCACHE``, a sentence each."""
+    if not isinstance(given, dict):
+        return [f"VCACHE must be a dict, not {type(given).__name__}"]
+    known = [name.upper() for name in VcacheSettings._fields]
+    found = []
+    for name, value in given.items():
+        if name not in known:
+            near = difflib.get_close_matches(str(name).upper(), known, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"Known are {', '.join(known)}."
+            found.append(f"VCACHE has an unknown setting {name!r}. {hint}")
+        elif problem := _problem(name, value):
+            found.append(f"VCACHE[{name!r}] must be {problem}, not {value!r}")
+    return found
+
+
+def _problem(name: str, value: object) -> str:
+    """What the value of a setting should be, or an empty string if it is that."""
+    match name:
+        case "TRUSTED_PROXIES":
+            fits = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+            return "" if fits else "a number of proxies, 0 or more"
+        case "GATES" | "STREAMS":
+            fits = isinstance(value, list | tuple) and all(isinstance(path, str) and "." in path for path in value)
+            return "" if fits else "a list of dotted paths"
+        case "LEGACY_HEADERS":
+            return "" if isinstance(value, bool) else "True or False"
+        case _:
+            return "" if isinstance(value, str) and value else "the name of a cache alias"
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting == "VCACHE":
+        current.cache_clear()
+
+
+setting_changed.connect(_forget)

@@ -1,0 +1,210 @@
+"""``manage.py vcache_stream``: the state of streams and of who consumes them; their dead letters, and what to do with
+those."""
+
+import base64
+import json
+from argparse import ArgumentParser
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.utils.module_loading import import_string
+
+from django_vcache.admission import streams
+from django_vcache.admission._stream import NamedStream, StreamLike
+from django_vcache.exceptions import VcacheError
+
+_ATTRIBUTES = ("name", "keys", "dead_keys", "using")
+
+
+class Command(BaseCommand):
+    help = (
+        "Shows the depth of streams, their consumer groups with what is pending and what they lag behind, and their "
+        "dead letters; moves dead letters back."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "stream",
+            nargs="?",
+            help="a stream's name, or the dotted path of a Stream or Gate; without, all of VCACHE['STREAMS'] and "
+            "VCACHE['GATES']",
+        )
+        parser.add_argument("--shards", type=int, metavar="N", help="how many shards a stream given by name has (1)")
+        parser.add_argument("--prefix", help="the prefix of its keys (vcache)")
+        parser.add_argument("--using", metavar="ALIAS", help="its cache alias (default)")
+        parser.add_argument("--dead", action="store_true", help="list the dead letters and why they are")
+        parser.add_argument("--limit", type=int, default=100, metavar="N", help="list so many at the most (100)")
+        parser.add_argument("--requeue", nargs="+", metavar="ID", help="move these dead letters back, or 'all'")
+        parser.add_argument("--json", action="store_true", help="print JSON")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["limit"] < 1:
+            raise CommandError(f"--limit is {options['limit']}: list at least 1")
+        chosen = self._chosen(options)
+        try:
+            if options["requeue"]:
+                self._requeue(chosen, options)
+            elif options["dead"]:
+                self._dead(chosen, options)
+            else:
+                self._state(chosen, options)
+        except (VcacheError, ValueError) as error:
+            raise CommandError(str(error)) from error
+
+    def _chosen(self, options: dict[str, Any]) -> list[StreamLike]:
+        described = {name: options[name] for name in ("shards", "prefix", "using") if options[name] is not None}
+        name = options["stream"]
+        if name is None:
+            if described:
+                raise CommandError(f"--{next(iter(described))} goes with the name of a stream")
+            found = _configured()
+            if not found:
+                raise CommandError(
+                    "no stream is given, and VCACHE['STREAMS'] and VCACHE['GATES'] in the settings name none"
+                )
+            return found
+        if not described:
+            if matching := [stream for stream in _configured() if stream.name == name]:
+                return matching
+            if "." in name:
+                if not (found := _imported(name)):
+                    raise CommandError(f"the gate {name!r} has no stream")
+                return found
+        try:
+            return [NamedStream(name, **described)]
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+
+    def _state(self, chosen: Sequence[StreamLike], options: dict[str, Any]) -> None:
+        states = [streams.state(stream) for stream in chosen]
+        if options["json"]:
+            self._print_json([asdict(state) for state in states])
+            return
+        for number, (stream, state) in enumerate(zip(chosen, states, strict=True)):
+            if number:
+                self.stdout.write("")
+            shards = f"{state.shards} shard{'s' if state.shards > 1 else ''}"
+            self.stdout.write(self.style.MIGRATE_HEADING(f"{state.name} ({shards}, cache alias {state.using})"))
+            self.stdout.write(f"  {state.depth} entries, {state.dead} dead letters")
+            if not state.exists:
+                self.stdout.write(
+                    f"  Nothing is stored under {stream.keys[0]}: --shards, --prefix and --using say where else"
+                    if isinstance(stream, NamedStream)
+                    else f"  Nothing is stored under {stream.keys[0]} yet"
+                )
+            self._print_table(("GROUP", "PENDING", "LAG", "CONSUMER", "PENDING", "IDLE"), _group_rows(state))
+
+    def _dead(self, chosen: Sequence[StreamLike], options: dict[str, Any]) -> None:
+        found = [(stream, streams.dead_letters(stream, options["limit"])) for stream in chosen]
+        if options["json"]:
+            self._print_json([_plain(stream, letter) for stream, letters in found for letter in letters])
+            return
+        for number, (stream, letters) in enumerate(found):
+            if number:
+                self.stdout.write("")
+            count = streams.state(stream).dead
+            shown = f", the oldest {len(letters)}" if count > len(letters) else ""
+            self.stdout.write(self.style.MIGRATE_HEADING(f"{stream.name}: {count} dead letters{shown}"))
+            rows = [
+                (
+                    letter.id,
+                    letter.at.isoformat(" ", "seconds").removesuffix("+00:00") if letter.at else "",
+                    letter.group,
+                    letter.deliveries,
+                    letter.entry,
+                    len(letter.payload),
+                    # A reason is anybody's text: on one line, and without what a terminal obeys.
+                    "".join(each if each.isprintable() else " " for each in letter.reason),
+                )
+                for letter in letters
+            ]
+            self._print_table(("ID", "AT (UTC)", "GROUP", "DELIVERIES", "ENTRY", "BYTES", "REASON"), rows)
+
+    def _requeue(self, chosen: Sequence[StreamLike], options: dict[str, Any]) -> None:
+        ids = options["requeue"]
+        if len(chosen) > 1:
+            names = ", ".join(stream.name for stream in chosen)
+            raise CommandError(f"say which stream's dead letters to move: {names}")
+        if "all" in ids and len(ids) > 1:
+            raise CommandError("--requeue takes ids, or 'all' alone")
+        moved = streams.requeue(chosen[0], None if ids == ["all"] else ids)
+        if options["json"]:
+            self._print_json({"stream": chosen[0].name, "requeued": moved})
+        else:
+            self.stdout.write(f"{moved} dead letter{'' if moved == 1 else 's'} moved back to {chosen[0].name}")
+
+    def _print_json(self, value: Any) -> None:
+        self.stdout.write(json.dumps(value, indent=2, ensure_ascii=False))
+
+    def _print_table(self, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        if not rows:
+            return
+        table = [head, *([str(cell) for cell in row] for row in rows)]
+        widths = [max(len(row[column]) for row in table) for column in range(len(head))]
+        right = [
+            all(isinstance(row[column], int) or row[column] in ("", "?") for row in rows) for column in range(len(head))
+        ]
+        for row in table:
+            cells = (
+                cell.rjust(width) if to_the_right else cell.ljust(width)
+                for cell, width, to_the_right in zip(row, widths, right, strict=True)
+            )
+            self.stdout.write(("  " + "  ".join(cells)).rstrip())
+
+
+def _group_rows(state: streams.StreamState) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for group in state.groups:
+        about: tuple[object, ...] = (group.name, group.pending, "?" if group.lag is None else group.lag)
+        for consumer in group.consumers:
+            rows.append((*about, consumer.name, consumer.pending, f"{consumer.idle:.0f} s"))
+            about = ("", "", "")
+        if not group.consumers:
+            rows.append((*about, "", "", ""))
+    return rows
+
+
+def _plain(stream: StreamLike, letter: streams.DeadLetter) -> dict[str, Any]:
+    """A dead letter as JSON has it. What is no UTF-8 is given as base64, under another name."""
+    plain: dict[str, Any] = asdict(letter)
+    plain |= {"stream": stream.name, "id": letter.id, "at": letter.at and letter.at.isoformat()}
+    plain["fields"] = {
+        _text(name.encode(errors="surrogateescape")): _text(value) for name, value in letter.fields.items()
+    }
+    payload = plain.pop("payload")
+    try:
+        plain["payload"] = payload.decode()
+    except UnicodeDecodeError:
+        plain["payload_base64"] = base64.b64encode(payload).decode()
+    return plain
+
+
+def _text(value: bytes) -> str:
+    return value.decode(errors="backslashreplace")
+
+
+def _configured() -> list[StreamLike]:
+    """The streams that the settings name, each once."""
+    ours = getattr(settings, "VCACHE", {})
+    return _once(stream for path in [*ours.get("STREAMS", ()), *ours.get("GATES", ())] for stream in _imported(path))
+
+
+def _imported(path: str) -> list[StreamLike]:
+    """The stream at a dotted path, or that of the gate there, if it has one."""
+    try:
+        found = import_string(path)
+    except ImportError as error:
+        raise CommandError(f"{path!r} cannot be imported as a Stream or a Gate: {error}") from error
+    stream = found if hasattr(found, "dead_keys") else getattr(found, "stream", found)
+    if stream is None:
+        return []
+    if missing := [name for name in _ATTRIBUTES if not hasattr(stream, name)]:
+        raise CommandError(f"{path!r} is no Stream and no Gate: {type(found).__name__} has no {missing[0]!r}")
+    return [stream]
+
+
+def _once(found: Iterable[StreamLike]) -> list[StreamLike]:
+    return list({(stream.using, tuple(stream.keys)): stream for stream in found}.values())

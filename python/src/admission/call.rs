@@ -1,0 +1,46 @@
+//! A call in its two forms. Each method is written once, as a future and what to make of its outcome.
+
+use std::future::Future;
+
+use pyo3::IntoPyObjectExt;
+use pyo3::prelude::*;
+use vcache::python::{Steps, block_on, spawn, to_exception};
+
+/// The future of a call.
+pub(super) trait Outcome<T>: Future<Output = vcache::Result<T>> + Send + 'static {}
+
+impl<T, F: Future<Output = vcache::Result<T>> + Send + 'static> Outcome<T> for F {}
+
+/// What is awaited, and what Python gets for it.
+pub(super) struct Call<F, T> {
+    future: F,
+    make: fn(Python<'_>, T) -> PyResult<Py<PyAny>>,
+}
+
+impl<F: Outcome<T>, T: Send + 'static> Call<F, T> {
+    pub(super) fn new(future: F, make: fn(Python<'_>, T) -> PyResult<Py<PyAny>>) -> Self {
+        Self { future, make }
+    }
+
+    /// Blocks until it is over, with the GIL released.
+    pub(super) fn block(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let outcome = block_on(py, self.future)?;
+        (self.make)(py, outcome.map_err(|error| to_exception(py, &error))?)
+    }
+
+    /// A future of the running loop, already under way.
+    pub(super) fn start(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        let make = self.make;
+        spawn(py, Steps::Many, self.future, move |py, outcome| {
+            make(py, outcome.map_err(|error| to_exception(py, &error))?)
+        })
+    }
+}
+
+/// A plain value.
+pub(super) fn plain<T>(py: Python<'_>, value: T) -> PyResult<Py<PyAny>>
+where
+    T: for<'py> IntoPyObject<'py>,
+{
+    value.into_py_any(py)
+}

@@ -1,0 +1,282 @@
+//! What a decision is in Python. The classes hold the core's values, and their attributes are made when they are read.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple};
+use vcache::admission::{Decision, Refund, Refusal, RuleState};
+
+/// What was decided. It is true if it was to go on. Of a refusal nothing was charged and nothing written.
+#[pyclass(frozen, name = "Decision", module = "django_vcache.admission")]
+pub(crate) struct PyDecision(Decision);
+
+impl PyDecision {
+    pub(super) fn make(py: Python<'_>, decision: Decision) -> PyResult<Py<PyAny>> {
+        Ok(Bound::new(py, Self(decision))?.into_any().unbind())
+    }
+}
+
+#[pymethods]
+impl PyDecision {
+    fn __bool__(&self) -> bool {
+        self.0.allowed
+    }
+
+    /// Whether it may go on.
+    #[getter]
+    fn allowed(&self) -> bool {
+        self.0.allowed
+    }
+
+    /// Whether the dedupe id was admitted before: nothing was charged or written now, `id` and `receipt` are the first's.
+    #[getter]
+    fn duplicate(&self) -> bool {
+        self.0.duplicate
+    }
+
+    /// The id of the stream's entry, if one was written.
+    #[getter]
+    fn id(&self) -> Option<&str> {
+        self.0.id.as_deref()
+    }
+
+    /// For a refund, if a quota was charged.
+    #[getter]
+    fn receipt(&self) -> Option<&str> {
+        self.0.receipt.as_ref().map(|receipt| receipt.as_str())
+    }
+
+    /// What refused; of several, what takes longest. None if nothing did.
+    #[getter]
+    fn refused_by(&self) -> Option<PyRefusal> {
+        self.0.refused_by.clone().map(PyRefusal)
+    }
+
+    /// Of a refusal, seconds until the same may be admitted; None if never, and if it was admitted.
+    #[getter]
+    fn retry_after(&self) -> Option<f64> {
+        self.0.retry_after.map(|wait| wait.as_secs_f64())
+    }
+
+    /// How every rule stands now.
+    #[getter]
+    fn rules<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        states(py, &self.0.rules)
+    }
+
+    /// Who decided: "server", "settings", "deny_cache", "guard" or "outage".
+    #[getter]
+    fn source(&self) -> &'static str {
+        self.0.source.as_str()
+    }
+
+    /// The HTTP status: 200, 429 for a refusal, 503 for one because of an outage.
+    #[getter]
+    fn status(&self) -> u16 {
+        self.0.status()
+    }
+
+    /// The headers that tell a client: RateLimit-Policy, RateLimit, and for a refusal Retry-After. With `legacy` also
+    /// X-RateLimit-Limit, X-RateLimit-Remaining and X-RateLimit-Reset (seconds).
+    #[pyo3(signature = (legacy = false))]
+    fn headers<'py>(&self, py: Python<'py>, legacy: bool) -> PyResult<Bound<'py, PyDict>> {
+        let headers = PyDict::new(py);
+        for (name, value) in self.0.headers(legacy) {
+            headers.set_item(name, value)?;
+        }
+        Ok(headers)
+    }
+
+    /// The response of a refusal: 429, or 503 for an outage, with the headers and a line of text that names the rule.
+    fn response<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        static REFUSAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        REFUSAL.import(slf.py(), "django_vcache.admission.responses", "refusal")?.call1((slf,))
+    }
+
+    fn __repr__(&self) -> String {
+        let decision = &self.0;
+        let Some(refusal) = &decision.refused_by else {
+            let what = if decision.duplicate { "duplicate" } else { "allowed" };
+            return format!("<Decision {what} by the {}>", decision.source.as_str());
+        };
+        let (kind, rule) = (refusal.kind.as_str(), &refusal.rule);
+        match decision.retry_after {
+            Some(wait) => format!("<Decision refused by {kind} '{rule}' for {:.3} s>", wait.as_secs_f64()),
+            None => format!("<Decision refused by {kind} '{rule}' for ever>"),
+        }
+    }
+}
+
+/// What refused.
+#[pyclass(frozen, eq, hash, name = "Refusal", module = "django_vcache.admission")]
+#[derive(PartialEq)]
+pub(crate) struct PyRefusal(Refusal);
+
+impl std::hash::Hash for PyRefusal {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.rule.hash(state);
+        self.0.kind.hash(state);
+    }
+}
+
+#[pymethods]
+impl PyRefusal {
+    /// The name of the rule or stream.
+    #[getter]
+    fn rule(&self) -> &str {
+        &self.0.rule
+    }
+
+    /// "throttle", "quota", "stream" (it is full) or "outage".
+    #[getter]
+    fn kind(&self) -> &'static str {
+        self.0.kind.as_str()
+    }
+
+    fn __str__(&self) -> String {
+        format!("{} '{}'", self.0.kind.as_str(), self.0.rule)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Refusal by {} '{}'>", self.0.kind.as_str(), self.0.rule)
+    }
+}
+
+/// How a rule stands.
+#[pyclass(frozen, eq, name = "RuleState", module = "django_vcache.admission")]
+#[derive(PartialEq)]
+pub(crate) struct PyRuleState(RuleState);
+
+impl PyRuleState {
+    pub(super) fn make(py: Python<'_>, state: RuleState) -> PyResult<Py<PyAny>> {
+        Ok(Bound::new(py, Self(state))?.into_any().unbind())
+    }
+
+    pub(super) fn make_all(py: Python<'_>, rules: Vec<RuleState>) -> PyResult<Py<PyAny>> {
+        Ok(states(py, &rules)?.into_any().unbind())
+    }
+}
+
+fn states<'py>(py: Python<'py>, rules: &[RuleState]) -> PyResult<Bound<'py, PyTuple>> {
+    let states: Vec<_> =
+        rules.iter().map(|state| Bound::new(py, PyRuleState(state.clone()))).collect::<PyResult<_>>()?;
+    PyTuple::new(py, states)
+}
+
+#[pymethods]
+impl PyRuleState {
+    /// The rule's name.
+    #[getter]
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// "throttle" or "quota".
+    #[getter]
+    fn kind(&self) -> &'static str {
+        self.0.kind.as_str()
+    }
+
+    /// Units in a window; -1 is no limit.
+    #[getter]
+    fn limit(&self) -> i64 {
+        self.0.limit
+    }
+
+    /// Units that may come at once; of a quota, its limit.
+    #[getter]
+    fn burst(&self) -> i64 {
+        self.0.burst
+    }
+
+    /// Units left, never below 0; None if there is no limit.
+    #[getter]
+    fn remaining(&self) -> Option<i64> {
+        self.0.remaining
+    }
+
+    /// Of a quota, units counted in the window so far; of a throttle, 0.
+    #[getter]
+    fn used(&self) -> i64 {
+        self.0.used
+    }
+
+    /// Seconds until everything is there again: a throttle's burst, or a quota's next window.
+    #[getter]
+    fn reset_after(&self) -> f64 {
+        self.0.reset_after.as_secs_f64()
+    }
+
+    /// The window's length in seconds.
+    #[getter]
+    fn window(&self) -> f64 {
+        self.0.window.as_secs_f64()
+    }
+
+    fn __repr__(&self) -> String {
+        let RuleState { name, kind, limit, remaining, .. } = &self.0;
+        let left = remaining.map_or_else(|| "unlimited".to_owned(), |left| format!("{left} of {limit} left"));
+        format!("<RuleState {} '{name}': {left}>", kind.as_str())
+    }
+}
+
+/// What a refund did. It is true if units were given back now, and false if this receipt was refunded before.
+#[pyclass(frozen, name = "Refund", module = "django_vcache.admission")]
+pub(crate) struct PyRefund(Refund);
+
+impl PyRefund {
+    pub(super) fn make(py: Python<'_>, refund: Refund) -> PyResult<Py<PyAny>> {
+        Ok(Bound::new(py, Self(refund))?.into_any().unbind())
+    }
+}
+
+#[pymethods]
+impl PyRefund {
+    fn __bool__(&self) -> bool {
+        self.0.refunded
+    }
+
+    /// Whether units were given back now.
+    #[getter]
+    fn refunded(&self) -> bool {
+        self.0.refunded
+    }
+
+    /// Each quota that had been charged, and the units it has counted now in the window of the receipt.
+    #[getter]
+    fn used<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let used = PyDict::new(py);
+        for usage in &self.0.usage {
+            used.set_item(&*usage.name, usage.used)?;
+        }
+        Ok(used)
+    }
+
+    fn __repr__(&self) -> &'static str {
+        if self.0.refunded { "<Refund>" } else { "<Refund, done before>" }
+    }
+}
+
+/// What was counted, as a dict.
+pub(super) fn metrics<'py>(
+    py: Python<'py>,
+    counted: vcache::admission::Metrics,
+) -> PyResult<Bound<'py, PyDict>> {
+    let metrics = PyDict::new(py);
+    for (name, count) in [
+        ("admitted", counted.admitted),
+        ("refused", counted.refused),
+        ("duplicates", counted.duplicates),
+        ("deny_cache", counted.deny_cache),
+        ("guard", counted.guard),
+        ("outages", counted.outages),
+        ("outage_open", counted.outage_open),
+        ("outage_closed", counted.outage_closed),
+        ("outage_local", counted.outage_local),
+        ("breaker_opened", counted.breaker_opened),
+        ("replayed", counted.replayed),
+        ("stale_windows", counted.stale_windows),
+    ] {
+        metrics.set_item(name, count)?;
+    }
+    Ok(metrics)
+}

@@ -1,0 +1,27 @@
+//! `django_vcache.admission`: throttles, quotas, streams and gates as Python classes. What they decide is
+//! `vcache::admission`'s; here stand Python's arguments, the two forms of a call, and what Python gets of a decision.
+//!
+//! | module | is for |
+//! |---|---|
+//! | [`throttle`], [`quota`], [`stream`], [`gate`] | a class each |
+//! | [`decision`] | what they answer |
+//! | [`call`] | a call in its two forms |
+//! | [`scope`] | a scope, or the value that stands for one |
+//! | [`limit`] | limits and rates that are callables of the scope |
+//! | [`settings`] | the keywords that all constructors have |
+
+mod call;
+mod decision;
+mod gate;
+mod limit;
+mod quota;
+mod scope;
+mod settings;
+mod stream;
+mod throttle;
+
+pub(crate) use decision::{PyDecision, PyRefund, PyRefusal, PyRuleState};
+pub(crate) use gate::PyGate;
+pub(crate) use quota::PyQuota;
+pub(crate) use stream::PyStream;
+pub(crate) use throttle::{PyThrottle, parse_rate};

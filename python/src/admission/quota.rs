@@ -1,0 +1,228 @@
+//! `Quota`: so much in a calendar window.
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use vcache::admission::{Decision, Mode, Period, Quota, Receipt, Refund, RuleState};
+use vcache::python::{connection_for, to_exception};
+
+use super::call::{Call, Outcome, plain};
+use super::decision::{PyDecision, PyRefund, PyRuleState, metrics};
+use super::limit::{GivenLimit, limit as limit_of};
+use super::scope::{Of, for_callable};
+use super::settings::{self, Keywords};
+
+/// So many units in each calendar window, exact within it, for each value of a scope's entry.
+///
+/// `limit` is an int, or a callable of the scope that returns one, or None for no limit; -1 only counts, 0 refuses all.
+/// `period` is "hour", "day" or "month", by the calendar of `timezone`. `key` names the entry of the scope that it is by,
+/// or several; unless it is said, the scope's first. `mode` is "strict", "crossing" (takes the one that crosses the limit),
+/// "check_only" (counts nothing) or "shadow" (never refuses). `keep` is for how many seconds after a window's end it can
+/// still be refunded.
+///
+/// Keywords: as for Throttle.
+///
+/// Raises ValueError for what is not a name, a period, a mode or a time zone.
+#[pyclass(frozen, subclass, name = "Quota", module = "django_vcache.admission")]
+pub(crate) struct PyQuota {
+    pub(super) quota: Quota,
+    pub(super) limit: GivenLimit,
+    pub(super) using: String,
+}
+
+impl PyQuota {
+    pub(super) fn name(&self) -> &str {
+        self.quota.name()
+    }
+
+    /// The limit of a call: its own, or what the callable says.
+    fn limit_for(&self, of: &Bound<'_, PyAny>, given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<i64>> {
+        match given {
+            Some(given) => limit_of(given).map(Some),
+            None => match &self.limit {
+                GivenLimit::Fixed(_) => Ok(None),
+                called @ GivenLimit::Called(_) => called.ask(self.name(), &for_callable(self.name(), of)?),
+            },
+        }
+    }
+
+    fn consumed(
+        &self,
+        of: &Bound<'_, PyAny>,
+        cost: i64,
+        limit: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Call<impl Outcome<Decision> + use<>, Decision>> {
+        let limit = self.limit_for(of, limit)?;
+        let conn = connection_for(of.py(), &self.using)?;
+        let (of, quota): (Of, _) = (of.extract()?, self.quota.clone());
+        Ok(Call::new(
+            async move {
+                match limit {
+                    None => quota.consume(&conn, of.subject(), cost).await,
+                    Some(limit) => quota.consume_at(&conn, of.subject(), cost, limit).await,
+                }
+            },
+            PyDecision::make,
+        ))
+    }
+
+    fn used(
+        &self,
+        of: &Bound<'_, PyAny>,
+        limit: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Call<impl Outcome<RuleState> + use<>, RuleState>> {
+        let limit = self.limit_for(of, limit)?;
+        let conn = connection_for(of.py(), &self.using)?;
+        let (of, quota): (Of, _) = (of.extract()?, self.quota.clone());
+        Ok(Call::new(
+            async move {
+                match limit {
+                    None => quota.usage(&conn, of.subject()).await,
+                    Some(limit) => quota.usage_at(&conn, of.subject(), limit).await,
+                }
+            },
+            PyRuleState::make,
+        ))
+    }
+
+    fn refunded(
+        &self,
+        py: Python<'_>,
+        receipt: &str,
+    ) -> PyResult<Call<impl Outcome<Refund> + use<>, Refund>> {
+        let receipt: Receipt = receipt.parse().map_err(|error| to_exception(py, &error))?;
+        let (conn, quota) = (connection_for(py, &self.using)?, self.quota.clone());
+        Ok(Call::new(async move { quota.refund(&conn, &receipt).await }, PyRefund::make))
+    }
+
+    fn forgotten(&self, of: &Bound<'_, PyAny>) -> PyResult<Call<impl Outcome<bool> + use<>, bool>> {
+        let conn = connection_for(of.py(), &self.using)?;
+        let (of, quota): (Of, _) = (of.extract()?, self.quota.clone());
+        Ok(Call::new(async move { quota.reset(&conn, of.subject()).await }, plain))
+    }
+}
+
+#[pymethods]
+impl PyQuota {
+    #[new]
+    #[pyo3(signature = (
+        name, limit, period, key = None, timezone = "UTC", mode = "strict", keep = None, **settings
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "one keyword for each")]
+    fn new(
+        name: &str,
+        limit: &Bound<'_, PyAny>,
+        period: &str,
+        key: Option<&Bound<'_, PyAny>>,
+        timezone: &str,
+        mode: &str,
+        keep: Option<&Bound<'_, PyAny>>,
+        settings: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let Keywords { using, outage, settings } = Keywords::new(settings, "Quota", settings::OF_RULES)?;
+        let period: Period = period.parse()?;
+        let mode: Mode = mode.parse()?;
+        let limit = GivenLimit::new(limit)?;
+        let mut quota = match &limit {
+            GivenLimit::Fixed(limit) => Quota::new(name, *limit, period)?,
+            GivenLimit::Called(_) => Quota::per_call(name, period)?,
+        };
+        quota = quota.timezone(timezone)?.mode(mode);
+        if let Some(keep) = keep {
+            quota = quota.keep(settings::seconds("keep", keep)?);
+        }
+        if let Some(key) = key {
+            quota = quota.key(settings::key(key)?)?;
+        }
+        if let Some(outage) = outage {
+            quota = quota.outage(outage);
+        }
+        Ok(Self { quota: quota.settings(settings)?, limit, using: settings::alias(using) })
+    }
+
+    /// The quota's name.
+    #[getter]
+    fn get_name(&self) -> &str {
+        self.name()
+    }
+
+    /// The cache alias whose server counts.
+    #[getter]
+    fn using(&self) -> &str {
+        &self.using
+    }
+
+    /// Takes `cost` units of a scope, or of the value of its entry. A cost of 0 asks, and counts nothing. `limit` is another
+    /// limit for this call. The decision's `receipt` is for a refund.
+    ///
+    /// Raises ValueError for a negative or too large cost and for a scope that lacks an entry, before anything is sent.
+    #[pyo3(signature = (scope, cost = 1, *, limit = None))]
+    fn consume(
+        &self,
+        scope: &Bound<'_, PyAny>,
+        cost: i64,
+        limit: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.consumed(scope, cost, limit)?.block(scope.py())
+    }
+
+    /// As consume, to be awaited.
+    #[pyo3(signature = (scope, cost = 1, *, limit = None))]
+    fn aconsume<'py>(
+        &self,
+        scope: &Bound<'py, PyAny>,
+        cost: i64,
+        limit: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.consumed(scope, cost, limit)?.start(scope.py())
+    }
+
+    /// How it stands in the window that is now.
+    #[pyo3(signature = (scope, *, limit = None))]
+    fn usage(&self, scope: &Bound<'_, PyAny>, limit: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        self.used(scope, limit)?.block(scope.py())
+    }
+
+    /// As usage, to be awaited.
+    #[pyo3(signature = (scope, *, limit = None))]
+    fn ausage<'py>(
+        &self,
+        scope: &Bound<'py, PyAny>,
+        limit: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.used(scope, limit)?.start(scope.py())
+    }
+
+    /// Gives back what was taken under a receipt, once, in the window that it was taken in.
+    ///
+    /// Raises ValueError for a receipt of something else.
+    fn refund(&self, py: Python<'_>, receipt: &str) -> PyResult<Py<PyAny>> {
+        self.refunded(py, receipt)?.block(py)
+    }
+
+    /// As refund, to be awaited.
+    fn arefund<'py>(&self, py: Python<'py>, receipt: &str) -> PyResult<Bound<'py, PyAny>> {
+        self.refunded(py, receipt)?.start(py)
+    }
+
+    /// Forgets what was counted in the window that is now; whether there was anything.
+    fn reset(&self, scope: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        self.forgotten(scope)?.block(scope.py())
+    }
+
+    /// As reset, to be awaited.
+    fn areset<'py>(&self, scope: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.forgotten(scope)?.start(scope.py())
+    }
+
+    /// What it counted in this process, by name.
+    fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        metrics(py, self.quota.metrics())
+    }
+
+    fn __repr__(&self) -> String {
+        match &self.limit {
+            GivenLimit::Fixed(limit) => format!("<Quota '{}' {limit}>", self.name()),
+            GivenLimit::Called(_) => format!("<Quota '{}'>", self.name()),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! `Stream`: where what was admitted is put.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple};
+use vcache::admission::{Decision, Event, Full, Stream};
+use vcache::python::{Bytes, connection_for};
+
+use super::call::{Call, Outcome, plain};
+use super::decision::{PyDecision, metrics};
+use super::scope::Given;
+use super::settings::{self, Keywords};
+
+/// A stream of entries for a batch job to find.
+///
+/// `maxlen` is the greatest length of all its shards together; None is none. `full` is what happens at it: "refuse", or
+/// "trim", which drops the oldest entries, also those that nobody has read.
+///
+/// Keywords: using="default" (the cache alias), prefix="vcache", shards=1, deadline=0.1 (seconds, None is the alias's
+/// RESPONSE_TIMEOUT), breaker=True, dedupe_for=3600 (seconds), max_payload=1048576 (bytes).
+///
+/// Raises ValueError for what is not a name.
+#[pyclass(frozen, subclass, name = "Stream", module = "django_vcache.admission")]
+pub(crate) struct PyStream {
+    pub(super) stream: Stream,
+    pub(super) using: String,
+}
+
+/// The id of each entry; `None` for what found no room.
+type Ids = Vec<Option<String>>;
+
+impl PyStream {
+    fn added(
+        &self,
+        py: Python<'_>,
+        payload: Bytes,
+        scope: Option<Given>,
+        dedupe: Option<String>,
+    ) -> PyResult<Call<impl Outcome<Decision> + use<>, Decision>> {
+        let (conn, stream) = (connection_for(py, &self.using)?, self.stream.clone());
+        Ok(Call::new(
+            async move {
+                let mut event = Event::new(&*payload);
+                if let Some(Given(scope)) = &scope {
+                    event = event.scope(scope);
+                }
+                if let Some(id) = &dedupe {
+                    event = event.dedupe(id);
+                }
+                stream.add(&conn, event).await
+            },
+            PyDecision::make,
+        ))
+    }
+
+    fn added_many(
+        &self,
+        payloads: &Bound<'_, PyAny>,
+        scope: Option<Given>,
+    ) -> PyResult<Call<impl Outcome<Ids> + use<>, Ids>> {
+        let py = payloads.py();
+        let payloads: Vec<Bytes> =
+            payloads.try_iter()?.map(|payload| payload?.extract()).collect::<PyResult<_>>()?;
+        let (conn, stream) = (connection_for(py, &self.using)?, self.stream.clone());
+        Ok(Call::new(
+            async move {
+                let events: Vec<_> = payloads
+                    .iter()
+                    .map(|payload| match &scope {
+                        Some(Given(scope)) => Event::new(&**payload).scope(scope),
+                        None => Event::new(&**payload),
+                    })
+                    .collect();
+                stream.add_many(&conn, &events).await
+            },
+            plain,
+        ))
+    }
+
+    fn counted(&self, py: Python<'_>) -> PyResult<Call<impl Outcome<u64> + use<>, u64>> {
+        let (conn, stream) = (connection_for(py, &self.using)?, self.stream.clone());
+        Ok(Call::new(async move { stream.length(&conn).await }, plain))
+    }
+}
+
+#[pymethods]
+impl PyStream {
+    #[new]
+    #[pyo3(signature = (name, maxlen = None, full = "refuse", **settings))]
+    fn new(
+        name: &str,
+        maxlen: Option<u64>,
+        full: &str,
+        settings: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let Keywords { using, settings, .. } = Keywords::new(settings, "Stream", settings::OF_STREAMS)?;
+        let full = match full {
+            "refuse" => Full::Refuse,
+            "trim" => Full::Trim,
+            _ => {
+                return Err(PyValueError::new_err(format!("full is {full:?}: it is \"refuse\" or \"trim\"")));
+            }
+        };
+        let mut stream = Stream::new(name)?.full(full);
+        if let Some(maxlen) = maxlen {
+            if maxlen == 0 {
+                return Err(PyValueError::new_err("maxlen is 0: give 1 or more, or None for no limit"));
+            }
+            stream = stream.maxlen(maxlen);
+        }
+        Ok(Self { stream: stream.settings(settings)?, using: settings::alias(using) })
+    }
+
+    /// The stream's name.
+    #[getter]
+    fn name(&self) -> &str {
+        self.stream.name()
+    }
+
+    /// The cache alias on whose server it is.
+    #[getter]
+    fn using(&self) -> &str {
+        &self.using
+    }
+
+    /// The keys of its shards on the server.
+    #[getter]
+    fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.stream.keys())
+    }
+
+    /// The keys of its shards' dead letters.
+    #[getter]
+    fn dead_keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.stream.dead_keys())
+    }
+
+    /// Appends an entry: the field `payload`, and one for each entry of the scope. The decision's `id` is the entry's; a
+    /// full stream refuses, and so does an outage. With `dedupe` it is written once only under that id.
+    ///
+    /// Raises ValueError for a payload above max_payload, before anything is sent.
+    #[pyo3(signature = (payload, scope = None, dedupe = None))]
+    fn add(
+        &self,
+        py: Python<'_>,
+        payload: Bytes,
+        scope: Option<Given>,
+        dedupe: Option<String>,
+    ) -> PyResult<Py<PyAny>> {
+        self.added(py, payload, scope, dedupe)?.block(py)
+    }
+
+    /// As add, to be awaited.
+    #[pyo3(signature = (payload, scope = None, dedupe = None))]
+    fn aadd<'py>(
+        &self,
+        py: Python<'py>,
+        payload: Bytes,
+        scope: Option<Given>,
+        dedupe: Option<String>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.added(py, payload, scope, dedupe)?.start(py)
+    }
+
+    /// Appends entries in order, in one round trip; the ids, None for what found no room. They are no transaction: what was
+    /// written before an error stays.
+    #[pyo3(signature = (payloads, scope = None))]
+    fn add_many(&self, payloads: &Bound<'_, PyAny>, scope: Option<Given>) -> PyResult<Py<PyAny>> {
+        self.added_many(payloads, scope)?.block(payloads.py())
+    }
+
+    /// As add_many, to be awaited.
+    #[pyo3(signature = (payloads, scope = None))]
+    fn aadd_many<'py>(
+        &self,
+        payloads: &Bound<'py, PyAny>,
+        scope: Option<Given>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.added_many(payloads, scope)?.start(payloads.py())
+    }
+
+    /// How many entries its shards have together.
+    fn length(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.counted(py)?.block(py)
+    }
+
+    /// As length, to be awaited.
+    fn alength<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.counted(py)?.start(py)
+    }
+
+    /// A consumer of a group: a django_vcache.admission.consumer.Consumer with these arguments.
+    #[pyo3(signature = (group, **keywords))]
+    fn consumer<'py>(
+        slf: &Bound<'py, Self>,
+        group: &Bound<'py, PyAny>,
+        keywords: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        static CONSUMER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let class = CONSUMER.import(slf.py(), "django_vcache.admission.consumer", "Consumer")?;
+        class.call((slf, group), keywords)
+    }
+
+    /// What it counted in this process, by name.
+    fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        metrics(py, self.stream.metrics())
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Stream '{}'>", self.stream.name())
+    }
+}

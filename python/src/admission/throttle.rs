@@ -1,0 +1,208 @@
+//! `Throttle`: a rate limit of its own.
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use vcache::admission::{Decision, Rate, RuleState, Throttle};
+use vcache::python::connection_for;
+
+use super::call::{Call, Outcome, plain};
+use super::decision::{PyDecision, PyRuleState, metrics};
+use super::limit::{GivenRate, rate as rate_of};
+use super::scope::{Of, for_callable};
+use super::settings::{self, Keywords};
+
+/// A rate limit for each value of a scope's entry.
+///
+/// In any window of W seconds at most `burst + rate * W` units pass. `rate` is "100/m" or "10/30s", or a callable of the
+/// scope that returns one, or None for no limit; "-1/s" is no limit, a limit of 0 refuses all. `burst` is the rate's limit
+/// unless it is said. `key` names the entry of the scope that it is by, or several; unless it is said, the one called as
+/// the throttle.
+///
+/// Keywords: using="default" (the cache alias), prefix="vcache", shards=1, outage="open" ("closed", "local", "raise"),
+/// deny_cache=True, guard=None, processes=None, deadline=0.1 (seconds, None is the alias's RESPONSE_TIMEOUT), breaker=True.
+///
+/// Raises ValueError for what is not a name or not a rate, and for a burst of 0.
+#[pyclass(frozen, subclass, name = "Throttle", module = "django_vcache.admission")]
+pub(crate) struct PyThrottle {
+    pub(super) throttle: Throttle,
+    pub(super) rate: GivenRate,
+    pub(super) using: String,
+}
+
+impl PyThrottle {
+    pub(super) fn name(&self) -> &str {
+        self.throttle.name()
+    }
+
+    /// The rate of a call: its own, or what the callable says.
+    fn rate_for(&self, of: &Bound<'_, PyAny>, given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Rate>> {
+        match given {
+            Some(given) => rate_of(given).map(Some),
+            None => match &self.rate {
+                GivenRate::Fixed(_) => Ok(None),
+                called @ GivenRate::Called(_) => called.ask(self.name(), &for_callable(self.name(), of)?),
+            },
+        }
+    }
+}
+
+impl PyThrottle {
+    fn checked(
+        &self,
+        of: &Bound<'_, PyAny>,
+        cost: i64,
+        rate: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Call<impl Outcome<Decision> + use<>, Decision>> {
+        let rate = self.rate_for(of, rate)?;
+        let conn = connection_for(of.py(), &self.using)?;
+        let (of, throttle): (Of, _) = (of.extract()?, self.throttle.clone());
+        Ok(Call::new(
+            async move {
+                match rate {
+                    None => throttle.check(&conn, of.subject(), cost).await,
+                    Some(rate) => throttle.check_at(&conn, of.subject(), cost, rate).await,
+                }
+            },
+            PyDecision::make,
+        ))
+    }
+
+    fn peeked(
+        &self,
+        of: &Bound<'_, PyAny>,
+        rate: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Call<impl Outcome<RuleState> + use<>, RuleState>> {
+        let rate = self.rate_for(of, rate)?;
+        let conn = connection_for(of.py(), &self.using)?;
+        let (of, throttle): (Of, _) = (of.extract()?, self.throttle.clone());
+        Ok(Call::new(
+            async move {
+                match rate {
+                    None => throttle.peek(&conn, of.subject()).await,
+                    Some(rate) => throttle.peek_at(&conn, of.subject(), rate).await,
+                }
+            },
+            PyRuleState::make,
+        ))
+    }
+
+    fn forgotten(&self, of: &Bound<'_, PyAny>) -> PyResult<Call<impl Outcome<bool> + use<>, bool>> {
+        let conn = connection_for(of.py(), &self.using)?;
+        let (of, throttle): (Of, _) = (of.extract()?, self.throttle.clone());
+        Ok(Call::new(async move { throttle.reset(&conn, of.subject()).await }, plain))
+    }
+}
+
+#[pymethods]
+impl PyThrottle {
+    #[new]
+    #[pyo3(signature = (name, rate, burst = None, key = None, **settings))]
+    fn new(
+        name: &str,
+        rate: &Bound<'_, PyAny>,
+        burst: Option<u64>,
+        key: Option<&Bound<'_, PyAny>>,
+        settings: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let Keywords { using, outage, settings } = Keywords::new(settings, "Throttle", settings::OF_RULES)?;
+        let rate = GivenRate::new(rate)?;
+        let mut throttle = match &rate {
+            GivenRate::Fixed(rate) => Throttle::new(name, *rate)?,
+            GivenRate::Called(_) => Throttle::per_call(name)?,
+        };
+        if let Some(burst) = burst {
+            throttle = throttle.burst(burst)?;
+        }
+        if let Some(key) = key {
+            throttle = throttle.key(settings::key(key)?)?;
+        }
+        if let Some(outage) = outage {
+            throttle = throttle.outage(outage);
+        }
+        Ok(Self { throttle: throttle.settings(settings)?, rate, using: settings::alias(using) })
+    }
+
+    /// The throttle's name.
+    #[getter]
+    fn get_name(&self) -> &str {
+        self.name()
+    }
+
+    /// The cache alias whose server counts.
+    #[getter]
+    fn using(&self) -> &str {
+        &self.using
+    }
+
+    /// Spends `cost` units of a scope, or of the value of its entry. A cost of 0 asks, and charges nothing. `rate` is
+    /// another rate for this call.
+    ///
+    /// Raises ValueError for a negative or too large cost and for a scope that lacks an entry, before anything is sent.
+    #[pyo3(signature = (scope, cost = 1, *, rate = None))]
+    fn check(
+        &self,
+        scope: &Bound<'_, PyAny>,
+        cost: i64,
+        rate: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.checked(scope, cost, rate)?.block(scope.py())
+    }
+
+    /// As check, to be awaited.
+    #[pyo3(signature = (scope, cost = 1, *, rate = None))]
+    fn acheck<'py>(
+        &self,
+        scope: &Bound<'py, PyAny>,
+        cost: i64,
+        rate: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.checked(scope, cost, rate)?.start(scope.py())
+    }
+
+    /// How it stands; nothing is charged.
+    #[pyo3(signature = (scope, *, rate = None))]
+    fn peek(&self, scope: &Bound<'_, PyAny>, rate: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        self.peeked(scope, rate)?.block(scope.py())
+    }
+
+    /// As peek, to be awaited.
+    #[pyo3(signature = (scope, *, rate = None))]
+    fn apeek<'py>(
+        &self,
+        scope: &Bound<'py, PyAny>,
+        rate: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.peeked(scope, rate)?.start(scope.py())
+    }
+
+    /// Forgets what was charged; whether there was anything.
+    fn reset(&self, scope: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        self.forgotten(scope)?.block(scope.py())
+    }
+
+    /// As reset, to be awaited.
+    fn areset<'py>(&self, scope: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.forgotten(scope)?.start(scope.py())
+    }
+
+    /// What it counted in this process, by name.
+    fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        metrics(py, self.throttle.metrics())
+    }
+
+    fn __repr__(&self) -> String {
+        match &self.rate {
+            GivenRate::Fixed(rate) => format!("<Throttle '{}' {rate}>", self.name()),
+            GivenRate::Called(_) => format!("<Throttle '{}'>", self.name()),
+        }
+    }
+}
+
+/// A rate's text as its limit and its period in seconds.
+///
+/// Raises ValueError for what is not a rate.
+#[pyfunction]
+pub(crate) fn parse_rate(rate: &Bound<'_, PyAny>) -> PyResult<(i64, f64)> {
+    let rate = rate_of(rate)?;
+    Ok((rate.limit(), rate.period().as_secs_f64()))
+}

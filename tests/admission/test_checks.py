@@ -1,0 +1,248 @@
+"""System checks: what is wrong in settings and decorators is found before a request is, and a server that may drop
+counters is found by `check --deploy`, which never fails because of the server."""
+
+from __future__ import annotations
+
+import io
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.core.management import CommandError, call_command
+from django.http import HttpResponse
+from django.test import override_settings
+from django.urls import path
+from support.caches import cache_setting
+from support.server import ValkeyServer
+
+LOCMEM = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+
+
+def found(deploy: bool = False, **settings: Any) -> dict[str, str]:
+    """What the checks say, by their ids."""
+    with override_settings(**settings):
+        messages = run_checks(tags=["vcache"], include_deployment_checks=deploy)
+    return {message.id: f"{message.msg} {message.hint or ''}" for message in messages if message.id}
+
+
+@pytest.fixture(autouse=True)
+def no_other_decorators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of other tests may be wrong on purpose."""
+    import weakref
+
+    from django_vcache.admission import decorators
+
+    monkeypatch.setattr(decorators, "_all", weakref.WeakSet())
+
+
+@pytest.fixture
+def module() -> Iterator[types.ModuleType]:
+    """An importable module for gates and views."""
+    module = types.ModuleType("limits_of_a_test")
+    sys.modules[module.__name__] = module
+    yield module
+    del sys.modules[module.__name__]
+
+
+def test_a_project_without_limits_has_nothing_to_say() -> None:
+    assert found(deploy=True) == {}
+    assert found(deploy=True, VCACHE={}) == {}
+
+
+def test_what_is_wrong_in_vcache_is_an_error_each() -> None:
+    with override_settings(VCACHE={"TRUSTED_PROXIES": "one", "GATE": []}):
+        messages = run_checks(tags=["vcache"], include_deployment_checks=True)
+    assert [message.id for message in messages] == ["vcache.E001", "vcache.E001"]
+    texts = " ".join(message.msg for message in messages)
+    assert "TRUSTED_PROXIES" in texts
+    assert "Did you mean GATES" in texts
+
+
+@pytest.mark.parametrize(
+    ("rate", "options", "text"),
+    [
+        ("often", {}, "'often'.*not a rate"),
+        ("10/m", {"burst": 0}, "burst"),
+        ("10/m", {"key": "someone"}, "key"),
+        ("10/m", {"name": "a b"}, "a b"),
+    ],
+)
+def test_a_decorator_that_cannot_work_is_an_error_that_says_where_it_is(
+    module: Any, server: ValkeyServer, rate: str, options: dict[str, Any], text: str
+) -> None:
+    import re
+
+    from django_vcache.admission import throttle
+
+    @throttle(rate, **options)
+    def view(request: Any) -> HttpResponse:
+        return HttpResponse()
+
+    module.urlpatterns = [path("", view)]
+    messages = found(ROOT_URLCONF=module.__name__, CACHES={"default": cache_setting(server)})
+    assert messages.keys() == {"vcache.E002"}
+    assert re.search(text, messages["vcache.E002"].replace('"', "'"))
+    assert "test_checks.py:" in messages["vcache.E002"]
+    with pytest.raises(Exception, match=r"vcache\.E002"), override_settings(ROOT_URLCONF=module.__name__):
+        call_command("check", "--tag", "vcache", stderr=io.StringIO())
+
+
+def test_decorators_are_found_in_views_that_nobody_has_imported_yet(module: Any, server: ValkeyServer) -> None:
+    from django_vcache.admission import throttle
+
+    keep = []
+
+    class Lazily(types.ModuleType):
+        @property
+        def urlpatterns(self) -> list[Any]:
+            keep.append(throttle("often")(lambda request: HttpResponse()))
+            return [path("", keep[0])]
+
+    module.__class__ = Lazily
+    assert found(ROOT_URLCONF=module.__name__, CACHES={"default": cache_setting(server)}).keys() == {"vcache.E002"}
+
+
+def test_a_callable_rate_is_not_called_by_a_check(server: ValkeyServer) -> None:
+    from django_vcache.admission import throttle
+
+    @throttle(lambda request: 1 / 0)
+    def view(request: Any) -> HttpResponse:
+        return HttpResponse()
+
+    assert found(CACHES={"default": cache_setting(server)}) == {}
+    assert view
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("nowhere.at.all", "nowhere.at.all.*cannot be imported.*No module named"),
+        ("limits_of_a_test.missing", "cannot be imported"),
+        ("limits_of_a_test.number", "is not a django_vcache.admission.Gate, but int"),
+        ("os.path.join", "is not a django_vcache.admission.Gate"),
+        ("limits_of_a_test_that_fails.gate", "cannot be imported: ValueError: .*burst"),
+    ],
+)
+def test_a_gate_that_cannot_be_imported_is_an_error(
+    module: Any, path: str, text: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, server: ValkeyServer
+) -> None:
+    import re
+
+    module.number = 5
+    source = "from django_vcache.admission import Gate, Throttle\ngate = Gate([Throttle('org', '1/s', burst=0)])\n"
+    (tmp_path / "limits_of_a_test_that_fails.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    messages = found(VCACHE={"GATES": [path]}, CACHES={"default": cache_setting(server)})
+    assert messages.keys() == {"vcache.E003"}
+    assert re.search(text, messages["vcache.E003"])
+
+
+def test_a_stream_that_cannot_be_imported_is_an_error(module: Any, server: ValkeyServer) -> None:
+    from django_vcache.admission import Gate, Stream, Throttle
+
+    module.stream = Stream("events")
+    module.gate = Gate([Throttle("org", "1/s")])
+    module.number = 5
+    settings = {"CACHES": {"default": cache_setting(server)}}
+    fine = ["limits_of_a_test.stream", "limits_of_a_test.gate"]
+    assert found(VCACHE={"STREAMS": fine}, **settings) == {}
+    wrong = found(VCACHE={"STREAMS": ["limits_of_a_test.number"]}, **settings)
+    assert "'limits_of_a_test.number' is not a django_vcache.admission.Stream, but int" in wrong["vcache.E003"]
+    assert "cannot be imported" in found(VCACHE={"STREAMS": ["limits_of_a_test.no"]}, **settings)["vcache.E003"]
+
+
+def test_rates_of_rest_framework_are_checked() -> None:
+    pytest.importorskip("rest_framework")
+    rates = {"anon": "often", "user": "10/m", "burst": "10/30s", "old": "5/minutes", "none": None}
+    messages = found(REST_FRAMEWORK={"DEFAULT_THROTTLE_RATES": rates})
+    assert messages.keys() == {"vcache.E004"}
+    assert "DEFAULT_THROTTLE_RATES'['anon']" in messages["vcache.E004"].replace("']['", "'['")
+    assert found(REST_FRAMEWORK={}) == found(REST_FRAMEWORK={"DEFAULT_THROTTLE_RATES": {"user": "10/m"}}) == {}
+
+
+def test_an_alias_that_cannot_count_is_an_error(module: Any, server: ValkeyServer) -> None:
+    from django_vcache.admission import Gate, Throttle
+
+    other = found(VCACHE={"THROTTLE_ALIAS": "other"})
+    assert "'other', which is not in CACHES" in other["vcache.E005"]
+    foreign = found(VCACHE={"THROTTLE_ALIAS": "default"}, CACHES={"default": LOCMEM})
+    assert "LocMemCache" in foreign["vcache.E005"]
+    module.gate = Gate([Throttle("org", "1/s")], using="gates")
+    gates = found(VCACHE={"GATES": ["limits_of_a_test.gate"]}, CACHES={"default": cache_setting(server)})
+    assert "'gates'" in gates["vcache.E005"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "victims"),
+    [
+        ("allkeys-lru", "any key"),
+        ("allkeys-random", "any key"),
+        ("volatile-lru", "keys that expire, as counters do"),
+        ("volatile-ttl", "keys that expire, as counters do"),
+    ],
+)
+def test_a_server_that_may_evict_counters_is_a_warning_at_deployment(
+    fresh_server: ValkeyServer, policy: str, victims: str
+) -> None:
+    settings = {"VCACHE": {"THROTTLE_ALIAS": "default"}, "CACHES": {"default": cache_setting(fresh_server)}}
+    fresh_server.execute("CONFIG", "SET", "maxmemory-policy", policy)
+    assert found(**settings) == {}
+    messages = found(deploy=True, **settings)
+    assert messages.keys() == {"vcache.W001"}
+    for word in (policy, victims, "'default'", "noeviction", "THROTTLE_ALIAS", "once it has a maxmemory"):
+        assert word in messages["vcache.W001"]
+    fresh_server.execute("CONFIG", "SET", "maxmemory", "100mb")
+    assert "when its maxmemory is full" in found(deploy=True, **settings)["vcache.W001"]
+    fresh_server.execute("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    assert found(deploy=True, **settings) == {}
+
+
+def test_every_alias_in_use_is_asked(module: Any, fresh_server: ValkeyServer) -> None:
+    from django_vcache.admission import Gate, Throttle, throttle
+
+    @throttle("1/s", using="views")
+    def view(request: Any) -> HttpResponse:
+        return HttpResponse()
+
+    module.gate = Gate([Throttle("org", "1/s", using="gates")])
+    fresh_server.execute("CONFIG", "SET", "maxmemory-policy", "allkeys-lfu")
+    with override_settings(
+        VCACHE={"GATES": ["limits_of_a_test.gate"]},
+        CACHES={alias: cache_setting(fresh_server) for alias in ("default", "views", "gates", "unused")},
+    ):
+        messages = run_checks(tags=["vcache"], include_deployment_checks=True)
+    assert [message.id for message in messages] == ["vcache.W001"] * 2
+    assert view
+
+
+def test_a_server_that_does_not_answer_is_a_warning_and_no_crash() -> None:
+    with ValkeyServer() as gone:
+        setting = cache_setting(gone, CONNECT_TIMEOUT=1.0)
+    settings = {"VCACHE": {"THROTTLE_ALIAS": "default"}, "CACHES": {"default": setting}}
+    assert found(**settings) == {}
+    messages = found(deploy=True, **settings)
+    assert messages.keys() == {"vcache.W002"}
+    assert "could not be asked" in messages["vcache.W002"]
+    assert "maxmemory-policy" in messages["vcache.W002"]
+
+
+def test_a_user_who_may_not_ask_is_a_warning_and_no_crash() -> None:
+    with ValkeyServer(users=["app on >pw ~* &* +@all -info -config"]) as server:
+        setting = cache_setting(server, USERNAME="app", PASSWORD="pw")
+        messages = found(deploy=True, VCACHE={"THROTTLE_ALIAS": "default"}, CACHES={"default": setting})
+    assert messages.keys() == {"vcache.W002"}
+    assert "pw" not in messages["vcache.W002"]
+    assert "INFO" in messages["vcache.W002"]
+
+
+def test_check_deploy_goes_on_with_a_warning(fresh_server: ValkeyServer) -> None:
+    fresh_server.execute("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    errors = io.StringIO()
+    with override_settings(VCACHE={"THROTTLE_ALIAS": "default"}, CACHES={"default": cache_setting(fresh_server)}):
+        call_command("check", "--deploy", "--tag", "vcache", stderr=errors)
+    assert "vcache.W001" in errors.getvalue()
+    with pytest.raises((CommandError, SystemExit)), override_settings(VCACHE=5):
+        call_command("check", "--deploy", "--tag", "vcache", stderr=io.StringIO())

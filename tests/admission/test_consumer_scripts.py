@@ -1,0 +1,173 @@
+"""The consumer's Lua, called over the control connection: what a script does once it does once, also when it is sent a
+second time; large batches; ids of any size; what other groups have still to do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.server import ValkeyServer
+from support.streams import GROUP
+
+KEY, DEAD = "{s}", "{s}:dead"
+
+
+def call(server: ValkeyServer, name: str, keys: list[str], *arguments: str | int) -> Any:
+    from django_vcache.admission import _group
+
+    script = getattr(_group, name)
+    return server.execute("EVAL", script.source, len(keys), *keys, *arguments)
+
+
+def written(server: ValkeyServer, *ids: str) -> list[str]:
+    for id in ids:
+        server.execute("XADD", KEY, id, "payload", id)
+    return list(ids)
+
+
+def read(server: ValkeyServer, group: str = GROUP, count: int = 1_000_000) -> None:
+    server.execute("XREADGROUP", "GROUP", group, "reader", "COUNT", count, "STREAMS", KEY, ">")
+
+
+def ids_in(server: ValkeyServer, key: str = KEY) -> list[str]:
+    return [row[0].decode() for row in server.execute("XRANGE", key, "-", "+")]
+
+
+def recover(
+    server: ValkeyServer, *, start: str = "-", look: int = 10_000, most: int = 5, sizes: Any = (10_000,)
+) -> Any:
+    return call(server, "_RECOVER", [KEY, DEAD], GROUP, 1, "heir", "", 0, start, look, most, *sizes)
+
+
+@pytest.fixture(autouse=True)
+def group(server: ValkeyServer) -> None:
+    call(server, "_JOIN", [KEY], GROUP)
+
+
+def test_join_may_be_sent_again_and_tells_what_is_no_stream(server: ValkeyServer) -> None:
+    from support.resp import ServerError
+
+    assert call(server, "_JOIN", [KEY, "{s}:other"], GROUP) == "OK"
+    assert call(server, "_JOIN", [KEY, "{s}:other"], GROUP) == "OK"
+    server.execute("SET", "{s}:text", "x")
+    with pytest.raises(ServerError, match="WRONGTYPE"):
+        call(server, "_JOIN", [KEY, "{s}:text"], GROUP)
+
+
+@pytest.mark.parametrize("count", [0, 1, 999, 1000, 1001, 5000])
+def test_any_number_of_entries_is_acknowledged_and_deleted(server: ValkeyServer, count: int) -> None:
+    ids = written(server, *(f"1-{number}" for number in range(1, count + 1)))
+    read(server)
+    assert call(server, "_ACKNOWLEDGE", [KEY], GROUP, 1, count, *ids) == count
+    assert call(server, "_ACKNOWLEDGE", [KEY], GROUP, 1, count, *ids) == 0
+    assert ids_in(server) == []
+
+
+def test_several_streams_are_acknowledged_at_once(server: ValkeyServer) -> None:
+    call(server, "_JOIN", ["{s}:other"], GROUP)
+    written(server, "1-1", "1-2")
+    server.execute("XADD", "{s}:other", "1-1", "payload", 1)
+    read(server)
+    server.execute("XREADGROUP", "GROUP", GROUP, "reader", "STREAMS", "{s}:other", ">")
+    assert call(server, "_ACKNOWLEDGE", [KEY, "{s}:other", "{s}:none"], GROUP, 1, 1, "1-2", 1, "1-1", 1, "1-1") == 2
+    assert ids_in(server) == ["1-1"]
+    assert ids_in(server, "{s}:other") == []
+
+
+def test_an_entry_is_kept_for_a_group_that_has_not_come_to_it(server: ValkeyServer) -> None:
+    """Also where the numbers are too large to be told apart as floating point."""
+    ids = written(
+        server,
+        "9-1",
+        "10-0",
+        "9007199254740992-5",
+        "9007199254740993-4",
+        "9007199254740993-18446744073709551614",
+        "9007199254740993-18446744073709551615",
+    )
+    server.execute("XGROUP", "CREATE", KEY, "audit", "0")
+    read(server)
+    for number, id in enumerate(ids):
+        # The other group has read up to here, and has acknowledged it.
+        read(server, "audit", 1)
+        server.execute("XACK", KEY, "audit", id)
+        call(server, "_ACKNOWLEDGE", [KEY], GROUP, 1, len(ids), *ids)
+        assert ids_in(server) == ids[number + 1 :]
+
+
+def test_an_entry_is_kept_for_a_group_that_works_on_it(server: ValkeyServer) -> None:
+    ids = written(server, "1-1", "1-2", "1-3")
+    server.execute("XGROUP", "CREATE", KEY, "audit", "0")
+    read(server)
+    read(server, "audit")
+    server.execute("XACK", KEY, "audit", "1-2")
+    assert call(server, "_ACKNOWLEDGE", [KEY], GROUP, 1, 3, *ids) == 3
+    assert ids_in(server) == ["1-1", "1-3"]
+
+
+def test_what_was_buried_is_not_buried_again(server: ValkeyServer) -> None:
+    ids = written(server, "1-1", "1-2", "1-3")
+    read(server)
+    call(server, "_ACKNOWLEDGE", [KEY], GROUP, 1, 1, "1-3")
+    assert call(server, "_BURY", [KEY, DEAD], GROUP, 1, "because", *ids) == 2
+    assert call(server, "_BURY", [KEY, DEAD], GROUP, 1, "because", *ids) == 0
+    letters = server.execute("XRANGE", DEAD, "-", "+")
+    assert [dict(zip(words[::2], words[1::2], strict=True))[b"dead:id"] for _, words in letters] == [b"1-1", b"1-2"]
+    assert ids_in(server) == []
+
+
+def test_what_is_recovered_comes_in_pieces_and_once_a_walk(server: ValkeyServer) -> None:
+    ids = written(server, *(f"1-{number}" for number in range(1, 2501)))
+    read(server)
+    last, seen, buried, *rows = recover(server)
+    assert (last, seen, buried) == (1, b"1-2500", 0)
+    assert [row[0].decode() for row in rows] == ids
+    assert rows[7] == [b"1-8", 2, [b"payload", b"1-8"]]
+    found: list[str] = []
+    start, last = "-", 0
+    while not last:
+        last, seen, _, *rows = recover(server, start=start, look=100, sizes=(100, 40))
+        # It was their third delivery.
+        assert len(rows) <= 40
+        found += (row[0].decode() for row in rows)
+        start = f"({seen.decode()}" if seen else start
+    assert found == ids
+
+
+def test_an_entry_at_its_last_delivery_comes_alone(server: ValkeyServer) -> None:
+    written(server, *(f"1-{number}" for number in range(1, 7)))
+    read(server)
+    server.execute("XCLAIM", KEY, GROUP, "reader", 0, "1-3", "RETRYCOUNT", 2)
+    server.execute("XCLAIM", KEY, GROUP, "reader", 0, "1-5", "RETRYCOUNT", 3)
+    server.execute("XCLAIM", KEY, GROUP, "reader", 0, "1-6", "RETRYCOUNT", 0)
+    batches = []
+    start, last = "-", 0
+    while not last:
+        last, seen, buried, *rows = recover(server, start=start, most=3, sizes=(10, 1))
+        batches.append(([row[0].decode() for row in rows], buried))
+        start = f"({seen.decode()}"
+    assert batches == [(["1-1", "1-2"], 0), (["1-3"], 0), (["1-4", "1-6"], 1)]
+    assert ids_in(server, DEAD) != []
+
+
+def test_entries_that_were_trimmed_away_are_forgotten(server: ValkeyServer) -> None:
+    written(server, "1-1", "1-2", "1-3")
+    read(server)
+    server.execute("XCLAIM", KEY, GROUP, "reader", 0, "1-1", "RETRYCOUNT", 5)
+    server.execute("XDEL", KEY, "1-1", "1-2")
+    assert recover(server) == [1, b"1-3", 0, [b"1-3", 2, [b"payload", b"1-3"]]]
+    assert [row[0] for row in server.execute("XPENDING", KEY, GROUP, "-", "+", 9)] == [b"1-3"]
+    assert server.execute("EXISTS", DEAD) == 0
+
+
+def test_a_consumer_that_holds_something_stays_on_the_list(server: ValkeyServer) -> None:
+    written(server, "1-1")
+    read(server)
+    assert call(server, "_LEAVE", [KEY], GROUP, "reader", 0) == 0
+    assert call(server, "_LEAVE", [KEY], GROUP, "", 0) == 0
+    call(server, "_ACKNOWLEDGE", [KEY], GROUP, 1, 1, "1-1")
+    assert call(server, "_LEAVE", [KEY], GROUP, "", 3_600_000) == 0
+    assert call(server, "_LEAVE", [KEY], GROUP, "another", 0) == 0
+    assert call(server, "_LEAVE", [KEY], GROUP, "reader", 0) == 1
+    assert server.execute("XINFO", "CONSUMERS", KEY, GROUP) == []

@@ -1,0 +1,306 @@
+"""`Quota` as Python has it: both forms, exactness, receipts and refunds, limits by callables, time zones, bad input."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from typing import Any
+
+import pytest
+from support.caches import cache_setting
+from support.driver import LOOPS
+from support.programs import run_program
+from support.server import ValkeyServer
+
+pytestmark = pytest.mark.usefixtures("patient")
+
+
+def test_the_limit_is_taken_and_no_more(ask: Any) -> None:
+    from django_vcache.admission import Quota
+
+    quota = Quota("events", 3, "month")
+    for used in (1, 2, 3):
+        decision = ask(quota, "consume", {"org": 1, "project": 2})
+        assert decision
+        [rule] = decision.rules
+        assert (rule.name, rule.kind, rule.limit, rule.used, rule.remaining) == ("events", "quota", 3, used, 3 - used)
+        assert 0 < rule.reset_after <= rule.window
+        assert 28 * 86_400 <= rule.window <= 31 * 86_400
+        assert decision.receipt.isascii()
+        assert not re.search(r"\s", decision.receipt)
+    refused = ask(quota, "consume", {"org": 1, "project": 3})
+    assert not refused
+    assert (refused.refused_by.rule, refused.refused_by.kind, refused.receipt) == ("events", "quota", None)
+    assert refused.retry_after == pytest.approx(refused.rules[0].reset_after, abs=1)
+    assert ask(quota, "consume", {"org": 2, "project": 2})
+
+
+def test_the_key_is_the_owner_unless_it_is_said(ask: Any, server: ValkeyServer) -> None:
+    from django_vcache.admission import Quota
+
+    scope = {"org": 1, "project": 2}
+    ask(Quota("a", 5, "day"), "consume", scope)
+    ask(Quota("b", 5, "day", key="project"), "consume", scope)
+    ask(Quota("c", 5, "day", key=["org", "project"]), "consume", scope)
+    ask(Quota("d", 5, "day"), "consume", 9)
+    keys = [re.sub(rb":\d{10}$", b":<start>", key) for key in server.keys("*")]
+    assert keys == [
+        b"vcache:{v00}:q:a:1:<start>",
+        b"vcache:{v00}:q:b:2:<start>",
+        b"vcache:{v00}:q:c:1:2:<start>",
+        b"vcache:{v00}:q:d:9:<start>",
+    ]
+
+
+def test_usage_and_reset(ask: Any, server: ValkeyServer) -> None:
+    from django_vcache.admission import Quota
+
+    quota = Quota("events", 10, "day")
+    assert ask(quota, "usage", 1).used == 0
+    assert server.keys() == []
+    ask(quota, "consume", 1, 7)
+    state = ask(quota, "usage", 1)
+    assert (state.used, state.remaining, state.limit, state.burst) == (7, 3, 10, 10)
+    assert ask(quota, "reset", 1) is True
+    assert ask(quota, "reset", 1) is False
+    assert ask(quota, "usage", 1).used == 0
+
+
+def test_a_refund_is_given_once(ask: Any) -> None:
+    from django_vcache.admission import Quota
+
+    quota = Quota("events", 10, "day")
+    ask(quota, "consume", 1, 2)
+    receipt = ask(quota, "consume", 1, 5).receipt
+    refund = ask(quota, "refund", receipt)
+    assert refund
+    assert (refund.refunded, refund.used, repr(refund)) == (True, {"events": 2}, "<Refund>")
+    again = ask(quota, "refund", receipt)
+    assert not again
+    assert (again.refunded, again.used, repr(again)) == (False, {"events": 2}, "<Refund, done before>")
+    assert ask(quota, "usage", 1).used == 2
+
+
+def test_a_receipt_of_something_else_is_refused(ask: Any, server: ValkeyServer) -> None:
+    from django_vcache.admission import Quota
+
+    quota = Quota("events", 10, "day")
+    receipt = ask(quota, "consume", 1, 5).receipt
+    before = server.execute("DUMP", server.keys()[0])
+    other = Quota("exports", 10, "day")
+    wrong = ["", "x", receipt[:-1], f"{receipt}.1", receipt.replace(".5.", ".-5.", 1), "é" * 20, receipt.upper() + "!"]
+    for text in wrong:
+        with pytest.raises(ValueError, match=r"receipt"):
+            ask(quota, "refund", text)
+    with pytest.raises(ValueError, match=r"receipt"):
+        ask(other, "refund", receipt)
+    for value in (None, 5, b"x"):
+        with pytest.raises(TypeError):
+            ask(quota, "refund", value)
+    assert server.execute("DUMP", server.keys()[0]) == before
+
+
+def test_a_limit_may_be_a_callable_of_the_scope(ask: Any) -> None:
+    from django_vcache.admission import Quota
+
+    asked: list[Any] = []
+
+    def limit(scope: Any) -> int | None:
+        asked.append(scope)
+        return {1: 1, 2: 2, 3: None}[scope["org"]]
+
+    quota = Quota("org", limit, "day")
+    assert [bool(ask(quota, "consume", {"org": 1})) for _ in range(2)] == [True, False]
+    assert [bool(ask(quota, "consume", 2)) for _ in range(3)] == [True, True, False]
+    assert all(ask(quota, "consume", 3) for _ in range(3))
+    assert ask(quota, "usage", 3).remaining is None
+    assert asked[0] == {"org": 1}
+
+
+async def alimit(scope: Any) -> int:
+    return 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "error", "text"),
+    [
+        (lambda scope: "many", TypeError, "limit of the quota 'org' returned 'many'.*not str"),
+        (lambda scope: 1.5, TypeError, "not float"),
+        (lambda scope: True, TypeError, "not bool"),
+        (lambda scope: -5, ValueError, "-5"),
+        (lambda scope: 2**70, ValueError, "larger than can be counted"),
+        (alimit, TypeError, "limit of the quota 'org' is an async callable"),
+    ],
+)
+def test_a_callable_that_answers_no_limit_is_named(ask: Any, limit: Any, error: Any, text: str) -> None:
+    from django_vcache.admission import Quota
+
+    with pytest.raises(error) as caught:
+        ask(Quota("org", limit, "day"), "consume", 1)
+    assert re.search(text, str(caught.value).replace('"', "'"))
+
+
+def test_a_call_may_have_a_limit_of_its_own(ask: Any) -> None:
+    from django_vcache.admission import Quota
+
+    quota = Quota("org", 1, "day")
+    assert ask(quota, "consume", 1)
+    assert not ask(quota, "consume", 1)
+    assert ask(quota, "consume", 1, limit=5)
+    assert ask(quota, "usage", 1, limit=5).remaining == 3
+
+
+def test_what_each_mode_does_at_the_limit(ask: Any) -> None:
+    from django_vcache.admission import Quota
+
+    def admitted(mode: Any) -> tuple[list[bool], int]:
+        quota = Quota(f"m-{mode}", 5, "day", mode=mode)
+        answers = [bool(ask(quota, "consume", 1, 3)) for _ in range(3)]
+        return answers, ask(quota, "usage", 1).used
+
+    assert admitted("strict") == ([True, False, False], 3)
+    assert admitted("crossing") == ([True, True, False], 6)
+    assert admitted("check_only") == ([True, True, True], 0)
+    assert admitted("shadow") == ([True, True, True], 9)
+
+
+def test_windows_are_those_of_the_time_zone(ask: Any) -> None:
+    from datetime import datetime, timedelta
+    from zoneinfo import ZoneInfo
+
+    from django_vcache.admission import Quota
+
+    for name in ("UTC", "Asia/Kathmandu", "America/New_York"):
+        state = ask(Quota("zone", 5, "day", timezone=name), "usage", 1)
+        now = datetime.now(ZoneInfo(name))
+        end = now + timedelta(seconds=state.reset_after)
+        # Rounded, for the moments between the server's clock and this one.
+        rounded = (end + timedelta(seconds=30)).astimezone(ZoneInfo(name))
+        assert (rounded.hour, rounded.minute) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "error"),
+    [
+        (("a b", 5, "day"), {}, ValueError),
+        (("org", -2, "day"), {}, ValueError),
+        (("org", 2**62, "day"), {}, ValueError),
+        (("org", 2**70, "day"), {}, ValueError),
+        (("org", "5", "day"), {}, TypeError),
+        (("org", 5.0, "day"), {}, TypeError),
+        (("org", True, "day"), {}, TypeError),
+        (("org", None, "day"), {}, TypeError),
+        (("org", 5, "week"), {}, ValueError),
+        (("org", 5, 86_400), {}, TypeError),
+        (("org", 5, "day"), {"timezone": "Mars/Olympus"}, ValueError),
+        (("org", 5, "day"), {"mode": "loose"}, ValueError),
+        (("org", 5, "day"), {"key": ["org", 5]}, TypeError),
+        (("org", 5, "day"), {"keep": -1}, ValueError),
+        (("org", 5, "day"), {"keep": "1"}, TypeError),
+        (("org", 5, "day"), {"outage": "maybe"}, ValueError),
+        (("org", 5, "day"), {"burst": 5}, TypeError),
+    ],
+    ids=str,
+)
+def test_what_is_no_quota_is_an_error_when_it_is_made(arguments: Any, keywords: Any, error: Any) -> None:
+    from django_vcache.admission import Quota
+
+    with pytest.raises(error):
+        Quota(*arguments, **keywords)
+
+
+@pytest.mark.parametrize(
+    ("scope", "cost", "error"),
+    [({}, 1, ValueError), (None, 1, TypeError), (1, -1, ValueError), (1, 2**62, ValueError), (1, "1", TypeError)],
+    ids=repr,
+)
+def test_what_cannot_be_charged_is_an_error_before_anything_is_sent(
+    ask: Any, server: ValkeyServer, scope: Any, cost: Any, error: Any
+) -> None:
+    from django_vcache.admission import Quota
+
+    quota = Quota("events", 10, "day")
+    server.execute("CONFIG", "RESETSTAT")
+    with pytest.raises(error):
+        ask(quota, "consume", scope, cost)
+    assert "evalsha" not in server.command_counts()
+    assert server.keys() == []
+
+
+def test_tasks_and_threads_together_get_exactly_the_limit(run: Any, default_alias: None) -> None:
+    from django_vcache.admission import Quota
+
+    quota = Quota("events", 500, "month")
+    admitted: list[bool] = []
+
+    def thread() -> None:
+        admitted.extend(bool(quota.consume(1)) for _ in range(100))
+
+    async def main() -> None:
+        threads = [threading.Thread(target=thread) for _ in range(4)]
+        for each in threads:
+            each.start()
+        admitted.extend(bool(decision) for decision in await asyncio.gather(*(quota.aconsume(1) for _ in range(400))))
+        await asyncio.to_thread(lambda: [each.join() for each in threads])
+
+    run(main())
+    assert (len(admitted), sum(admitted)) == (800, 500)
+    assert quota.usage(1).used == 500
+
+
+def test_awaited_calls_are_futures(run: Any, default_alias: None) -> None:
+    from django_vcache.admission import Quota
+
+    quota = Quota("events", 5, "month")
+
+    async def main() -> None:
+        receipt = (await quota.aconsume(1)).receipt
+        assert receipt
+        for future in (quota.aconsume(1), quota.ausage(1), quota.arefund(receipt), quota.areset(1)):
+            assert asyncio.isfuture(future)
+            await future
+
+    run(main())
+
+
+DEAD = """
+from django_vcache.admission import Quota
+
+async def main():
+    found = []
+    for policy in ("open", "closed"):
+        quota = Quota("events", 5, "day", outage=policy)
+        for decision in (await quota.aconsume(1), quota.consume(1)):
+            found.append([decision.allowed, decision.source, decision.status, decision.receipt])
+    report(found)
+    for call in (quota.usage, quota.reset):
+        try:
+            call(1)
+        except exceptions.VcacheError as error:
+            report(isinstance(error, (ConnectionError, TimeoutError)))
+
+run(main())
+"""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_dead_server_is_the_outage_policys_and_there_is_no_receipt(loop: str) -> None:
+    with ValkeyServer() as gone:
+        setting = cache_setting(gone)
+    found, *raised = run_program(DEAD, {"default": setting}, loop)
+    assert found == [[True, "outage", 200, None]] * 2 + [[False, "outage", 503, None]] * 2
+    assert raised == [True, True]
+
+
+def test_a_quota_may_be_subclassed_and_says_what_it_is(ask: Any) -> None:
+    from django_vcache.admission import Quota
+
+    class Monthly(Quota):
+        def __new__(cls, name: str, limit: int) -> Monthly:
+            return super().__new__(cls, name, limit, "month")  # type: ignore[return-value]
+
+    quota = Monthly("events", 1)
+    assert (quota.name, quota.using, repr(quota)) == ("events", "default", "<Quota 'events' 1>")
+    assert [bool(ask(quota, "consume", 1)) for _ in range(2)] == [True, False]
+    assert quota.metrics()["admitted"] == 1

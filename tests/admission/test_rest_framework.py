@@ -1,0 +1,527 @@
+"""REST framework's throttles on the server.
+
+The first half is REST framework's own tests/test_throttling.py (3.18.3, BSD licence), against these classes under REST
+framework's names. Changed throughout: users are made without a database, and what was refused at three a second is
+refused at three a minute, so that a slow machine makes no difference. Left out, since they patch what is inside of REST
+framework's throttle, or look at it:
+
+- those that set `timer`, which is not read, because the server's clock decides: `test_request_throttling_expires`,
+  `test_request_throttling_multiple_throttles`, `test_throttle_rate_change_negative`, `test_seconds_fields`,
+  `test_next_rate_remains_constant_if_followed`, `test_scoped_rate_throttle`. What they are about is tested below on the
+  server's clock. Of `test_minutes_fields` the step at 0 seconds is kept; the wait is 20 seconds and not 60, since three
+  a minute is one in 20 seconds.
+- `test_wait_returns_correct_waiting_time_without_history` and
+  `test_wait_returns_none_if_there_are_no_available_requests`: they set `history`, which there is not.
+
+The second half is about what REST framework's classes do not do, and about what differs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import AnonymousUser, User
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
+from django.test import override_settings
+from support.caches import cache_setting
+from support.server import ValkeyServer, wait_until
+
+pytest.importorskip("rest_framework")
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.settings import api_settings
+from rest_framework.test import APIRequestFactory, force_authenticate
+from rest_framework.views import APIView
+
+from django_vcache.rest_framework import (
+    AnonRateThrottle,
+    BaseThrottle,
+    ScopedRateThrottle,
+    SimpleRateThrottle,
+    UserRateThrottle,
+)
+
+pytestmark = pytest.mark.usefixtures("default_alias")
+
+PASSED = 200
+REFUSED = 429
+
+
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """REST framework's tests leave their settings behind, and a throttle remembers for a while whom it has refused."""
+    from django_vcache import rest_framework
+
+    scope, proxies = SimpleRateThrottle.scope, api_settings.NUM_PROXIES
+    rest_framework._throttle.cache_clear()
+    # A slow machine is no outage.
+    monkeypatch.setattr(SimpleRateThrottle, "deadline", None)
+    yield
+    SimpleRateThrottle.scope = scope
+    api_settings.NUM_PROXIES = proxies
+
+
+class User3SecRateThrottle(UserRateThrottle):
+    rate = "3/sec"
+    scope = "seconds"
+
+
+class User3MinRateThrottle(UserRateThrottle):
+    rate = "3/min"
+    scope = "minutes"
+
+
+class NonTimeThrottle(BaseThrottle):
+    def allow_request(self, request: Any, view: Any) -> bool:
+        if not hasattr(self.__class__, "called"):
+            self.__class__.called = True
+            return True
+        return False
+
+
+class MockView(APIView):
+    throttle_classes = (User3SecRateThrottle,)
+
+    def get(self, request: Any) -> Response:
+        return Response("foo")
+
+
+class MockViewMinuteThrottling(MockView):
+    throttle_classes = (User3MinRateThrottle,)
+
+
+class MockViewNonTimeThrottling(MockView):
+    throttle_classes = (NonTimeThrottle,)
+
+
+class TestThrottling:
+    @property
+    def factory(self) -> APIRequestFactory:
+        return APIRequestFactory()
+
+    def test_requests_are_throttled(self) -> None:
+        request = self.factory.get("/")
+        for _ in range(4):
+            response = MockViewMinuteThrottling.as_view()(request)
+        assert response.status_code == REFUSED
+
+    def ensure_is_throttled(self, view: Any, expect: int) -> None:
+        request = self.factory.get("/")
+        request.user = User(pk=1, username="a")
+        for _ in range(3):
+            view.as_view()(request)
+        request.user = User(pk=2, username="b")
+        response = view.as_view()(request)
+        assert response.status_code == expect
+
+    def test_request_throttling_is_per_user(self) -> None:
+        self.ensure_is_throttled(MockView, PASSED)
+        self.ensure_is_throttled(MockViewMinuteThrottling, PASSED)
+
+    def test_minutes_fields(self) -> None:
+        request = self.factory.get("/")
+        for _ in range(3):
+            assert "Retry-After" not in MockViewMinuteThrottling.as_view()(request)
+        # A second may have gone by.
+        assert MockViewMinuteThrottling.as_view()(request)["Retry-After"] in ("19", "20")
+
+    def test_non_time_throttle(self) -> None:
+        request = self.factory.get("/")
+        assert not hasattr(MockViewNonTimeThrottling.throttle_classes[0], "called")
+        response = MockViewNonTimeThrottling.as_view()(request)
+        assert "Retry-After" not in response
+        assert MockViewNonTimeThrottling.throttle_classes[0].called
+        response = MockViewNonTimeThrottling.as_view()(request)
+        assert "Retry-After" not in response
+
+
+class TestScopedRateThrottle:
+    def test_unscoped_view_not_throttled(self) -> None:
+        class XYScopedRateThrottle(ScopedRateThrottle):
+            THROTTLE_RATES = {"x": "3/min", "y": "1/min"}  # noqa: RUF012
+
+        class UnscopedView(MockView):
+            throttle_classes = (XYScopedRateThrottle,)
+
+        request = APIRequestFactory().get("/")
+        for _ in range(10):
+            assert UnscopedView.as_view()(request).status_code == PASSED
+
+    def test_get_cache_key_returns_correct_key_if_user_is_authenticated(self) -> None:
+        class DummyView:
+            throttle_scope = "user"
+
+        throttle = ScopedRateThrottle()
+        request = Request(HttpRequest())
+        user = User(pk=17, username="test")
+        force_authenticate(request, user)
+        request.user = user
+        throttle.allow_request(request, DummyView())
+        cache_key = throttle.get_cache_key(request, view=DummyView())
+        assert cache_key == f"throttle_user_{user.pk}"
+
+
+class TestXff:
+    def setup_method(self) -> None:
+        class Throttle(ScopedRateThrottle):
+            THROTTLE_RATES = {"test_limit": "1/day"}  # noqa: RUF012
+
+        class View(MockView):
+            throttle_classes = (Throttle,)
+            throttle_scope = "test_limit"
+
+        self.view = View.as_view()
+        self.request = self.build_request("0.0.0.0, 1.1.1.1, 2.2.2.2")
+
+    def build_request(self, xff: str) -> Any:
+        request = APIRequestFactory().get("/some_uri", headers={"x-forwarded-for": xff})
+        request.META["REMOTE_ADDR"] = "3.3.3.3"
+        return request
+
+    def config_proxy(self, num_proxies: int | None) -> None:
+        api_settings.NUM_PROXIES = num_proxies
+
+    def test_accepts_request_under_limit(self) -> None:
+        self.config_proxy(0)
+        assert self.view(self.request).status_code == PASSED
+
+    def test_denies_request_over_limit(self) -> None:
+        self.config_proxy(0)
+        self.view(self.request)
+        assert self.view(self.request).status_code == REFUSED
+
+    def test_xff_spoofing_doesnt_change_machine_id_with_one_app_proxy(self) -> None:
+        self.config_proxy(1)
+        self.view(self.request)
+        spoofed = self.build_request("4.4.4.4, 5.5.5.5, 2.2.2.2")
+        assert self.view(spoofed).status_code == REFUSED
+
+    def test_xff_spoofing_doesnt_change_machine_id_with_two_app_proxies(self) -> None:
+        self.config_proxy(2)
+        self.view(self.request)
+        spoofed = self.build_request("4.4.4.4, 1.1.1.1, 2.2.2.2")
+        assert self.view(spoofed).status_code == REFUSED
+
+    def test_unique_clients_are_counted_independently_with_one_proxy(self) -> None:
+        self.config_proxy(1)
+        self.view(self.request)
+        other_client = self.build_request("0.0.0.0, 1.1.1.1, 7.7.7.7")
+        assert self.view(other_client).status_code == PASSED
+
+    def test_unique_clients_are_counted_independently_with_two_proxies(self) -> None:
+        self.config_proxy(2)
+        self.view(self.request)
+        other_client = self.build_request("0.0.0.0, 7.7.7.7, 2.2.2.2")
+        assert self.view(other_client).status_code == PASSED
+
+    def test_where_rest_framework_believes_the_whole_header_none_of_it_is_believed(self) -> None:
+        """Not REST framework's: its throttle is bypassed here by writing another header each time."""
+        self.config_proxy(None)
+        assert self.view(self.request).status_code == PASSED
+        assert self.view(self.build_request("4.4.4.4")).status_code == REFUSED
+        with override_settings(VCACHE={"TRUSTED_PROXIES": 1}):
+            assert self.view(self.build_request("9.9.9.9, 8.8.8.8")).status_code == PASSED
+            assert self.view(self.build_request("1.2.3.4, 8.8.8.8")).status_code == REFUSED
+
+
+class TestBaseThrottle:
+    def test_allow_request_raises_not_implemented_error(self) -> None:
+        with pytest.raises(NotImplementedError):
+            BaseThrottle().allow_request(request={}, view={})
+
+
+class TestSimpleRateThrottle:
+    def setup_method(self) -> None:
+        SimpleRateThrottle.scope = "anon"
+
+    def test_get_rate_raises_error_if_scope_is_missing(self) -> None:
+        throttle = SimpleRateThrottle()
+        throttle.scope = None
+        with pytest.raises(ImproperlyConfigured):
+            throttle.get_rate()
+
+    def test_throttle_raises_error_if_rate_is_missing(self) -> None:
+        SimpleRateThrottle.scope = "invalid scope"
+        with pytest.raises(ImproperlyConfigured):
+            SimpleRateThrottle()
+
+    def test_parse_rate_returns_tuple_with_none_if_rate_not_provided(self) -> None:
+        rate = SimpleRateThrottle().parse_rate(None)
+        assert rate == (None, None)
+
+    def test_allow_request_returns_true_if_rate_is_none(self) -> None:
+        assert SimpleRateThrottle().allow_request(request={}, view={}) is True
+
+    def test_get_cache_key_raises_not_implemented_error(self) -> None:
+        with pytest.raises(NotImplementedError):
+            SimpleRateThrottle().get_cache_key({}, {})
+
+    def test_allow_request_returns_true_if_key_is_none(self) -> None:
+        throttle = SimpleRateThrottle()
+        throttle.rate = "some rate"
+        throttle.get_cache_key = lambda *args: None
+        assert throttle.allow_request(request={}, view={}) is True
+
+
+class TestAnonRateThrottle:
+    def setup_method(self) -> None:
+        self.throttle = AnonRateThrottle()
+
+    def test_authenticated_user_not_affected(self) -> None:
+        request = Request(HttpRequest())
+        user = User(pk=1, username="test")
+        force_authenticate(request, user)
+        request.user = user
+        assert self.throttle.get_cache_key(request, view={}) is None
+
+    def test_get_cache_key_returns_correct_value(self) -> None:
+        request = Request(HttpRequest())
+        cache_key = self.throttle.get_cache_key(request, view={})
+        assert cache_key == "throttle_anon_None"
+
+
+# Ours.
+
+
+def statuses(view: Any, count: int, user: Any = None, peer: str = "192.0.2.1") -> list[int]:
+    found = []
+    for _ in range(count):
+        request = APIRequestFactory().get("/", REMOTE_ADDR=peer)
+        force_authenticate(request, user or AnonymousUser())
+        found.append(view(request).status_code)
+    return found
+
+
+def view_with(*throttles: Any, **attributes: Any) -> Any:
+    return type("Page", (MockView,), {"throttle_classes": throttles, **attributes}).as_view()
+
+
+def test_the_classes_are_rest_frameworks_own_kind() -> None:
+    from rest_framework import throttling
+
+    from django_vcache import rest_framework as ours
+
+    assert issubclass(ours.ValkeyAnonRateThrottle, throttling.AnonRateThrottle)
+    assert issubclass(ours.ValkeyUserRateThrottle, throttling.UserRateThrottle)
+    assert issubclass(ours.ValkeyScopedRateThrottle, throttling.ScopedRateThrottle)
+    assert ours.UserRateThrottle is ours.ValkeyUserRateThrottle
+    assert ours.SimpleRateThrottle is ours.ValkeyRateThrottle
+    assert (ours.AnonRateThrottle.scope, ours.UserRateThrottle.scope) == ("anon", "user")
+
+
+def test_default_rates_of_the_settings_are_used() -> None:
+    rates = {"anon": "2/hour", "user": "3/day"}
+    anon = type("Anon", (AnonRateThrottle,), {"THROTTLE_RATES": rates})
+    user = type("User", (UserRateThrottle,), {"THROTTLE_RATES": rates})
+    view = view_with(anon, user)
+    assert statuses(view, 3) == [200, 200, 429]
+    assert statuses(view, 4, user=User(pk=5)) == [200, 200, 200, 429]
+
+
+def test_scopes_have_budgets_of_their_own() -> None:
+    scoped = type("Scoped", (ScopedRateThrottle,), {"THROTTLE_RATES": {"x": "3/hour", "y": "1/hour"}})
+    x, y = view_with(scoped, throttle_scope="x"), view_with(scoped, throttle_scope="y")
+    assert [*statuses(x, 4), *statuses(y, 2)] == [200, 200, 200, 429, 200, 429]
+    # A view of the same scope shares it.
+    assert statuses(view_with(scoped, throttle_scope="x"), 1) == [429]
+
+
+def test_a_request_is_let_through_again_when_a_part_of_the_period_is_over() -> None:
+    view = view_with(type("Fast", (UserRateThrottle,), {"rate": "5/s", "scope": "fast"}))
+    while statuses(view, 1) == [200]:
+        pass
+    wait_until(lambda: statuses(view, 1) == [200])
+
+
+def test_every_throttle_of_a_view_sees_each_request_and_the_longest_wait_is_told() -> None:
+    short = type("Short", (UserRateThrottle,), {"rate": "3/hour", "scope": "short"})
+    long = type("Long", (UserRateThrottle,), {"rate": "5/day", "scope": "long"})
+    view = view_with(short, long)
+    assert statuses(view, 5) == [200, 200, 200, 429, 429]
+    response = view(APIRequestFactory().get("/", REMOTE_ADDR="192.0.2.1"))
+    # Five a day is one in 17,280 seconds.
+    assert 17_000 < int(response["Retry-After"]) <= 17_280
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [
+        ("3/s", (3, 1)),
+        ("3/sec", (3, 1)),
+        ("3/second", (3, 1)),
+        ("3/seconds", (3, 1)),
+        ("10/min", (10, 60)),
+        ("10/minutes", (10, 60)),
+        ("100/hour", (100, 3600)),
+        ("100/hours", (100, 3600)),
+        ("1000/day", (1000, 86_400)),
+        ("1000/days", (1000, 86_400)),
+        ("10/30s", (10, 30)),
+        ("10/15m", (10, 900)),
+        ("0/day", (0, 86_400)),
+    ],
+)
+def test_rates_are_those_of_rest_framework_and_more(rate: str, expected: tuple[int, float]) -> None:
+    assert SimpleRateThrottle.parse_rate(object.__new__(SimpleRateThrottle), rate) == expected
+
+
+@pytest.mark.parametrize("rate", ["often", "10", "10/", "/s", "ten/s", "10/fortnight", "-5/s", 5, "1.5/s"])
+def test_what_is_not_a_rate_is_a_configuration_error_with_the_text(rate: Any) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"rate"):
+        type("Wrong", (UserRateThrottle,), {"rate": rate})()
+
+
+def test_a_parse_rate_and_a_cache_key_of_ones_own_are_used(server: ValkeyServer) -> None:
+    class Own(SimpleRateThrottle):
+        rate = "two in half an hour"
+        scope = "own"
+
+        def parse_rate(self, rate: str | None) -> Any:
+            return 2, 1800.5
+
+        def get_cache_key(self, request: Any, view: Any) -> str:
+            return "everybody"
+
+    view = view_with(Own)
+    assert statuses(view, 2) == [200, 200]
+    assert statuses(view, 1, peer="192.0.2.9") == [429]
+    assert server.keys() == [b"vcache:{v00}:t:own:everybody"]
+
+
+def test_long_and_odd_cache_keys_are_hashed(server: ValkeyServer) -> None:
+    class Own(SimpleRateThrottle):
+        rate = "1/day"
+        scope = "any thing: at {all}"
+
+        def get_cache_key(self, request: Any, view: Any) -> str:
+            return "ü" * 5000 + "\ud800"
+
+    assert statuses(view_with(Own), 2) == [200, 429]
+    [key] = server.keys()
+    assert key.startswith(b"vcache:{v00}:t:any_thing__at__all_:")
+    assert len(key) < 100
+
+
+def test_hooks_for_success_and_failure_are_called() -> None:
+    called: list[str] = []
+
+    class Hooked(UserRateThrottle):
+        rate = "1/day"
+        scope = "hooked"
+
+        def throttle_success(self) -> bool:
+            called.append("success")
+            return super().throttle_success()
+
+        def throttle_failure(self) -> bool:
+            called.append("failure")
+            return bool(super().throttle_failure())
+
+    statuses(view_with(Hooked), 2)
+    assert called == ["success", "failure"]
+
+
+def test_a_burst_may_be_less_than_the_rate() -> None:
+    view = view_with(type("Even", (UserRateThrottle,), {"rate": "100/day", "burst": 2, "scope": "even"}))
+    assert statuses(view, 3) == [200, 200, 429]
+
+
+def test_wait_is_none_before_a_request_and_for_what_never_passes() -> None:
+    throttle = type("Never", (UserRateThrottle,), {"rate": "0/day", "scope": "never"})()
+    assert throttle.wait() is None
+    request = Request(APIRequestFactory().get("/"))
+    assert throttle.allow_request(request, None) is False
+    assert throttle.wait() is None
+    response = view_with(type(throttle))(APIRequestFactory().get("/"))
+    assert response.status_code == 429
+    assert "Retry-After" not in response
+
+
+def test_two_at_once_do_not_slip_through_together() -> None:
+    """REST framework reads, counts and writes in three steps, and loses counts between them."""
+    view = view_with(type("Strict", (UserRateThrottle,), {"rate": "10/day", "scope": "strict"}))
+    found: list[int] = []
+
+    def worker() -> None:
+        found.extend(statuses(view, 10))
+
+    threads = [threading.Thread(target=worker) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (found.count(200), found.count(429)) == (10, 70)
+
+
+def test_the_middleware_tells_of_it() -> None:
+    from django.http import HttpResponse
+
+    from django_vcache.admission.middleware import RateLimitHeadersMiddleware
+
+    view = view_with(type("Told", (UserRateThrottle,), {"rate": "5/day", "scope": "told"}))
+
+    def rendered(request: Any) -> HttpResponse:
+        response = view(request)
+        return HttpResponse(status=response.status_code)
+
+    response = RateLimitHeadersMiddleware(rendered)(APIRequestFactory().get("/"))
+    assert isinstance(response, HttpResponse)
+    assert response.headers["RateLimit-Policy"] == '"told";q=5;w=86400'
+
+
+def test_the_cache_attribute_or_using_or_the_setting_names_the_server(server: ValkeyServer) -> None:
+    from django.core.cache import caches
+
+    from django_vcache.backend import publish_alias
+    from django_vcache.exceptions import ConfigurationError
+
+    locmem = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    settings = {"default": locmem, "counts": cache_setting(server, DB=1), "others": cache_setting(server, DB=2)}
+    with override_settings(CACHES=settings, VCACHE={"THROTTLE_ALIAS": "counts"}):
+        publish_alias("counts")
+        publish_alias("others")
+        base: dict[str, Any] = {"rate": "1/day", "scope": "placed"}
+        assert statuses(view_with(type("A", (UserRateThrottle,), base)), 2) == [200, 429]
+        assert statuses(view_with(type("B", (UserRateThrottle,), {**base, "using": "others"})), 2) == [200, 429]
+        cached = {**base, "scope": "cached", "cache": caches["others"]}
+        assert statuses(view_with(type("C", (UserRateThrottle,), cached)), 2) == [200, 429]
+        foreign = {**base, "cache": caches["default"]}
+        with pytest.raises(ConfigurationError, match=r"LocMemCache.*set `using`"):
+            statuses(view_with(type("D", (UserRateThrottle,), foreign)), 1)
+    keyspace = {name: value.split(",")[0] for name, value in server.info("keyspace").items()}
+    assert keyspace == {"db1": "keys=1", "db2": "keys=2"}
+
+
+def test_an_outage_lets_through_or_is_a_503_as_the_class_says() -> None:
+    from django_vcache.backend import publish_alias
+
+    with ValkeyServer() as gone:
+        setting = cache_setting(gone)
+    with override_settings(CACHES={"gone": setting, "default": setting}):
+        publish_alias("gone")
+        base = {"rate": "1/day", "using": "gone"}
+        assert statuses(view_with(type("Open", (UserRateThrottle,), {**base, "scope": "open"})), 3) == [200] * 3
+        closed = view_with(type("Closed", (UserRateThrottle,), {**base, "scope": "closed", "outage": "closed"}))
+        assert statuses(closed, 2) == [503, 503]
+        wrong = view_with(type("Wrong", (UserRateThrottle,), {**base, "scope": "wrong", "outage": "maybe"}))
+        with pytest.raises(ValueError, match=r"maybe.*outage policy"):
+            statuses(wrong, 1)
+
+
+def test_a_server_that_does_not_answer_in_time_is_an_outage(fresh_server: ValkeyServer) -> None:
+    from django_vcache.backend import publish_alias
+
+    with override_settings(CACHES={"slow": cache_setting(fresh_server), "default": cache_setting(fresh_server)}):
+        publish_alias("slow")
+        base = {"rate": "1/day", "scope": "slow", "using": "slow", "outage": "closed"}
+        patient = view_with(type("Patient", (UserRateThrottle,), base))
+        assert statuses(patient, 1) == [200]
+        fresh_server.pause()
+        hasty = view_with(type("Hasty", (UserRateThrottle,), {**base, "deadline": 0.01}))
+        assert statuses(hasty, 1, peer="192.0.2.7") == [503]
+        fresh_server.resume()

@@ -1,0 +1,147 @@
+"""The Python in docs/admission.md does what the guide says: all of it is run in order, on a server, and then called."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import re
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import AnonymousUser
+from django.test import RequestFactory, override_settings
+from support.caches import cache_setting
+from support.limits import be_patient
+from support.server import ValkeyServer
+
+GUIDE = Path(__file__).parents[2] / "docs" / "admission.md"
+_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks() -> list[tuple[int, str]]:
+    """The guide's blocks of Python and the lines that they begin on."""
+    text = GUIDE.read_text(encoding="utf-8")
+    return [(text[: block.start()].count("\n") + 1, block[1]) for block in _BLOCK.finditer(text)]
+
+
+@pytest.fixture
+def guide(run: Any, server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A module with all that the guide defines."""
+    pytest.importorskip("rest_framework")
+    from django_vcache import rest_framework
+    from django_vcache.backend import publish_alias
+
+    be_patient(monkeypatch)
+    monkeypatch.setattr(rest_framework.ValkeyRateThrottle, "deadline", None)
+    # A throttle remembers for a while whom it has refused.
+    rest_framework._throttle.cache_clear()
+    module: Any = types.ModuleType("guide")
+    module.build_export = lambda org_id: f"export of {org_id}"
+    sys.modules["guide"] = module
+    with override_settings(CACHES={"default": cache_setting(server)}):
+        publish_alias("default")
+
+        async def all_of_it() -> None:
+            for line, source in blocks():
+                code = compile("\n" * line + source, str(GUIDE), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+                if (result := eval(code, module.__dict__)) is not None:
+                    await result
+
+        run(all_of_it())
+        yield module
+    del sys.modules["guide"]
+
+
+def request(method: str = "GET", path: str = "/", body: bytes = b"", **headers: str) -> Any:
+    request = RequestFactory().generic(method, path, body, headers=headers)
+    request.user = AnonymousUser()
+    return request
+
+
+def passed(call: Callable[[], Any]) -> int:
+    """How many calls pass before one does not. More than the burst, if the machine is slow."""
+    passing = (bool(answer) for answer in (call() for _ in range(5000)))
+    return len(list(itertools.takewhile(bool, passing)))
+
+
+def test_views_are_throttled_as_the_guide_says(guide: Any, run: Any) -> None:
+    def awaited(view: Any, *arguments: Any) -> bool:
+        async def call() -> bool:
+            return bool((await view(*arguments)).status_code == 200)
+
+        return bool(run(call()))
+
+    assert 100 <= passed(lambda: guide.search(request()).status_code == 200) < 5000
+    assert 5 <= passed(lambda: awaited(guide.login, request("POST"))) < 5000
+    reports = guide.Reports.as_view()
+    assert passed(lambda: awaited(reports, request(path="/?id=1&id=2&id=3"))) == 3
+    assert guide.Exports.as_view()(request()).status_code == 200
+    free = {"x-tenant": "a", "x-plan": "free"}
+    assert 60 <= passed(lambda: guide.api(request(**free)).status_code == 200) < 5000
+    assert 20 <= passed(lambda: awaited(guide.lookup, request(), 5)) < 5000
+
+
+def test_the_ingest_endpoint_stores_once_and_answers_an_id(guide: Any, run: Any) -> None:
+    async def store() -> list[Any]:
+        events = [request("POST", body=b"event", **{"x-event-id": "e1"}) for _ in range(2)]
+        return [await guide.store(event, 1, 42) for event in events]
+
+    first, second = run(store())
+    assert first.status_code == 200
+    assert first.content == second.content
+    assert guide.store_sync(request("POST", body=b"event"), 1, 42).status_code == 200
+    assert guide.gate.stream.length() == 2
+    assert 200 <= passed(lambda: guide.store_sync(request("POST", body=b"event"), 1, 43).status_code == 200) < 5000
+
+
+def test_what_was_stored_is_consumed(guide: Any) -> None:
+    class Enough(Exception):
+        pass
+
+    found: list[bytes] = []
+
+    def save(payloads: list[bytes]) -> None:
+        found.extend(payloads)
+        if len(found) == 3:
+            raise Enough
+
+    for body in (b"a", b"b", b"c"):
+        assert guide.store_sync(request("POST", body=body), 1, 42).status_code == 200
+    with pytest.raises(Enough):
+        guide.work(save)
+    assert found == [b"a", b"b", b"c"]
+
+
+def test_quotas_and_streams_do_what_the_guide_says(guide: Any, run: Any, server: ValkeyServer) -> None:
+    assert run(guide.export(1)) == "export of 1"
+    assert guide.exports.usage(1).used == 1
+
+    def fails(org_id: int) -> str:
+        raise OSError("the disk is full")
+
+    guide.build_export = fails
+    with pytest.raises(OSError, match="the disk is full"):
+        run(guide.export(1))
+    assert guide.exports.usage(1).used == 1
+    assert guide.decision.id
+    assert (len(guide.ids), guide.waiting) == (2, 3)
+    assert guide.payments.admit({"card": 1, "ip": 2})
+
+
+def test_the_throttles_for_rest_framework_limit(guide: Any) -> None:
+    from rest_framework.request import Request
+
+    throttle = guide.BurstThrottle
+    assert 10 <= passed(lambda: throttle().allow_request(Request(request()), None)) < 5000
+    assert guide.TenantThrottle().allow_request(Request(request(**{"x-tenant": "a"})), None)
+
+
+def test_the_settings_of_the_guide_are_understood(guide: Any) -> None:
+    from django_vcache.admission.settings import problems
+
+    assert problems(guide.VCACHE) == []
+    assert sorted(guide.VCACHE) == ["GATES", "LEGACY_HEADERS", "STREAMS", "THROTTLE_ALIAS", "TRUSTED_PROXIES"]

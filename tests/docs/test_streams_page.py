@@ -1,0 +1,156 @@
+"""The snippets of the page on streams do what the page says, on a real server."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import logging
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from django.test import override_settings
+from support.caches import cache_setting
+from support.driver import open_runner
+from support.server import ValkeyServer
+from support.streams import GROUP, Shards, add, dead, depth, pending
+
+PAGE = (Path(__file__).parents[2] / "docs" / "streams.md").read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Stream(Shards):
+    """With `consumer`, and that ends when the stream is empty."""
+
+    def consumer(self, group: str, **options: Any) -> Any:
+        from django_vcache.admission.consumer import Consumer
+
+        consumers.append(Consumer(self, group, **{**options, "max_wait": 0.0}))
+        return consumers[-1]
+
+
+consumers: list[Any] = []
+
+
+def snippet(start: str) -> str:
+    (found,) = [source for source in SNIPPETS if start in source]
+    return found
+
+
+@pytest.fixture
+def names(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """What the snippets find. `saved` is what their work has saved; the consumer stops after three payloads."""
+    stream = Stream(count=2)
+    saved: list[bytes] = []
+    consumers.clear()
+
+    def save(payloads: list[bytes]) -> None:
+        saved.extend(payloads)
+        if len(saved) == 3:
+            consumers[-1].stop()
+
+    async def asave(payloads: list[bytes]) -> None:
+        save(payloads)
+
+    limits, billing = ModuleType("shop.limits"), ModuleType("shop.billing")
+    limits.stream, billing.save = stream, save  # type: ignore[attr-defined]
+    for module in (ModuleType("shop"), limits, billing):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    with override_settings(CACHES={"default": cache_setting(server)}):
+        add(server, stream, "{1}", "{2}", "{3}")
+        yield {
+            "stream": stream,
+            "saved": saved,
+            "save": save,
+            "asave": asave,
+            "logger": logging.getLogger("shop"),
+            "threading": threading,
+        }
+
+
+def execute(source: str, names: dict[str, Any]) -> None:
+    code = compile(source, "streams.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    assert not code.co_flags & inspect.CO_COROUTINE
+    exec(code, names)
+
+
+def consumed(names: dict[str, Any], server: ValkeyServer) -> None:
+    assert sorted(names["saved"]) == [b"{1}", b"{2}", b"{3}"]
+    assert depth(server, names["stream"]) == 0
+    assert pending(server, names["stream"]) == []
+
+
+def test_the_worker(names: dict[str, Any], server: ValkeyServer) -> None:
+    execute(snippet("class Command"), names)
+    names["Command"]().handle()
+    consumed(names, server)
+
+
+def test_the_awaited_worker(names: dict[str, Any], server: ValkeyServer) -> None:
+    execute(snippet("async def bill"), names)
+    with open_runner("asyncio") as runner:
+        runner.run(names["bill"]())
+    consumed(names, server)
+
+
+def test_the_block(names: dict[str, Any], server: ValkeyServer) -> None:
+    execute(snippet("with batch:"), names)
+    consumed(names, server)
+
+
+def test_reject_and_ack(names: dict[str, Any], server: ValkeyServer) -> None:
+    stream: Stream = names["stream"]
+    (broken,) = add(server, stream, "broken", shard=1)
+
+    def is_saved(entry: Any) -> bool:
+        consumers[-1].stop()
+        return bool(entry.payload != b"{2}")
+
+    names["is_saved"] = is_saved
+    execute(snippet("batch.reject(broken"), names)
+    assert [letter["dead:reason"] for letter in dead(server, stream)] == ["no JSON object"]
+    assert dead(server, stream)[0]["dead:id"] == broken
+    assert depth(server, stream) == 1
+    assert len(pending(server, stream)) == 1
+
+
+def test_the_handler_and_the_thread(names: dict[str, Any], server: ValkeyServer) -> None:
+    execute(snippet("def handler"), names)
+    consumed(names, server)
+    execute(snippet("threading.Thread"), names)
+    assert not names["worker"].is_alive()
+
+
+def test_looking_after_streams(names: dict[str, Any], server: ValkeyServer, capsys: pytest.CaptureFixture[str]) -> None:
+    stream: Stream = names["stream"]
+    consumer = stream.consumer(GROUP)
+    done = 0
+    for batch in consumer:
+        done += batch.reject(reason="as a test")
+        if done == 3:
+            consumer.stop()
+    execute(snippet("streams.state(stream)"), names)
+    assert names["lag"] == {GROUP: 0}
+    assert capsys.readouterr().out.count("as a test") == 3
+    assert depth(server, stream) == 3
+    assert dead(server, stream) == []
+
+
+def test_every_snippet_is_run() -> None:
+    source = Path(__file__).read_text(encoding="utf-8")
+    asked: Callable[[str], list[str]] = re.compile(r'\bsnippet\("(.+?)"\)').findall
+    assert {snippet(start) for start in asked(source)} == set(SNIPPETS)
+
+
+def test_the_sizes_that_the_page_tells_are_so() -> None:
+    from django_vcache.admission._group import _sizes
+
+    told = ", ".join(map(str, [500, *_sizes(500, 5)[:-1]])) + f" and {_sizes(500, 5)[-1]}"
+    assert f"batches of {told}." in PAGE

@@ -1,0 +1,277 @@
+//! Rules and a stream, decided together in one round trip.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::decision::{Decision, Refund, RuleState};
+use super::inner::{Inner, QuotaSpec, StreamSpec, ThrottleSpec};
+use super::metrics::Metrics;
+use super::plan::{Override, Plan};
+use super::quota::Quota;
+use super::rate::Rate;
+use super::receipt::Receipt;
+use super::scope::Scope;
+use super::settings::{Outage, Settings};
+use super::stream::Stream;
+use super::throttle::Throttle;
+use crate::connection::Connection;
+use crate::error::{Error, Result};
+
+/// Rules of a gate.
+const MOST_RULES: usize = 64;
+
+/// What is to be admitted: for whom, what it costs, and what is to be written.
+///
+/// ```
+/// use vcache::admission::{Admission, Scope};
+///
+/// let scope = Scope::new().with("org", 1).with("project", 42);
+/// let admission = Admission::new(&scope).payload(b"{}").cost(1).dedupe("0b51").limit("events", 1_000);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Admission<'a> {
+    pub(super) scope: &'a Scope<'a>,
+    pub(super) payload: Option<&'a [u8]>,
+    pub(super) cost: i64,
+    pub(super) dedupe: Option<&'a str>,
+    pub(super) overrides: Vec<(&'a str, Override)>,
+}
+
+impl<'a> Admission<'a> {
+    /// An admission at the cost of 1, without a payload.
+    #[must_use]
+    pub fn new(scope: &'a Scope<'a>) -> Self {
+        Self { scope, payload: None, cost: 1, dedupe: None, overrides: Vec::new() }
+    }
+
+    /// What is written to the gate's stream, as the field `payload`, and behind it a field for each of the scope's
+    /// entries. Without a payload nothing is written.
+    #[must_use]
+    pub fn payload<P: AsRef<[u8]> + ?Sized>(self, payload: &'a P) -> Self {
+        Self { payload: Some(payload.as_ref()), ..self }
+    }
+
+    /// Units that every rule is charged. At 0 nothing is charged, and it is asked whether a unit would be let through; a
+    /// payload is written all the same.
+    #[must_use]
+    pub fn cost(self, cost: i64) -> Self {
+        Self { cost, ..self }
+    }
+
+    /// An id under which this is admitted once only, for [`Settings::dedupe_for`]: a second time charges nothing, writes
+    /// nothing, and answers the first entry's id and receipt.
+    #[must_use]
+    pub fn dedupe(self, id: &'a str) -> Self {
+        Self { dedupe: Some(id), ..self }
+    }
+
+    /// Another limit for this call, of a quota or a throttle.
+    #[must_use]
+    pub fn limit(mut self, rule: &'a str, limit: i64) -> Self {
+        self.overrides.push((rule, Override::Limit(limit)));
+        self
+    }
+
+    /// Another rate for this call, of a throttle. A burst that was said stays; one that was not is the new limit.
+    #[must_use]
+    pub fn rate(mut self, rule: &'a str, rate: Rate) -> Self {
+        self.overrides.push((rule, Override::Rate(rate)));
+        self
+    }
+}
+
+/// Throttles, quotas and a stream that say yes together or no: of a refusal nothing is charged and nothing written. See
+/// [the module](super) for a whole example. It is cheap to clone, and meant for one server: what it knows of an outage is
+/// of that.
+#[derive(Clone)]
+pub struct Gate {
+    inner: Arc<Inner>,
+    /// For its own users; the gate itself does not need it.
+    stream: Option<Box<Stream>>,
+}
+
+/// Collects what a [`Gate`] consists of.
+#[derive(Clone, Debug, Default)]
+pub struct GateBuilder {
+    throttles: Vec<ThrottleSpec>,
+    quotas: Vec<QuotaSpec>,
+    stream: Option<StreamSpec>,
+    settings: Settings,
+}
+
+impl GateBuilder {
+    /// Adds a throttle.
+    #[must_use]
+    pub fn throttle(mut self, throttle: Throttle) -> Self {
+        self.throttles.push(throttle.spec);
+        self
+    }
+
+    /// Adds a quota.
+    #[must_use]
+    pub fn quota(mut self, quota: Quota) -> Self {
+        self.quotas.push(quota.spec);
+        self
+    }
+
+    /// Where payloads are written.
+    #[must_use]
+    pub fn stream(mut self, stream: Stream) -> Self {
+        self.stream = Some(stream.spec);
+        self
+    }
+
+    /// All settings; those of the rules and of the stream do not count any more.
+    #[must_use]
+    pub fn settings(self, settings: Settings) -> Self {
+        Self { settings, ..self }
+    }
+
+    /// [`Settings::shards`].
+    #[must_use]
+    pub fn shards(mut self, shards: u32) -> Self {
+        self.settings.shards = shards;
+        self
+    }
+
+    /// [`Settings::prefix`].
+    #[must_use]
+    pub fn prefix(mut self, prefix: &str) -> Self {
+        self.settings.prefix = prefix.into();
+        self
+    }
+
+    /// [`Settings::outage`].
+    #[must_use]
+    pub fn outage(mut self, outage: Outage) -> Self {
+        self.settings.outage = outage;
+        self
+    }
+
+    /// The gate.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a setting that makes no sense, two rules of one name, more than 64
+    /// rules, or nothing at all.
+    pub fn build(self) -> Result<Gate> {
+        self.settings.check()?;
+        let mut names: Vec<&str> = Vec::new();
+        for name in self
+            .throttles
+            .iter()
+            .map(|throttle| &throttle.name)
+            .chain(self.quotas.iter().map(|quota| &quota.name))
+        {
+            if names.contains(&&**name) {
+                return Err(Error::value(format!("the gate has two rules named '{name}'")));
+            }
+            names.push(name);
+        }
+        if names.len() > MOST_RULES {
+            return Err(Error::value(format!(
+                "the gate has {} rules: {MOST_RULES} is the most",
+                names.len()
+            )));
+        }
+        if names.is_empty() && self.stream.is_none() {
+            return Err(Error::value(
+                "the gate has no throttle, no quota and no stream: it would decide nothing",
+            ));
+        }
+        let mut gate = Gate::of(&self.settings, &self.throttles, &self.quotas, self.stream.as_ref());
+        gate.stream = self.stream.map(|stream| Box::new(Stream::of(stream, self.settings)));
+        Ok(gate)
+    }
+}
+
+impl Gate {
+    /// Begins a gate.
+    #[must_use]
+    pub fn builder() -> GateBuilder {
+        GateBuilder::default()
+    }
+
+    pub(super) fn of(
+        settings: &Settings,
+        throttles: &[ThrottleSpec],
+        quotas: &[QuotaSpec],
+        stream: Option<&StreamSpec>,
+    ) -> Self {
+        Self { inner: Arc::new(Inner::new(settings, throttles, quotas, stream)), stream: None }
+    }
+
+    pub(super) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
+    /// Decides, charges and writes: all of it, or nothing. A gate that has nothing to ask the server, because a limit is 0
+    /// or none is set, does not.
+    ///
+    /// It may be given up at any time. Whether the server has then decided is not known; with a dedupe id it may be asked
+    /// once more.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for what cannot be decided, before anything is sent; the server's
+    /// errors that no outage policy is for.
+    pub async fn admit(&self, conn: &Connection, admission: Admission<'_>) -> Result<Decision> {
+        Plan::new(&self.inner, &admission, None)?.admit(conn).await
+    }
+
+    /// How every rule stands; nothing is charged. Limits and rates of the call count as in [`Gate::admit`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) as for [`Gate::admit`]; the connection's: there is no outage policy for
+    /// a question.
+    pub async fn peek(&self, conn: &Connection, admission: Admission<'_>) -> Result<Vec<RuleState>> {
+        Plan::new(&self.inner, &admission, None)?.peek(conn).await
+    }
+
+    /// The state of the only rule.
+    pub(super) async fn peek_one(&self, conn: &Connection, admission: Admission<'_>) -> Result<RuleState> {
+        let mut states = self.peek(conn, admission).await?;
+        states.pop().ok_or_else(|| Error::value("there is no rule to look at"))
+    }
+
+    /// Gives back to the quotas what was charged under this receipt, once, in the windows that it was charged in.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a receipt of something else; the connection's. It may be repeated
+    /// after any error.
+    pub async fn refund(&self, conn: &Connection, receipt: &Receipt) -> Result<Refund> {
+        self.inner.refund(conn, receipt).await
+    }
+
+    /// Forgets what was charged for a scope, by one rule or by all; of how many there was anything. Of a quota it is what
+    /// was counted in the window that is now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a rule that is not there, or a scope that lacks an entry; the
+    /// connection's.
+    pub async fn reset(&self, conn: &Connection, scope: &Scope<'_>, rule: Option<&str>) -> Result<u64> {
+        self.inner.reset(conn, scope, rule).await
+    }
+
+    /// Its stream, with the gate's settings.
+    #[must_use]
+    pub fn stream(&self) -> Option<&Stream> {
+        self.stream.as_deref()
+    }
+
+    /// What it has counted in this process.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.inner.counters.read()
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let throttles: Vec<_> = self.inner.throttles.iter().map(|rule| &rule.name).collect();
+        let quotas: Vec<_> = self.inner.quotas.iter().map(|rule| &rule.name).collect();
+        f.debug_struct("Gate")
+            .field("throttles", &throttles)
+            .field("quotas", &quotas)
+            .field("stream", &self.inner.stream.as_ref().map(|stream| &stream.name))
+            .finish_non_exhaustive()
+    }
+}

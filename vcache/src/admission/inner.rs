@@ -1,0 +1,208 @@
+//! What a gate consists of, with all that its configuration determines worked out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::keys::{By, FNV_SEED, Space, fnv, middle};
+use super::limits::Limits;
+use super::local::breaker::Breaker;
+use super::metrics::Counters;
+use super::quota::Mode;
+use super::rate::Rate;
+use super::script::{ADMIT, PEEK, REFUND};
+use super::settings::{Outage, Settings};
+use super::stream::Full;
+use super::window::Calendar;
+
+/// What was said of a throttle.
+#[derive(Clone, Debug)]
+pub(super) struct ThrottleSpec {
+    pub(super) name: Arc<str>,
+    pub(super) by: By,
+    pub(super) rate: Option<Rate>,
+    pub(super) burst: Option<i64>,
+    /// Of both.
+    pub(super) limits: Option<Limits>,
+    pub(super) outage: Option<Outage>,
+}
+
+/// What was said of a quota.
+#[derive(Clone, Debug)]
+pub(super) struct QuotaSpec {
+    pub(super) name: Arc<str>,
+    pub(super) by: By,
+    pub(super) limit: Option<i64>,
+    pub(super) calendar: Calendar,
+    pub(super) mode: Mode,
+    pub(super) keep: Duration,
+    pub(super) outage: Option<Outage>,
+}
+
+/// What was said of a stream.
+#[derive(Clone, Debug)]
+pub(super) struct StreamSpec {
+    pub(super) name: Arc<str>,
+    pub(super) maxlen: u64,
+    pub(super) full: Full,
+}
+
+pub(super) struct ThrottleRule {
+    pub(super) name: Arc<str>,
+    pub(super) by: By,
+    pub(super) burst: Option<i64>,
+    pub(super) rate: Option<Rate>,
+    /// Of its own rate, if it has one.
+    pub(super) limits: Option<Limits>,
+    pub(super) outage: Outage,
+    pub(super) middle: Vec<u8>,
+}
+
+pub(super) struct QuotaRule {
+    pub(super) name: Arc<str>,
+    pub(super) by: By,
+    pub(super) limit: Option<i64>,
+    pub(super) calendar: Calendar,
+    pub(super) mode: Mode,
+    pub(super) keep: Duration,
+    pub(super) outage: Outage,
+    pub(super) middle: Vec<u8>,
+}
+
+impl QuotaRule {
+    /// Whether an admission is counted.
+    pub(super) fn charges(&self) -> bool {
+        self.mode != Mode::CheckOnly
+    }
+
+    pub(super) fn keep_ms(&self) -> i64 {
+        i64::try_from(self.keep.as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+pub(super) struct StreamRule {
+    pub(super) name: Arc<str>,
+    /// Of one shard.
+    pub(super) maxlen: i64,
+    pub(super) full: Full,
+    pub(super) middle: Vec<u8>,
+}
+
+pub(super) struct Inner {
+    /// It tells this gate's entries in the process's tables from others'.
+    pub(super) id: u64,
+    pub(super) settings: Settings,
+    pub(super) space: Space,
+    pub(super) throttles: Vec<ThrottleRule>,
+    pub(super) quotas: Vec<QuotaRule>,
+    pub(super) stream: Option<StreamRule>,
+    /// Of the quotas, whose charges a receipt is of.
+    pub(super) fingerprint: u64,
+    pub(super) breaker: Breaker,
+    pub(super) counters: Counters,
+    born: Instant,
+    /// Nanoseconds after birth until which the deny cache may hold something of this gate's.
+    denies_until: AtomicU64,
+    /// By how many microseconds the server's clock was ahead of ours when that last mattered.
+    ahead: AtomicI64,
+}
+
+impl Inner {
+    /// A gate of what was checked when it was said.
+    pub(super) fn new(
+        settings: &Settings,
+        throttles: &[ThrottleSpec],
+        quotas: &[QuotaSpec],
+        stream: Option<&StreamSpec>,
+    ) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        // Now, and not in the middle of a call.
+        for script in [&ADMIT, &PEEK, &REFUND] {
+            std::sync::LazyLock::force(script);
+        }
+        let throttles = throttles
+            .iter()
+            .map(|spec| ThrottleRule {
+                name: Arc::clone(&spec.name),
+                by: spec.by.clone(),
+                burst: spec.burst,
+                rate: spec.rate,
+                limits: spec.limits.clone(),
+                outage: spec.outage.unwrap_or(settings.outage),
+                middle: middle('t', &spec.name),
+            })
+            .collect();
+        let quotas: Vec<_> = quotas
+            .iter()
+            .map(|spec| QuotaRule {
+                name: Arc::clone(&spec.name),
+                by: spec.by.clone(),
+                limit: spec.limit,
+                calendar: spec.calendar.clone(),
+                mode: spec.mode,
+                keep: spec.keep,
+                outage: spec.outage.unwrap_or(settings.outage),
+                middle: middle('q', &spec.name),
+            })
+            .collect();
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            space: Space::new(&settings.prefix),
+            throttles,
+            fingerprint: fingerprint(settings, &quotas),
+            quotas,
+            stream: stream.map(|spec| StreamRule {
+                name: Arc::clone(&spec.name),
+                maxlen: i64::try_from(spec.maxlen.div_ceil(u64::from(settings.shards))).unwrap_or(i64::MAX),
+                full: spec.full,
+                middle: format!("}}:s:{}", spec.name).into_bytes(),
+            }),
+            settings: settings.clone(),
+            breaker: Breaker::new(),
+            counters: Counters::default(),
+            born: Instant::now(),
+            denies_until: AtomicU64::new(0),
+            ahead: AtomicI64::new(0),
+        }
+    }
+
+    /// Whether the deny cache may hold anything of this gate's: a look at one number, most often the only one.
+    pub(super) fn may_deny(&self, now: Instant) -> bool {
+        let until = self.denies_until.load(Ordering::Relaxed);
+        until != 0 && Duration::from_nanos(until) > now.saturating_duration_since(self.born)
+    }
+
+    pub(super) fn denies_until(&self, until: Instant) {
+        let nanos = until.saturating_duration_since(self.born).as_nanos();
+        self.denies_until.fetch_max(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Microseconds since 1970 by the server's clock, as far as it is known.
+    pub(super) fn server_now(&self) -> i64 {
+        our_now().saturating_add(self.ahead.load(Ordering::Relaxed))
+    }
+
+    /// Notes what the server's clock says.
+    pub(super) fn set_clock(&self, server_now: i64) {
+        self.ahead.store(server_now.saturating_sub(our_now()), Ordering::Relaxed);
+    }
+
+    /// When a call that begins now has to be over.
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        now.checked_add(self.settings.deadline?)
+    }
+}
+
+fn our_now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// A number for all that makes a receipt one of these quotas: where they count, by what, and whether they do.
+fn fingerprint(settings: &Settings, quotas: &[QuotaRule]) -> u64 {
+    let mut hash = fnv(FNV_SEED, format!("{} {}", settings.prefix, settings.shards).as_bytes());
+    for quota in quotas {
+        hash = fnv(hash, format!(" {} {:?} {}", quota.name, quota.by, quota.charges()).as_bytes());
+    }
+    hash
+}

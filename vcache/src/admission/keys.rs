@@ -1,0 +1,317 @@
+//! Where things stand on the server. All keys of one owner carry one hash tag, so that they are in one slot of a cluster:
+//!
+//! ```text
+//! <prefix>:{v07}:t:<name>:<values>                 a throttle's state
+//! <prefix>:{v07}:q:<name>:<values>:<unix seconds>  a quota's counter, in the window that began then
+//! <prefix>:{v07}:d:<id>                            what a dedupe id was answered
+//! <prefix>:{v07}:r:<nonce>                         a receipt that was refunded
+//! <prefix>:{v07}:s:<name>                          a stream, and with `:dead` behind it, its dead letters
+//! ```
+
+use std::fmt::Write as _;
+
+use super::scope::{Scope, ScopeValue};
+use crate::error::{Error, Result};
+
+/// Bytes of a value as it stands in a key.
+pub(super) const LONGEST_VALUE: usize = 512;
+const LONGEST_NAME: usize = 64;
+pub(super) const MOST_SHARDS: u32 = 9_999;
+
+/// Checks the name of a `what`: of a rule, a stream, a scope's entry.
+pub(super) fn check_name(what: &str, name: &str) -> Result<()> {
+    if is_name(name) {
+        return Ok(());
+    }
+    Err(Error::value(format!(
+        "{name:?} is not a name for {what}: take 1 to {LONGEST_NAME} of the letters A-Z and a-z, digits, '_', '.' and '-'"
+    )))
+}
+
+pub(super) fn is_name(name: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(is_name_byte)
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
+}
+
+pub(super) fn check_prefix(prefix: &str) -> Result<()> {
+    let good = (1..=LONGEST_NAME).contains(&prefix.len())
+        && prefix.bytes().all(|byte| is_name_byte(byte) || byte == b':');
+    if good {
+        return Ok(());
+    }
+    Err(Error::value(format!(
+        "{prefix:?} is not a prefix for keys: take 1 to {LONGEST_NAME} of the letters A-Z and a-z, digits, '_', '.', '-' and ':'"
+    )))
+}
+
+/// Which of a scope's entries a rule is by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// The first.
+    Owner,
+    /// These, joined by colons.
+    Entries(Vec<String>),
+}
+
+impl By {
+    /// # Errors
+    /// `Value` for no names, a name twice, or what is no name.
+    pub(super) fn entries<I>(rule: &str, names: I) -> Result<Self>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        let mut entries: Vec<String> = Vec::new();
+        for name in names {
+            let name = name.as_ref();
+            check_name("a scope's entry", name)?;
+            if entries.iter().any(|known| known == name) {
+                return Err(Error::value(format!("the key of '{rule}' names {name:?} twice")));
+            }
+            entries.push(name.to_owned());
+        }
+        if entries.is_empty() {
+            return Err(Error::value(format!("the key of '{rule}' names no entry of the scope")));
+        }
+        Ok(Self::Entries(entries))
+    }
+
+    /// The entry that a bare value stands for; `None` if it is several.
+    pub(super) fn single(&self) -> Option<Option<&str>> {
+        match self {
+            Self::Owner => Some(None),
+            Self::Entries(names) if names.len() == 1 => Some(Some(&names[0])),
+            Self::Entries(_) => None,
+        }
+    }
+
+    /// Whether such values, as they stand in a key, may be of it.
+    pub(super) fn is_of(&self, values: &str) -> bool {
+        let count = values.split(':').count();
+        match self {
+            Self::Owner => count == 1,
+            Self::Entries(names) => count == names.len(),
+        }
+    }
+
+    /// Appends the values of a scope.
+    ///
+    /// # Errors
+    /// `Value` for a missing entry, and a value that is empty or too long.
+    pub(super) fn write(&self, rule: &str, scope: &Scope<'_>, out: &mut Vec<u8>) -> Result<()> {
+        match self {
+            Self::Owner => {
+                let (name, value) = scope.owner()?;
+                write_value(name, value, out)
+            }
+            Self::Entries(names) => {
+                for (at, name) in names.iter().enumerate() {
+                    if at > 0 {
+                        out.push(b':');
+                    }
+                    let value = scope.get(name).ok_or_else(|| missing(rule, name, scope))?;
+                    write_value(name, value, out)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn missing(rule: &str, name: &str, scope: &Scope<'_>) -> Error {
+    let mut known = String::new();
+    for (name, _) in scope.iter() {
+        let _ = write!(known, "{}{name:?}", if known.is_empty() { "" } else { ", " });
+    }
+    let known = if known.is_empty() { "nothing".to_owned() } else { known };
+    Error::value(format!("the scope has no {name:?}, which '{rule}' is by; it has {known}"))
+}
+
+fn write_value(name: &str, value: &ScopeValue<'_>, out: &mut Vec<u8>) -> Result<()> {
+    match value {
+        ScopeValue::Int(number) => {
+            write_int(*number, out);
+            Ok(())
+        }
+        ScopeValue::Text(text) => write_text(&format_args!("the scope's {name:?}"), text, out),
+    }
+}
+
+/// Appends a text with everything percent-encoded that has a meaning in keys, or cannot be seen in them.
+///
+/// # Errors
+/// `Value` for one that is empty or too long.
+pub(super) fn write_text(what: &dyn std::fmt::Display, text: &str, out: &mut Vec<u8>) -> Result<()> {
+    if text.is_empty() {
+        return Err(Error::value(format!("{what} is empty: give a value, or leave it out")));
+    }
+    let start = out.len();
+    if text.bytes().all(|byte| byte.is_ascii_graphic() && !is_escaped(byte)) {
+        out.extend_from_slice(text.as_bytes());
+    } else if text.len() <= LONGEST_VALUE {
+        for letter in text.chars() {
+            let escaped = if letter.is_ascii() {
+                !letter.is_ascii_graphic() || is_escaped(letter as u8)
+            } else {
+                letter.is_control() || letter.is_whitespace()
+            };
+            let mut bytes = [0; 4];
+            let bytes = letter.encode_utf8(&mut bytes).as_bytes();
+            if escaped {
+                bytes.iter().for_each(|byte| escape(*byte, out));
+            } else {
+                out.extend_from_slice(bytes);
+            }
+        }
+    }
+    if text.len() > LONGEST_VALUE || out.len() - start > LONGEST_VALUE {
+        let begin: String = text.chars().take(16).collect();
+        return Err(Error::value(format!(
+            "{what} ({begin:?}...) is too long: it takes more than {LONGEST_VALUE} bytes in a key; give a hash of it"
+        )));
+    }
+    Ok(())
+}
+
+fn is_escaped(byte: u8) -> bool {
+    matches!(byte, b'%' | b':' | b'{' | b'}')
+}
+
+pub(super) fn escape(byte: u8, out: &mut Vec<u8>) {
+    const DIGITS: [u8; 16] = *b"0123456789ABCDEF";
+    out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+}
+
+/// Appends digits.
+pub(super) fn write_int(value: i64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let start = crate::connection::command::format_int(value, &mut digits);
+    out.extend_from_slice(&digits[start..]);
+}
+
+/// FNV-1a of 64 bits, which every client of the same keys has to agree on.
+pub(super) fn fnv(seed: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(seed, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+pub(super) const FNV_SEED: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// The shard of an owner.
+pub(super) fn shard_of(owner: &ScopeValue<'_>, shards: u32) -> u32 {
+    if shards == 1 {
+        return 0;
+    }
+    let hash = match owner {
+        ScopeValue::Text(text) => fnv(FNV_SEED, text.as_bytes()),
+        ScopeValue::Int(number) => {
+            let mut digits = [0; 20];
+            let start = crate::connection::command::format_int(*number, &mut digits);
+            fnv(FNV_SEED, &digits[start..])
+        }
+    };
+    u32::try_from(hash % u64::from(shards)).unwrap_or(0)
+}
+
+/// The beginning of all keys of a gate, up to the shard's number.
+#[derive(Clone, Debug)]
+pub(super) struct Space {
+    head: Vec<u8>,
+}
+
+impl Space {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { head: format!("{prefix}:{{v").into_bytes() }
+    }
+
+    /// Appends `<prefix>:{v07` and then `middle`, which begins with the brace.
+    pub(super) fn write(&self, shard: u32, middle: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.head);
+        if shard < 10 {
+            out.push(b'0');
+        }
+        write_int(i64::from(shard), out);
+        out.extend_from_slice(middle);
+    }
+
+    /// The same as a text.
+    pub(super) fn text(&self, shard: u32, middle: &str) -> String {
+        let mut out = Vec::new();
+        self.write(shard, middle.as_bytes(), &mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+}
+
+/// What stands between the shard's number and the values.
+pub(super) fn middle(kind: char, name: &str) -> Vec<u8> {
+    format!("}}:{kind}:{name}:").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(text: &str) -> Result<String> {
+        let mut out = Vec::new();
+        write_text(&"the value", text, &mut out)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn odd_characters_are_encoded_and_others_stand_as_they_are() {
+        assert_eq!(written("a-b_c.d/e?f,g").unwrap(), "a-b_c.d/e?f,g");
+        assert_eq!(written("100%:{x}").unwrap(), "100%25%3A%7Bx%7D");
+        assert_eq!(written("a b\tc\r\n\0\x7f").unwrap(), "a%20b%09c%0D%0A%00%7F");
+        assert_eq!(written("clé 🔑\u{a0}\u{85}\u{2028}").unwrap(), "clé%20🔑%C2%A0%C2%85%E2%80%A8");
+    }
+
+    #[test]
+    fn different_values_never_share_a_key() {
+        let texts = ["a:b", "a%3Ab", "a%253Ab", "a b", "a%20b", "A:B"];
+        let keys: std::collections::HashSet<_> = texts.iter().map(|text| written(text).unwrap()).collect();
+        assert_eq!(keys.len(), texts.len());
+    }
+
+    #[test]
+    fn a_value_that_is_empty_or_too_long_is_told() {
+        assert!(written("").unwrap_err().to_string().contains("the value is empty"));
+        assert_eq!(written(&"x".repeat(512)).unwrap().len(), 512);
+        for long in ["x".repeat(513), ":".repeat(171), "é".repeat(257)] {
+            assert!(written(&long).unwrap_err().to_string().contains("too long"), "{long}");
+        }
+    }
+
+    #[test]
+    fn shards_are_those_of_fnv_1a() {
+        assert_eq!(fnv(FNV_SEED, b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv(FNV_SEED, b"a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(fnv(FNV_SEED, b"foobar"), 0x85944171f73967e8);
+        let hash = fnv(FNV_SEED, b"42");
+        assert_eq!(u64::from(shard_of(&42.into(), 16)), hash % 16);
+        assert_eq!(shard_of(&42.into(), 16), shard_of(&"42".into(), 16), "a number is its text");
+        assert_eq!(shard_of(&42.into(), 1), 0);
+    }
+
+    #[test]
+    fn a_shards_number_has_two_digits_or_more() {
+        let space = Space::new("shop:eu");
+        assert_eq!(space.text(7, "}:s:events"), "shop:eu:{v07}:s:events");
+        assert_eq!(space.text(1234, "}:s:events"), "shop:eu:{v1234}:s:events");
+    }
+
+    #[test]
+    fn names_and_prefixes_are_of_a_few_letters() {
+        for good in ["a", "Org_1.x-y", &"n".repeat(64)] {
+            check_name("a rule", good).unwrap();
+            check_prefix(good).unwrap();
+        }
+        for bad in ["", "a b", "é", "a{b}", "a%", "a/b", &"n".repeat(65)] {
+            assert!(check_name("a rule", bad).unwrap_err().to_string().contains("is not a name"), "{bad}");
+            assert!(check_prefix(bad).is_err(), "{bad}");
+        }
+        assert!(check_name("a rule", "a:b").is_err());
+        check_prefix("a:b").unwrap();
+    }
+}

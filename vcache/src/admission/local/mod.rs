@@ -1,0 +1,33 @@
+//! What is decided without the server: what it is known to refuse, what no process may ask of it, and what is said while it
+//! cannot be asked. Everything here is per process and bounded, and nothing waits.
+//!
+//! | module | is for |
+//! |---|---|
+//! | [`deny`] | refusals that still hold |
+//! | [`bucket`] | limits that this process counts by itself: the guard, and the outage policy `local` |
+//! | [`breaker`] | leaving a server alone that fails |
+//! | [`outage`] | which errors are an outage |
+
+pub(super) mod breaker;
+pub(super) mod bucket;
+pub(super) mod deny;
+pub(super) mod outage;
+
+/// Rules' keys that each of the tables remembers, of all gates of the process together.
+const MOST_KEYS: usize = 10_000;
+
+/// What a rule's key is known by in this process: the gate's number, and the key on the server.
+pub(super) fn key(
+    gate: u64,
+    write: impl FnOnce(&mut Vec<u8>) -> crate::Result<()>,
+) -> crate::Result<Vec<u8>> {
+    let mut key = Vec::with_capacity(64);
+    key.extend_from_slice(&gate.to_ne_bytes());
+    write(&mut key)?;
+    Ok(key)
+}
+
+/// The key on the server, of such a key.
+pub(super) fn on_server(key: &[u8]) -> &[u8] {
+    &key[size_of::<u64>()..]
+}

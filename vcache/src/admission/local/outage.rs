@@ -1,0 +1,56 @@
+//! Which errors say that the server cannot be asked: it is not there, does not answer, or cannot serve now.
+
+use crate::error::{Error, ErrorKind};
+
+/// What a server says that is there but cannot do its work: out of memory, busy, starting, a replica, not safe to write to.
+const CANNOT_SERVE: [&str; 9] =
+    ["OOM", "BUSY", "LOADING", "READONLY", "MISCONF", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN"];
+
+pub(in crate::admission) fn is_outage(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::Connection | ErrorKind::Timeout => true,
+        ErrorKind::Response => error.code().is_some_and(|code| CANNOT_SERVE.contains(&code)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(line: &str) -> Error {
+        match redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap() {
+            redis::Value::ServerError(error) => Error::response(&error),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_away_or_cannot_serve_is_an_outage() {
+        assert!(is_outage(&Error::connection("lost")) && is_outage(&Error::timeout("no reply")));
+        for line in [
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            "LOADING Valkey is loading the dataset in memory",
+            "BUSY Valkey is busy running a script.",
+            "READONLY You can't write against a read only replica.",
+            "MISCONF Valkey is configured to save RDB snapshots",
+        ] {
+            assert!(is_outage(&said(line)), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_the_caller_did_wrong_is_not() {
+        for line in [
+            "WRONGTYPE Operation",
+            "ERR the cost is x",
+            "NOPERM no",
+            "NOAUTH no",
+            "CROSSSLOT no",
+            "NOSCRIPT no",
+        ] {
+            assert!(!is_outage(&said(line)), "{line}");
+        }
+        assert!(!is_outage(&Error::value("negative")) && !is_outage(&Error::configuration("alias")));
+    }
+}
