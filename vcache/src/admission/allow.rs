@@ -4,13 +4,13 @@
 //! The state of a key expires when what is owed does. In any window W at most `burst + rate * W` units pass, where the
 //! burst is the limit itself.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::Value;
 
 use super::LARGEST;
 use super::limits::Counted;
-use super::reply::Numbers;
+use super::reply::Packed;
 use super::script::{self, ADMIT};
 use crate::connection::{Connection, Packet};
 use crate::error::{Error, Result};
@@ -73,7 +73,7 @@ pub async fn allow(
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
     let period = Duration::from_micros(micros as u64);
     let rule = Counted::new(limit, period, limit).map_err(|_| too_large())?;
-    let reply = script::run(conn, &ADMIT, None, |head| {
+    let reply = script::run(conn, &ADMIT, Instant::now(), None, |head| {
         let mut packet = Packet::pipeline(false);
         head.append(&mut packet, 1, 9);
         packet.arg(key.as_bytes());
@@ -86,13 +86,16 @@ pub async fn allow(
 }
 
 fn read(reply: Value, cost: i64) -> Result<Allowance> {
-    let mut numbers = Numbers::of(reply)?;
-    let allowed = numbers.int()? == 1;
-    numbers.skip(4);
-    let (remaining, wait) = (numbers.int()?.max(0), numbers.int()?);
+    let mut reply = Packed::of(reply)?;
+    let (verdict, _rule, _now) = (reply.int()?, reply.int()?, reply.int()?);
+    let (remaining, wait) = (reply.int()?.max(0), reply.int()?);
     if cost == 0 {
         // Nothing is always there.
         return Ok(Allowance { allowed: true, remaining, retry_after: Some(Duration::ZERO) });
     }
-    Ok(Allowance { allowed, remaining, retry_after: u64::try_from(wait).ok().map(Duration::from_micros) })
+    Ok(Allowance {
+        allowed: verdict == 1,
+        remaining,
+        retry_after: u64::try_from(wait).ok().map(Duration::from_micros),
+    })
 }

@@ -1,6 +1,6 @@
 //! What is done about rules besides admitting: looking, giving back, forgetting.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::Value;
 
@@ -28,7 +28,7 @@ impl Plan<'_> {
             return Ok((0..self.inner.throttles.len()).map(|rule| self.state(rule)).collect());
         }
         for _ in 0..=MOST_STALE {
-            let reply = script::run(conn, &PEEK, None, |head| self.encode_peek(head)).await?;
+            let reply = script::run(conn, &PEEK, Instant::now(), None, |head| self.encode_peek(head)).await?;
             match self.states(reply)? {
                 Ok(states) => return Ok(states),
                 Err(server_now) => {
@@ -47,7 +47,7 @@ impl Inner {
     pub(super) async fn refund(&self, conn: &Connection, receipt: &Receipt) -> Result<Refund> {
         let parts = receipt.parts()?;
         let keys = self.refunded_keys(&parts)?;
-        let reply = script::run(conn, &REFUND, None, |head| {
+        let reply = script::run(conn, &REFUND, Instant::now(), None, |head| {
             // A second time answers otherwise than the first, so it is not for the connection to repeat.
             let mut packet = Packet::pipeline(false);
             head.append(&mut packet, 1 + keys.len(), 2);

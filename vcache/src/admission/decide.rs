@@ -10,7 +10,7 @@ use super::local::deny::{self, Denial};
 use super::plan::Plan;
 use super::quota::Mode;
 use super::receipt::Receipt;
-use super::reply::Numbers;
+use super::reply::{Numbers, Packed};
 use super::window::Window;
 use crate::error::Result;
 
@@ -55,12 +55,11 @@ impl Plan<'_> {
     /// Reads the answer of the script that decides. `sent` is when it was asked, `receipt` what it was given.
     pub(super) fn decide(&self, reply: Value, sent: Instant, receipt: Option<Receipt>) -> Result<Verdict> {
         let inner = self.inner;
-        let mut reply = Numbers::of(reply)?;
+        let mut reply = Packed::of(reply)?;
         let (verdict, rule, now) = (reply.int()?, reply.int()?, reply.int()?);
         if verdict == 3 {
             return Ok(Verdict::Stale(now));
         }
-        let (id, kept) = (reply.text()?, reply.text()?);
         let mut rules = Vec::with_capacity(inner.throttles.len() + inner.quotas.len());
         let mut wait = Wait::None;
         // The script counts only those that it was asked for, and from 1.
@@ -99,7 +98,11 @@ impl Plan<'_> {
             }
             rules.push(state);
         }
-        let ours = verdict == 2 && self.is_ours(&kept);
+        if self.payload.is_some() {
+            let _depth = reply.int()?;
+        }
+        let (id, kept) = reply.texts()?;
+        let ours = verdict == 2 && self.is_ours(kept);
         let duplicate = verdict == 2 && !ours;
         let refused_by = (verdict == 0).then(|| match refused_by {
             Some(at) => Refusal { rule: rules[at].name.clone(), kind: rules[at].kind },
@@ -115,10 +118,10 @@ impl Plan<'_> {
         Ok(Verdict::Decided(Decision {
             allowed: verdict != 0,
             duplicate,
-            id: (!id.is_empty()).then_some(id),
+            id: (!id.is_empty()).then(|| id.to_owned()),
             receipt: match verdict {
                 0 => None,
-                _ if duplicate => Receipt::kept(&kept),
+                _ if duplicate => Receipt::kept(kept),
                 _ => receipt.filter(|_| self.is_charged()),
             },
             retry_after: refused_by.as_ref().and_then(|_| wait.known()),

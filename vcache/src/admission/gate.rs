@@ -214,7 +214,8 @@ impl Gate {
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for what cannot be decided, before anything is sent; the server's
     /// errors that no outage policy is for.
     pub async fn admit(&self, conn: &Connection, admission: Admission<'_>) -> Result<Decision> {
-        Plan::new(&self.inner, &admission, None)?.admit(conn).await
+        let mut plan = Plan::new(&self.inner, &admission, None)?;
+        plan.admit(conn).await
     }
 
     /// How every rule stands; nothing is charged. Limits and rates of the call count as in [`Gate::admit`].

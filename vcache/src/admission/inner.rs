@@ -14,6 +14,7 @@ use super::script::{ADMIT, PEEK, REFUND};
 use super::settings::{Outage, Settings};
 use super::stream::Full;
 use super::window::Calendar;
+use crate::connection::Packet;
 
 /// What was said of a throttle.
 #[derive(Clone, Debug)]
@@ -88,6 +89,29 @@ pub(super) struct StreamRule {
     pub(super) middle: Vec<u8>,
 }
 
+/// Arguments that were encoded once.
+pub(super) struct Usual {
+    pub(super) throttles: usize,
+    pub(super) args: usize,
+    pub(super) wire: Box<[u8]>,
+}
+
+impl Usual {
+    fn new(throttles: &[ThrottleRule], quotas: usize) -> Self {
+        let counted = || throttles.iter().filter_map(|rule| rule.limits.as_ref()?.counted());
+        let count = counted().count();
+        let wire = Packet::encode(|packet| {
+            let packet = packet.int(to_int(count)).int(to_int(quotas)).int(0).int(0).arg(b"");
+            counted().fold(packet, |packet, counted| packet.encoded_args(&counted.wire, 3))
+        });
+        Self { throttles: count, args: 5 + 3 * count, wire }
+    }
+}
+
+pub(super) fn to_int(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 pub(super) struct Inner {
     /// It tells this gate's entries in the process's tables from others'.
     pub(super) id: u64,
@@ -96,6 +120,9 @@ pub(super) struct Inner {
     pub(super) throttles: Vec<ThrottleRule>,
     pub(super) quotas: Vec<QuotaRule>,
     pub(super) stream: Option<StreamRule>,
+    /// What follows the cost of a call that changes no rate, writes nothing and has no id: the numbers of throttles that
+    /// are asked, of quotas, of streams, no time for an id and no receipt; and what the throttles are asked by.
+    pub(super) usual: Usual,
     /// Of the quotas, whose charges a receipt is of.
     pub(super) fingerprint: u64,
     pub(super) breaker: Breaker,
@@ -120,7 +147,7 @@ impl Inner {
         for script in [&ADMIT, &PEEK, &REFUND] {
             std::sync::LazyLock::force(script);
         }
-        let throttles = throttles
+        let throttles: Vec<_> = throttles
             .iter()
             .map(|spec| ThrottleRule {
                 name: Arc::clone(&spec.name),
@@ -148,6 +175,7 @@ impl Inner {
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             space: Space::new(&settings.prefix),
+            usual: Usual::new(&throttles, quotas.len()),
             throttles,
             fingerprint: fingerprint(settings, &quotas),
             quotas,
@@ -185,11 +213,6 @@ impl Inner {
     /// Notes what the server's clock says.
     pub(super) fn set_clock(&self, server_now: i64) {
         self.ahead.store(server_now.saturating_sub(our_now()), Ordering::Relaxed);
-    }
-
-    /// When a call that begins now has to be over.
-    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
-        now.checked_add(self.settings.deadline?)
     }
 }
 

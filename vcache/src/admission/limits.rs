@@ -56,6 +56,14 @@ impl Limits {
         };
         Ok(Self { limit: rate.limit(), burst, window: rate.period(), flow })
     }
+
+    /// What is asked of the server, if anything is.
+    pub(super) fn counted(&self) -> Option<&Counted> {
+        match &self.flow {
+            Flow::Counted(counted) => Some(counted),
+            Flow::Unlimited | Flow::Nothing => None,
+        }
+    }
 }
 
 impl Counted {
@@ -88,7 +96,7 @@ impl Counted {
             unit,
             burst,
             #[cfg(feature = "admission")]
-            wire: crate::Packet::encode_ints(&[flow, unit, burst]),
+            wire: crate::Packet::encode(|packet| packet.int(flow).int(unit).int(burst)),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! One admission worked out against a gate: which rules are asked, at which limits, in which windows, under which keys.
 
 use super::gate::Admission;
-use super::inner::Inner;
+use super::inner::{Inner, to_int};
 use super::keys::{shard_of, write_text};
 use super::limits::{Counted, Flow, Limits};
 use super::local::deny::Version;
@@ -171,10 +171,7 @@ impl<'a> Plan<'a> {
 
     /// The throttles that are asked, with what they are asked by.
     pub(super) fn counted(&self) -> impl Iterator<Item = (usize, &Counted)> {
-        (0..self.inner.throttles.len()).filter_map(|at| match &self.rate(at).flow {
-            Flow::Counted(counted) => Some((at, counted)),
-            Flow::Unlimited | Flow::Nothing => None,
-        })
+        (0..self.inner.throttles.len()).filter_map(|at| Some((at, self.rate(at).counted()?)))
     }
 
     /// Whether an admission is charged to any quota, so that there is something to refund.
@@ -227,20 +224,22 @@ impl<'a> Plan<'a> {
     /// The call of the script that decides and writes.
     pub(super) fn encode(&self, head: Head<'_>, receipt: &str) -> Result<Packet> {
         let idempotent = self.dedupe.is_some() || (self.cost == 0 && self.payload.is_none());
-        let mut packet = Packet::pipeline(idempotent);
+        let rules = self.inner.throttles.len() + self.inner.quotas.len();
+        let room = head.size() + 256 + 160 * rules + receipt.len() + self.payload.map_or(0, <[u8]>::len);
+        let mut packet = Packet::with_room(room, idempotent);
         self.append(&mut packet, head, receipt)?;
         Ok(packet)
     }
 
     pub(super) fn append(&self, packet: &mut Packet, head: Head<'_>, receipt: &str) -> Result<()> {
         let inner = self.inner;
-        let throttles = self.counted().count();
+        let usual = self.rates.is_empty();
+        let throttles = if usual { inner.usual.throttles } else { self.counted().count() };
         let quotas = inner.quotas.len();
         let stream = self.payload.and(inner.stream.as_ref());
         let keys = throttles + quotas + usize::from(stream.is_some()) + usize::from(self.dedupe.is_some());
         let fields = 2 + 2 * self.scope.iter().len();
         let args = 6 + 3 * throttles + 5 * quotas + if stream.is_some() { 3 + fields } else { 0 };
-        packet.reserve(192 + 96 * keys + 24 * args + receipt.len() + self.payload.map_or(0, <[u8]>::len));
         head.append(packet, keys, args);
         for (at, _) in self.counted() {
             packet.arg_with(|out| self.throttle_key(at, out))?;
@@ -260,11 +259,16 @@ impl<'a> Plan<'a> {
                 write_id(id, out)
             })?;
         }
-        let dedupe_ms = self.dedupe.map_or(0, |_| inner.settings.dedupe_for.as_millis());
-        packet.int(self.cost).int(to_int(throttles)).int(to_int(quotas)).int(i64::from(stream.is_some()));
-        packet.int(i64::try_from(dedupe_ms).unwrap_or(i64::MAX)).arg(receipt.as_bytes());
-        for (_, counted) in self.counted() {
-            packet.encoded_args(&counted.wire, 3);
+        packet.int(self.cost);
+        if usual && stream.is_none() && self.dedupe.is_none() {
+            packet.encoded_args(&inner.usual.wire, inner.usual.args);
+        } else {
+            let dedupe_ms = self.dedupe.map_or(0, |_| inner.settings.dedupe_for.as_millis());
+            packet.int(to_int(throttles)).int(to_int(quotas)).int(i64::from(stream.is_some()));
+            packet.int(i64::try_from(dedupe_ms).unwrap_or(i64::MAX)).arg(receipt.as_bytes());
+            for (_, counted) in self.counted() {
+                packet.encoded_args(&counted.wire, 3);
+            }
         }
         for (at, quota) in inner.quotas.iter().enumerate() {
             let window = self.windows[at];
@@ -373,8 +377,4 @@ pub(super) fn mode_number(mode: Mode) -> u8 {
         Mode::CheckOnly => 2,
         Mode::Shadow => 3,
     }
-}
-
-fn to_int(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }

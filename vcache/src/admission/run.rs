@@ -22,15 +22,15 @@ const OUTAGE_RETRY: Duration = Duration::from_secs(1);
 const MOST_STALE: u32 = 2;
 
 impl<'a> Plan<'a> {
-    pub(super) async fn admit(mut self, conn: &Connection) -> Result<Decision> {
+    pub(super) async fn admit(&mut self, conn: &Connection) -> Result<Decision> {
         let inner = self.inner;
         let counters = &inner.counters;
         if let Some(decision) = self.settled()? {
             if decision.allowed { &counters.admitted } else { &counters.refused }.count();
             return Ok(decision);
         }
-        let now = Instant::now();
-        if let Some(decision) = self.denied(now)? {
+        let begun = Instant::now();
+        if let Some(decision) = self.denied(begun)? {
             counters.deny_cache.count();
             return Ok(decision);
         }
@@ -40,9 +40,10 @@ impl<'a> Plan<'a> {
         }
         let mut replays = u32::from(self.dedupe.is_some());
         let mut stale = 0;
-        let mut until = inner.deadline(now);
+        // Each attempt has the deadline's time from its own beginning on; what follows on a stale window, what is left.
+        let (mut begun, mut sent) = (begun, begun);
         loop {
-            let sent = Instant::now();
+            let patience = inner.settings.deadline.map(|deadline| deadline.saturating_sub(sent - begun));
             let permit = match self.permit(sent) {
                 Ok(permit) => permit,
                 Err(left) => return self.outage(left, None, conn.alias()),
@@ -50,7 +51,7 @@ impl<'a> Plan<'a> {
             let receipt = self.receipt()?;
             // The server keeps it for those who come again.
             let kept = receipt.as_ref().filter(|_| self.dedupe.is_some()).map_or("", Receipt::as_str);
-            let reply = script::run(conn, &ADMIT, until, |head| self.encode(head, kept)).await;
+            let reply = script::run(conn, &ADMIT, sent, patience, |head| self.encode(head, kept)).await;
             let error = match reply {
                 Ok(reply) => {
                     answered(permit);
@@ -69,6 +70,7 @@ impl<'a> Plan<'a> {
                             counters.stale_windows.count();
                             inner.set_clock(server_now);
                             self.windows_at(server_now)?;
+                            sent = Instant::now();
                             continue;
                         }
                         Verdict::Stale(server_now) => return Err(restless(server_now)),
@@ -93,7 +95,8 @@ impl<'a> Plan<'a> {
             }
             replays -= 1;
             counters.replayed.count();
-            until = inner.deadline(Instant::now());
+            begun = Instant::now();
+            sent = begun;
         }
     }
 

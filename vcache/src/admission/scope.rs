@@ -137,11 +137,11 @@ impl<'a> Subject<'a> {
     ///
     /// # Errors
     /// `Value` for a bare value if the rule is by several entries.
-    pub(super) fn scope(self, rule: &str, by: &By) -> Result<Cow<'a, Scope<'a>>> {
+    pub(super) fn scope(self, rule: &'a str, by: &'a By) -> Result<Cow<'a, Scope<'a>>> {
         match (self, by.single()) {
             (Self::Scope(scope), _) => Ok(Cow::Borrowed(scope)),
             (Self::Value(value), Some(entry)) => {
-                Ok(Cow::Owned(Scope::new().with(entry.unwrap_or(rule).to_owned(), value)))
+                Ok(Cow::Owned(Scope { entries: vec![(entry.unwrap_or(rule).into(), value)] }))
             }
             (Self::Value(_), None) => Err(Error::value(format!(
                 "'{rule}' is by several entries of a scope: give a scope with all of them and not a bare value"

@@ -2,7 +2,7 @@
 //! known. That is the one error after which a repetition is always safe.
 
 use std::sync::LazyLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redis::Value;
 
@@ -12,14 +12,15 @@ use crate::error::Result;
 /// A script as the server knows it.
 pub(super) struct Script {
     text: String,
-    hash: String,
+    /// `EVALSHA` and its hash, encoded.
+    by_hash: Box<[u8]>,
 }
 
 impl Script {
     fn new(parts: &[&str]) -> Self {
         let text = parts.concat();
         let hash = redis::Script::new(&text).get_hash().to_owned();
-        Self { text, hash }
+        Self { by_hash: Packet::encode(|packet| packet.arg(b"EVALSHA").arg(hash.as_bytes())), text }
     }
 }
 
@@ -30,9 +31,11 @@ const READS: &str = "#!lua flags=no-writes\n";
 const CLOCK: &str = include_str!("lua/clock.lua");
 const GCRA: &str = include_str!("lua/gcra.lua");
 
-/// Throttles, quotas and a stream.
-pub(super) static ADMIT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(&[WRITES, CLOCK, GCRA, include_str!("lua/admit.lua")]));
+/// Throttles, quotas and a stream. Its reply is a [`Packed`](super::reply::Packed).
+pub(super) static ADMIT: LazyLock<Script> = LazyLock::new(|| {
+    let decide = ["local function decide()\n", include_str!("lua/admit.lua"), "end\n"];
+    Script::new(&[WRITES, CLOCK, GCRA, &decide.concat(), include_str!("lua/pack.lua")])
+});
 /// How throttles and quotas stand.
 #[cfg(feature = "admission")]
 pub(super) static PEEK: LazyLock<Script> =
@@ -59,11 +62,19 @@ impl<'a> Head<'a> {
         Self { by_text: true, ..self }
     }
 
+    /// Bytes that it brings into a packet, but for a few.
+    #[cfg(feature = "admission")]
+    pub(super) fn size(self) -> usize {
+        if self.by_text { self.script.text.len() } else { self.script.by_hash.len() }
+    }
+
     /// Appends the command up to the number of keys.
     pub(super) fn append(self, packet: &mut Packet, keys: usize, args: usize) {
-        let (name, script) =
-            if self.by_text { ("EVAL", &self.script.text) } else { ("EVALSHA", &self.script.hash) };
-        packet.then(name, 2 + keys + args).arg(script.as_bytes());
+        if self.by_text {
+            packet.then("EVAL", 2 + keys + args).arg(self.script.text.as_bytes());
+        } else {
+            packet.then_encoded(2 + keys + args).encoded_args(&self.script.by_hash, 2);
+        }
         packet.int(i64::try_from(keys).unwrap_or(i64::MAX));
     }
 }
@@ -72,20 +83,19 @@ pub(super) fn is_unknown(reply: &Value) -> bool {
     matches!(reply, Value::ServerError(error) if error.code() == "NOSCRIPT")
 }
 
-/// Runs a script, whose call `encode` completes. No part of it takes longer than `until`.
+/// Runs a script, whose call `encode` completes, for no longer than `patience` from `now` on.
 pub(super) async fn run(
     conn: &Connection,
     script: &Script,
-    until: Option<Instant>,
+    now: Instant,
+    patience: Option<Duration>,
     encode: impl Fn(Head<'_>) -> Result<Packet>,
 ) -> Result<Value> {
-    let patience = || until.map(|until| until.saturating_duration_since(Instant::now()));
     let head = Head::of(script);
-    let packet = encode(head)?;
-    let mut reply = conn.exchange(packet, patience()).await?;
+    let mut reply = conn.exchange(encode(head)?, patience).await?;
     if is_unknown(&reply) {
-        let packet = encode(head.by_text())?;
-        reply = conn.exchange(packet, patience()).await?;
+        let left = patience.map(|patience| patience.saturating_sub(now.elapsed()));
+        reply = conn.exchange(encode(head.by_text())?, left).await?;
     }
     conn.check(reply)
 }

@@ -12,7 +12,7 @@ use super::inner::{Inner, StreamSpec};
 use super::keys::{Space, check_name};
 use super::metrics::Metrics;
 use super::plan::{Plan, append_fields};
-use super::reply::Numbers;
+use super::reply::Packed;
 use super::scope::Scope;
 use super::script::{ADMIT, Head, is_unknown};
 use super::settings::Settings;
@@ -167,7 +167,10 @@ impl Stream {
         event: impl Into<Event<'a>>,
     ) -> impl Future<Output = Result<Decision>> + Send {
         let event = event.into();
-        async move { self.plan(event)?.admit(conn).await }
+        async move {
+            let mut plan = self.plan(event)?;
+            plan.admit(conn).await
+        }
     }
 
     fn plan<'a>(&'a self, event: Event<'a>) -> Result<Plan<'a>> {
@@ -221,7 +224,11 @@ impl Stream {
                     unknown.push(*at);
                     continue;
                 }
-                ids[*at] = id_of(conn.check(reply)?)?;
+                let reply = conn.check(reply)?;
+                ids[*at] = match (self.plain(&plans[*at]), reply) {
+                    (Some(_), Value::BulkString(id)) => Some(String::from_utf8_lossy(&id).into_owned()),
+                    (_, reply) => decided_id(reply)?,
+                };
             }
             open = unknown;
         }
@@ -298,14 +305,12 @@ impl Stream {
     }
 }
 
-/// The id that `XADD` or the script answered; `None` of a refusal.
-fn id_of(reply: Value) -> Result<Option<String>> {
-    if let Value::BulkString(id) = reply {
-        return Ok(Some(String::from_utf8_lossy(&id).into_owned()));
-    }
-    let mut reply = Numbers::of(reply)?;
-    reply.skip(3);
-    Ok(Some(reply.text()?).filter(|id| !id.is_empty()))
+/// The id that the script answered; `None` of a refusal.
+fn decided_id(reply: Value) -> Result<Option<String>> {
+    let mut reply = Packed::of(reply)?;
+    let (_verdict, _rule, _now, _depth) = (reply.int()?, reply.int()?, reply.int()?, reply.int()?);
+    let (id, _) = reply.texts()?;
+    Ok((!id.is_empty()).then(|| id.to_owned()))
 }
 
 impl fmt::Debug for Stream {

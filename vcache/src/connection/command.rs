@@ -41,8 +41,12 @@ impl Packet {
     /// A packet without commands yet; see [`Packet::then`]. `idempotent` is said of all that will be in it.
     #[must_use]
     pub fn pipeline(idempotent: bool) -> Self {
+        Self { bytes: Vec::with_capacity(USUAL_BYTES), ..Self::nothing(idempotent) }
+    }
+
+    const fn nothing(idempotent: bool) -> Self {
         Self {
-            bytes: Vec::with_capacity(USUAL_BYTES),
+            bytes: Vec::new(),
             replies: 0,
             idempotent,
             blocking: Blocking::No,
@@ -53,11 +57,7 @@ impl Packet {
 
     /// Appends one more command to the pipeline: its name and the number of arguments that will follow.
     pub fn then(&mut self, name: &str, args: usize) -> &mut Self {
-        push_header(&mut self.bytes, b'*', args + 1);
-        self.replies += 1;
-        self.misframed |= self.missing != 0;
-        self.missing = args + 1;
-        self.arg(name.as_bytes())
+        self.then_encoded(args).arg(name.as_bytes())
     }
 
     /// Appends an argument.
@@ -100,18 +100,23 @@ impl Packet {
         Ok(self)
     }
 
-    /// Integers, encoded once for [`Packet::encoded_args`].
-    #[cfg(feature = "admission")]
-    pub(crate) fn encode_ints(values: &[i64]) -> Box<[u8]> {
+    /// Arguments, encoded once for [`Packet::encoded_args`].
+    pub(crate) fn encode(arguments: impl FnOnce(&mut Self) -> &mut Self) -> Box<[u8]> {
         let mut packet = Self::pipeline(true);
-        for value in values {
-            packet.int(*value);
-        }
+        arguments(&mut packet);
         packet.bytes.into()
     }
 
+    /// Begins a command whose name comes with [`Packet::encoded_args`], as the first of `args + 1` arguments.
+    pub(crate) fn then_encoded(&mut self, args: usize) -> &mut Self {
+        push_header(&mut self.bytes, b'*', args + 1);
+        self.replies += 1;
+        self.misframed |= self.missing != 0;
+        self.missing = args + 1;
+        self
+    }
+
     /// Appends `count` arguments that were encoded before.
-    #[cfg(feature = "admission")]
     pub(crate) fn encoded_args(&mut self, bytes: &[u8], count: usize) -> &mut Self {
         self.misframed |= self.missing < count;
         self.missing = self.missing.saturating_sub(count);
@@ -119,10 +124,10 @@ impl Packet {
         self
     }
 
-    /// Makes room for so many bytes more.
+    /// An empty packet with room for so many bytes.
     #[cfg(feature = "admission")]
-    pub(crate) fn reserve(&mut self, bytes: usize) {
-        self.bytes.reserve(bytes);
+    pub(crate) fn with_room(bytes: usize, idempotent: bool) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), ..Self::nothing(idempotent) }
     }
 
     fn count_argument(&mut self) {
@@ -253,16 +258,16 @@ mod tests {
         assert!(uneven.check_framing().is_err(), "too few in the first");
     }
 
-    #[cfg(feature = "admission")]
     #[test]
     fn arguments_that_were_encoded_before_are_the_same() {
         let mut at_once = Packet::command("X", 3, false);
-        at_once.int(5).int(-70).int(0);
-        let mut before = Packet::command("X", 3, false);
-        before.encoded_args(&Packet::encode_ints(&[5, -70, 0]), 3);
-        assert_eq!(before.bytes, at_once.bytes);
+        at_once.int(5).arg(b"text").int(0);
+        let mut before = Packet::pipeline(false);
+        let encoded = Packet::encode(|packet| packet.arg(b"X").int(5).arg(b"text").int(0));
+        before.then_encoded(3).encoded_args(&encoded, 4);
+        assert_eq!((&before.bytes, before.replies), (&at_once.bytes, 1));
         assert!(before.check_framing().is_ok());
-        before.encoded_args(&Packet::encode_ints(&[1]), 1);
+        before.encoded_args(&Packet::encode(|packet| packet.int(1)), 1);
         assert!(before.check_framing().is_err(), "one too many");
     }
 

@@ -146,6 +146,55 @@ mod probe_guest {
         panic!("as it was told to");
     }
 
+    /// One gate for all calls: what it knows of refusals and outages is this library's own.
+    #[cfg(feature = "admission")]
+    fn gate() -> &'static vcache::admission::Gate {
+        use vcache::admission::{Gate, Period, Quota, Stream, Throttle};
+
+        static GATE: std::sync::LazyLock<Gate> = std::sync::LazyLock::new(|| {
+            let gate = || -> vcache::Result<Gate> {
+                Gate::builder()
+                    .throttle(Throttle::new("org", "100/d")?)
+                    .quota(Quota::new("events", 20, Period::Month)?.timezone("Europe/Vienna")?)
+                    .stream(Stream::new("incoming")?)
+                    .shards(4)
+                    .build()
+            };
+            gate().expect("the gate makes sense")
+        });
+        &GATE
+    }
+
+    /// Asks the gate: whether it was allowed, whether it was a duplicate, who decided, and the receipt.
+    #[cfg(feature = "admission")]
+    #[hotpath(signature = (org, payload = None, cost = 1, dedupe = None))]
+    pub async fn admit(
+        conn: &mut Connection,
+        org: i64,
+        payload: Option<Vec<u8>>,
+        cost: i64,
+        dedupe: Option<String>,
+    ) -> vcache::Result<(bool, bool, String, Option<String>)> {
+        let scope = vcache::admission::Scope::new().with("org", org);
+        let mut admission = vcache::admission::Admission::new(&scope).cost(cost);
+        if let Some(payload) = &payload {
+            admission = admission.payload(payload);
+        }
+        if let Some(id) = &dedupe {
+            admission = admission.dedupe(id);
+        }
+        let decision = gate().admit(conn, admission).await?;
+        let receipt = decision.receipt.map(|receipt| receipt.to_string());
+        Ok((decision.allowed, decision.duplicate, decision.source.as_str().to_owned(), receipt))
+    }
+
+    /// Gives back what was admitted under a receipt; whether it was now.
+    #[cfg(feature = "admission")]
+    #[hotpath]
+    pub async fn refund(conn: &mut Connection, receipt: &str) -> vcache::Result<bool> {
+        Ok(gate().refund(conn, &receipt.parse()?).await?.refunded)
+    }
+
     /// The version of the crate.
     #[pyfunction]
     fn noop() {}
