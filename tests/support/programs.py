@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import textwrap
@@ -24,6 +25,8 @@ _request = json.loads(os.environ["VCACHE_TEST_PROGRAM"])
 import django
 from django.conf import settings
 
+# A shell that runs the tests in the background has it ignored, and that is inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.configure(SECRET_KEY="vcache-tests", CACHES=_request["caches"], USE_TZ=True)
 django.setup()
 from django.core.cache import caches
@@ -144,13 +147,26 @@ class Program:
             assert stream is not None
             stream.close()
 
+    def _stacks(self) -> str:
+        """Where the program and its children are, as faulthandler tells when they are aborted."""
+        assert self._process.stdout is not None
+        os.killpg(self._process.pid, signal.SIGABRT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(10)
+        os.set_blocking(self._process.stdout.fileno(), False)
+        told = self._buffer
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self._process.stdout.fileno(), 65536):
+                told += chunk
+        return f"so far:\n{told.decode(errors='replace')}"
+
     def _line(self, timeout: float) -> bytes | None:
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             while b"\n" not in self._buffer:
                 if not selector.select(timeout):
-                    raise AssertionError(f"the program hangs: nothing for {timeout} s; so far {self._buffer!r}")
+                    raise AssertionError(f"the program hangs: nothing for {timeout} s; {self._stacks()}")
                 chunk = os.read(self._process.stdout.fileno(), 65536)
                 if not chunk:
                     line, self._buffer = self._buffer, b""
