@@ -7,7 +7,7 @@ use redis::Value;
 use super::decision::{Refund, RuleState, Usage};
 use super::inner::Inner;
 use super::keys::write_int;
-use super::local::{self, deny};
+use super::local;
 use super::plan::Plan;
 use super::receipt::{Parts, Receipt};
 use super::reply::Numbers;
@@ -47,6 +47,9 @@ impl Inner {
     pub(super) async fn refund(&self, conn: &Connection, receipt: &Receipt) -> Result<Refund> {
         let parts = receipt.parts()?;
         let keys = self.refunded_keys(&parts)?;
+        let local_keys: Vec<_> = keys.iter().map(|(key, _)| local::key_of(self.id, key)).collect();
+        // Now too: whoever gives this up meanwhile may have given back all the same.
+        self.forget(&local_keys);
         let reply = script::run(conn, &REFUND, Instant::now(), None, |head| {
             // A second time answers otherwise than the first, so it is not for the connection to repeat.
             let mut packet = Packet::pipeline(false);
@@ -58,15 +61,13 @@ impl Inner {
             packet.int(parts.cost).int(self.marker_ms(&parts)?);
             Ok(packet)
         })
-        .await?;
-        let mut reply = Numbers::of(reply)?;
+        .await;
+        // Also after an error: what the server did then is not known.
+        self.forget(&local_keys);
+        let mut reply = Numbers::of(reply?)?;
         let refunded = reply.int()? == 1;
         let mut usage = Vec::with_capacity(keys.len());
-        for (key, name) in keys {
-            deny::forget(&local::key(self.id, |out| {
-                out.extend_from_slice(&key);
-                Ok(())
-            })?);
+        for (_, name) in keys {
             usage.push(Usage { name, used: reply.int()? });
         }
         Ok(Refund { refunded, usage })
@@ -138,11 +139,10 @@ impl Inner {
         for key in &keys {
             packet.arg(local::on_server(key));
         }
-        let reply = conn.check(conn.exchange(packet, None).await?)?;
-        for key in &keys {
-            deny::forget(key);
-        }
-        match reply {
+        self.forget(&keys);
+        let reply = conn.exchange(packet, None).await;
+        self.forget(&keys);
+        match conn.check(reply?)? {
             Value::Int(deleted) => Ok(u64::try_from(deleted).unwrap_or(0)),
             other => Err(Error::refused(format!("DEL was answered with {other:?}"))),
         }

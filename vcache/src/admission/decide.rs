@@ -152,7 +152,8 @@ impl Plan<'_> {
     /// Notes what the server refused. From the moment that it was asked on: its answer was on the way for a while, and
     /// nothing may be refused here that it would admit.
     fn remember(&self, rule: usize, wait: Wait, state: &RuleState, sent: Instant) -> Result<()> {
-        if !self.inner.settings.deny_cache || self.cost == 0 {
+        let inner = self.inner;
+        if !inner.settings.deny_cache || self.cost == 0 || inner.forgets() != self.forgets {
             return Ok(());
         }
         let retry_at = wait.known().map(|wait| sent + wait);
@@ -167,9 +168,25 @@ impl Plan<'_> {
             remaining: state.remaining.unwrap_or(0),
             used: state.used,
         };
-        deny::remember(&self.local_key(rule)?, denial, sent);
-        self.inner.denies_until(until);
+        let key = self.local_key(rule)?;
+        deny::remember(&key, denial, sent);
+        inner.denies_until(until);
+        // Another thread may have given back or reset what was refused, and have come before this one.
+        if inner.forgets() != self.forgets {
+            deny::forget(&key);
+        }
         Ok(())
+    }
+
+    /// Whether a rule has as much as is asked for when nothing is used of it.
+    fn may_ever_pass(&self, rule: usize) -> bool {
+        match rule.checked_sub(self.inner.throttles.len()) {
+            None => self.rate(rule).counted().is_none_or(|counted| self.cost <= counted.burst),
+            Some(at) => {
+                let limit = self.limit(at);
+                limit < 0 || self.cost <= limit || self.inner.quotas[at].mode == Mode::Crossing
+            }
+        }
     }
 
     /// The refusal that the deny cache still knows.
@@ -184,8 +201,10 @@ impl Plan<'_> {
         for rule in 0..self.inner.throttles.len() + self.inner.quotas.len() {
             let key = self.local_key(rule)?;
             if let Some(denial) = deny::find(&key, &self.version(rule), self.cost, now) {
-                let wait =
-                    denial.retry_at.map_or(Wait::Never, |at| Wait::For(at.saturating_duration_since(now)));
+                let wait = match denial.retry_at {
+                    Some(at) if self.may_ever_pass(rule) => Wait::For(at.saturating_duration_since(now)),
+                    _ => Wait::Never,
+                };
                 if longest.as_ref().is_none_or(|(_, _, known)| wait > *known) {
                     longest = Some((rule, denial, wait));
                 }

@@ -7,14 +7,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::keys::{By, FNV_SEED, Space, fnv, middle};
 use super::limits::Limits;
 use super::local::breaker::Breaker;
+use super::local::deny;
 use super::metrics::Counters;
 use super::quota::Mode;
 use super::rate::Rate;
+use super::scope::{Scope, ScopeValue};
 use super::script::{ADMIT, PEEK, REFUND};
 use super::settings::{Outage, Settings};
 use super::stream::Full;
 use super::window::Calendar;
 use crate::connection::Packet;
+use crate::error::Result;
 
 /// What was said of a throttle.
 #[derive(Clone, Debug)]
@@ -125,11 +128,14 @@ pub(super) struct Inner {
     pub(super) usual: Usual,
     /// Of the quotas, whose charges a receipt is of.
     pub(super) fingerprint: u64,
+    /// What stands between a shard's number and an owner in the keys of dedupe ids.
+    pub(super) dedupe: Vec<u8>,
     pub(super) breaker: Breaker,
     pub(super) counters: Counters,
     born: Instant,
     /// Nanoseconds after birth until which the deny cache may hold something of this gate's.
     denies_until: AtomicU64,
+    forgets: AtomicU64,
     /// By how many microseconds the server's clock was ahead of ours when that last mattered.
     ahead: AtomicI64,
 }
@@ -172,12 +178,15 @@ impl Inner {
                 middle: middle('q', &spec.name),
             })
             .collect();
+        let names = throttles.iter().map(|rule| &*rule.name).chain(quotas.iter().map(|rule| &*rule.name));
+        let dedupe = dedupe(names, stream);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             space: Space::new(&settings.prefix),
             usual: Usual::new(&throttles, quotas.len()),
             throttles,
             fingerprint: fingerprint(settings, &quotas),
+            dedupe,
             quotas,
             stream: stream.map(|spec| StreamRule {
                 name: Arc::clone(&spec.name),
@@ -190,6 +199,7 @@ impl Inner {
             counters: Counters::default(),
             born: Instant::now(),
             denies_until: AtomicU64::new(0),
+            forgets: AtomicU64::new(0),
             ahead: AtomicI64::new(0),
         }
     }
@@ -203,6 +213,28 @@ impl Inner {
     pub(super) fn denies_until(&self, until: Instant) {
         let nanos = until.saturating_duration_since(self.born).as_nanos();
         self.denies_until.fetch_max(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How often something was given back or reset.
+    pub(super) fn forgets(&self) -> u64 {
+        self.forgets.load(Ordering::Acquire)
+    }
+
+    /// What was refused under these keys of rules is known no more, nor is what calls under way are yet to hear of it.
+    pub(super) fn forget(&self, keys: &[Vec<u8>]) {
+        self.forgets.fetch_add(1, Ordering::AcqRel);
+        keys.iter().for_each(|key| deny::forget(key));
+    }
+
+    /// What says which shard a scope is in: the owner, or for a rule that stands alone, what it is by.
+    pub(super) fn sharded_by<'a>(&self, scope: &'a Scope<'a>) -> Result<&'a ScopeValue<'a>> {
+        let only = match (&*self.throttles, &*self.quotas, &self.stream) {
+            ([throttle], [], None) => Some(&throttle.by),
+            ([], [quota], None) => Some(&quota.by),
+            _ => None,
+        };
+        let entry = only.and_then(By::first).and_then(|name| scope.get(name));
+        entry.map_or_else(|| scope.owner().map(|(_, value)| value), Ok)
     }
 
     /// Microseconds since 1970 by the server's clock, as far as it is known.
@@ -219,6 +251,18 @@ impl Inner {
 fn our_now() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// What stands before an owner and a dedupe id in a key: a stream's name, or without one a number for the rules' names, behind
+/// a letter that no name has.
+fn dedupe<'a>(rules: impl Iterator<Item = &'a str>, stream: Option<&StreamSpec>) -> Vec<u8> {
+    match stream {
+        Some(stream) => middle('d', &stream.name),
+        None => {
+            let hash = rules.fold(FNV_SEED, |hash, name| fnv(fnv(hash, name.as_bytes()), b" "));
+            middle('d', &format!("~{hash:016x}"))
+        }
+    }
 }
 
 /// A number for all that makes a receipt one of these quotas: where they count, by what, and whether they do.

@@ -3,7 +3,7 @@
 //! ```text
 //! <prefix>:{v07}:t:<name>:<values>                 a throttle's state
 //! <prefix>:{v07}:q:<name>:<values>:<unix seconds>  a quota's counter, in the window that began then
-//! <prefix>:{v07}:d:<id>                            what a dedupe id was answered
+//! <prefix>:{v07}:d:<name>:<owner>:<id>             what a dedupe id was answered, by a stream, or by a gate without one
 //! <prefix>:{v07}:r:<nonce>                         a receipt that was refunded
 //! <prefix>:{v07}:s:<name>                          a stream, and with `:dead` behind it, its dead letters
 //! ```
@@ -88,6 +88,14 @@ impl By {
         }
     }
 
+    /// The first entry that it names.
+    pub(super) fn first(&self) -> Option<&str> {
+        match self {
+            Self::Owner => None,
+            Self::Entries(names) => names.first().map(String::as_str),
+        }
+    }
+
     /// Whether such values, as they stand in a key, may be of it.
     pub(super) fn is_of(&self, values: &str) -> bool {
         let count = values.split(':').count();
@@ -130,7 +138,7 @@ fn missing(rule: &str, name: &str, scope: &Scope<'_>) -> Error {
     Error::value(format!("the scope has no {name:?}, which '{rule}' is by; it has {known}"))
 }
 
-fn write_value(name: &str, value: &ScopeValue<'_>, out: &mut Vec<u8>) -> Result<()> {
+pub(super) fn write_value(name: &str, value: &ScopeValue<'_>, out: &mut Vec<u8>) -> Result<()> {
     match value {
         ScopeValue::Int(number) => {
             write_int(*number, out);

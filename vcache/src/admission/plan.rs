@@ -29,6 +29,8 @@ pub(super) struct Plan<'a> {
     pub(super) cost: i64,
     pub(super) dedupe: Option<&'a str>,
     pub(super) shard: u32,
+    /// How often something had been forgotten when this began.
+    pub(super) forgets: u64,
     /// Throttles by their place, at another rate than their own.
     rates: Vec<(usize, Limits)>,
     /// Quotas by their place, with another limit than their own.
@@ -76,7 +78,7 @@ impl<'a> Plan<'a> {
         scope.check()?;
         let shard = match inner.settings.shards {
             1 => 0,
-            shards => shard_of(scope.owner()?.1, shards),
+            shards => shard_of(inner.sharded_by(scope)?, shards),
         };
         Ok(Self::on(shard, inner, scope))
     }
@@ -89,6 +91,7 @@ impl<'a> Plan<'a> {
             cost: 0,
             dedupe: None,
             shard,
+            forgets: inner.forgets(),
             rates: Vec::new(),
             limits: Vec::new(),
             windows: Vec::new(),
@@ -194,6 +197,16 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
+    /// An id counts for one owner, and in one stream or gate: others may have chosen the same.
+    fn dedupe_key(&self, id: &str, out: &mut Vec<u8>) -> Result<()> {
+        self.inner.space.write(self.shard, &self.inner.dedupe, out);
+        if let Ok((name, value)) = self.scope.owner() {
+            super::keys::write_value(name, value, out)?;
+        }
+        out.push(b':');
+        write_text(&"the dedupe id", id, out)
+    }
+
     /// A rule's key in the tables of this process: of the throttles, then of the quotas.
     pub(super) fn local_key(&self, rule: usize) -> Result<Vec<u8>> {
         local::key(self.inner.id, |out| match rule.checked_sub(self.inner.throttles.len()) {
@@ -218,7 +231,7 @@ impl<'a> Plan<'a> {
     pub(super) fn check_keys(&self) -> Result<()> {
         let rules = self.inner.throttles.len() + self.inner.quotas.len();
         (0..rules).try_for_each(|rule| self.local_key(rule).map(drop))?;
-        self.dedupe.map_or(Ok(()), |id| write_id(id, &mut Vec::new()))
+        self.dedupe.map_or(Ok(()), |id| self.dedupe_key(id, &mut Vec::new()))
     }
 
     /// The call of the script that decides and writes.
@@ -254,10 +267,7 @@ impl<'a> Plan<'a> {
             })?;
         }
         if let Some(id) = self.dedupe {
-            packet.arg_with(|out| {
-                inner.space.write(self.shard, b"}:d:", out);
-                write_id(id, out)
-            })?;
+            packet.arg_with(|out| self.dedupe_key(id, out))?;
         }
         packet.int(self.cost);
         if usual && stream.is_none() && self.dedupe.is_none() {
@@ -364,10 +374,6 @@ pub(super) fn check_limit(rule: &str, limit: i64) -> Result<()> {
     Err(Error::value(format!(
         "the limit of quota '{rule}' is {limit}: give 0 to 2^53, or -1 for one that only counts"
     )))
-}
-
-fn write_id(id: &str, out: &mut Vec<u8>) -> Result<()> {
-    write_text(&"the dedupe id", id, out)
 }
 
 pub(super) fn mode_number(mode: Mode) -> u8 {

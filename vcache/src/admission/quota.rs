@@ -168,10 +168,14 @@ impl Quota {
         Self::of(QuotaSpec { mode, ..self.spec }, self.settings)
     }
 
-    /// For how long after a window's end it can still be refunded, ten years at most. The default is a day.
+    /// For how long after a window's end it can still be refunded: a second at least, since the server's clock for keys that
+    /// expire may be ahead of the one that it tells, and ten years at most. The default is a day.
     #[must_use]
     pub fn keep(self, keep: Duration) -> Self {
-        Self::of(QuotaSpec { keep: keep.min(LONGEST_KEEP), ..self.spec }, self.settings)
+        Self::of(
+            QuotaSpec { keep: keep.clamp(Duration::from_secs(1), LONGEST_KEEP), ..self.spec },
+            self.settings,
+        )
     }
 
     /// What it says when the server cannot be asked, instead of what the settings say.

@@ -39,6 +39,7 @@ impl<'a> Plan<'a> {
             return Ok(decision);
         }
         let mut replays = u32::from(self.dedupe.is_some());
+        let mut replaying = false;
         let mut stale = 0;
         // Each attempt has the deadline's time from its own beginning on; what follows on a stale window, what is left.
         let (mut begun, mut sent) = (begun, begun);
@@ -48,6 +49,9 @@ impl<'a> Plan<'a> {
                 Ok(permit) => permit,
                 Err(left) => return self.outage(left, None, conn.alias()),
             };
+            if std::mem::take(&mut replaying) {
+                counters.replayed.count();
+            }
             let receipt = self.receipt()?;
             // The server keeps it for those who come again.
             let kept = receipt.as_ref().filter(|_| self.dedupe.is_some()).map_or("", Receipt::as_str);
@@ -87,14 +91,14 @@ impl<'a> Plan<'a> {
             if conn.is_out_of_time() {
                 return Err(error);
             }
-            if permit.is_some_and(|permit| permit.failed(Instant::now())) {
+            if permit.is_some_and(|permit| permit.failed(sent, Instant::now())) {
                 counters.breaker_opened.count();
             }
             if replays == 0 || error.kind() != ErrorKind::Timeout {
                 return self.outage(Duration::ZERO, Some(error), conn.alias());
             }
             replays -= 1;
-            counters.replayed.count();
+            replaying = true;
             begun = Instant::now();
             sent = begun;
         }
@@ -128,6 +132,8 @@ impl<'a> Plan<'a> {
 
     /// What is said when the server cannot be asked: `error` is why, or the breaker leaves it alone for `left`.
     fn outage(&self, left: Duration, error: Option<Error>, alias: &str) -> Result<Decision> {
+        // Nothing was encoded if the breaker is open, and what is wrong about a call is so whatever the server does.
+        self.check_keys()?;
         let inner = self.inner;
         let counters = &inner.counters;
         counters.outages.count();
@@ -228,7 +234,7 @@ fn restless(server_now: i64) -> Error {
 
 #[cfg(all(test, feature = "testing"))]
 mod tests {
-    use crate::admission::{Admission, Gate, Period, Quota, Scope};
+    use crate::admission::{Admission, Gate, Period, Quota, Scope, Settings};
     use crate::block_on;
     use crate::testing::Server;
 
@@ -236,6 +242,7 @@ mod tests {
 
     fn gate() -> Gate {
         Gate::builder()
+            .settings(Settings { deadline: None, ..Settings::default() })
             .quota(Quota::new("hour", 100, Period::Hour).unwrap())
             .quota(Quota::new("day", 100, Period::Day).unwrap().timezone("Australia/Lord_Howe").unwrap())
             .quota(Quota::new("month", 100, Period::Month).unwrap().timezone("America/New_York").unwrap())
@@ -254,7 +261,7 @@ mod tests {
             gate.inner().set_clock(now + ahead);
             block_on(async {
                 let first = gate.admit(&conn, Admission::new(&scope)).await.unwrap();
-                assert!(first.allowed);
+                assert_eq!((first.allowed, first.rules.len()), (true, 3));
                 assert!(
                     first
                         .rules

@@ -209,11 +209,14 @@ impl Stream {
         let plans = events.iter().map(|event| self.plan(*event)).collect::<Result<Vec<_>>>()?;
         let mut ids: Vec<Option<String>> = vec![None; plans.len()];
         let mut open: Vec<usize> = (0..plans.len()).collect();
+        // If any needs the script, all go by it: else a server that does not know it yet would store the others first.
+        let plain = plans.iter().all(|plan| self.plain(plan).is_some());
+        let counters = &self.inner().counters;
         for round in 0..MOST_ROUNDS {
             if open.is_empty() {
                 break;
             }
-            let packet = self.batch(&plans, &open, round > 0)?;
+            let packet = self.batch(&plans, &open, plain, round > 0)?;
             let replies = match conn.exchange(packet, None).await? {
                 Value::Array(replies) if open.len() > 1 => replies,
                 single => vec![single],
@@ -225,10 +228,18 @@ impl Stream {
                     continue;
                 }
                 let reply = conn.check(reply)?;
-                ids[*at] = match (self.plain(&plans[*at]), reply) {
-                    (Some(_), Value::BulkString(id)) => Some(String::from_utf8_lossy(&id).into_owned()),
-                    (_, reply) => decided_id(reply)?,
+                let counter;
+                (ids[*at], counter) = match reply {
+                    Value::BulkString(id) if plain => {
+                        (Some(String::from_utf8_lossy(&id).into_owned()), &counters.admitted)
+                    }
+                    reply => match decided(reply)? {
+                        (0, _) => (None, &counters.refused),
+                        (2, id) => (id, &counters.duplicates),
+                        (_, id) => (id, &counters.admitted),
+                    },
                 };
+                counter.count();
             }
             open = unknown;
         }
@@ -236,13 +247,13 @@ impl Stream {
     }
 
     /// One packet of some of the entries. With `loads` the first of them brings the script.
-    fn batch(&self, plans: &[Plan<'_>], open: &[usize], loads: bool) -> Result<Packet> {
+    fn batch(&self, plans: &[Plan<'_>], open: &[usize], plain: bool, loads: bool) -> Result<Packet> {
         let mut packet = Packet::pipeline(false);
         for (place, at) in open.iter().enumerate() {
             let plan = &plans[*at];
             let head = Head::of(&ADMIT);
             let head = if loads && place == 0 { head.by_text() } else { head };
-            match self.plain(plan) {
+            match self.plain(plan).filter(|_| plain) {
                 Some(maxlen) => self.append_plain(&mut packet, plan, maxlen)?,
                 None => {
                     let receipt = plan.receipt()?;
@@ -305,12 +316,12 @@ impl Stream {
     }
 }
 
-/// The id that the script answered; `None` of a refusal.
-fn decided_id(reply: Value) -> Result<Option<String>> {
+/// The verdict that the script answered, and the id, of which a refusal has none.
+fn decided(reply: Value) -> Result<(i64, Option<String>)> {
     let mut reply = Packed::of(reply)?;
-    let (_verdict, _rule, _now, _depth) = (reply.int()?, reply.int()?, reply.int()?, reply.int()?);
+    let (verdict, _rule, _now, _depth) = (reply.int()?, reply.int()?, reply.int()?, reply.int()?);
     let (id, _) = reply.texts()?;
-    Ok((!id.is_empty()).then(|| id.to_owned()))
+    Ok((verdict, (!id.is_empty()).then(|| id.to_owned())))
 }
 
 impl fmt::Debug for Stream {

@@ -4,14 +4,13 @@ use std::collections::HashSet;
 
 use vcache::ErrorKind;
 use vcache::admission::{
-    Admission, Event, Full, Gate, GateBuilder, Mode, Period, Quota, RuleKind, Scope, Settings, Stream,
-    Throttle,
+    Admission, Event, Full, Gate, GateBuilder, Mode, Period, Quota, RuleKind, Scope, Stream, Throttle,
 };
 use vcache::prelude::*;
 use vcache::redis::cmd;
 use vcache::testing::Server;
 
-use crate::{entries, everything, keys, refused_by, scripts_run};
+use crate::{entries, everything, keys, patient, refused_by, scripts_run};
 
 fn scope() -> Scope<'static> {
     Scope::new().with("org", 1).with("project", "back end")
@@ -19,7 +18,7 @@ fn scope() -> Scope<'static> {
 
 /// Two throttles, a quota and a stream, of which each can be the one that refuses.
 fn builder() -> GateBuilder {
-    let mut settings = Settings::default();
+    let mut settings = patient();
     settings.deny_cache = false;
     Gate::builder()
         .settings(settings)
@@ -27,6 +26,27 @@ fn builder() -> GateBuilder {
         .throttle(Throttle::new("project", "8/h").unwrap())
         .quota(Quota::new("events", 6, Period::Month).unwrap())
         .stream(Stream::new("incoming").unwrap().maxlen(4))
+}
+
+#[vcache::test]
+async fn an_id_counts_for_its_owner_and_in_its_stream_or_gate(conn: &mut Connection) {
+    let (gate, scope) = (builder().build().unwrap(), scope());
+    let first = gate.admit(conn, Admission::new(&scope).payload(b"1").dedupe("a")).await.unwrap();
+    let other = Scope::new().with("org", 2).with("project", 1);
+    let others = gate.admit(conn, Admission::new(&other).payload(b"2").dedupe("a")).await.unwrap();
+    assert!(!others.duplicate && others.receipt != first.receipt, "another owner chose the same id");
+    let mails = Stream::new("mails").unwrap().settings(patient()).unwrap();
+    let mail = mails.add(conn, Event::new("3").scope(&scope).dedupe("a")).await.unwrap();
+    assert!(!mail.duplicate && mail.id.is_some(), "another stream");
+    for name in ["org", "project"] {
+        let gate = Gate::builder().settings(patient()).throttle(Throttle::new(name, "10/d").unwrap());
+        let gate = gate.build().unwrap();
+        for again in [false, true] {
+            let decision = gate.admit(conn, Admission::new(&scope).dedupe("a")).await.unwrap();
+            assert_eq!((decision.allowed, decision.duplicate), (true, again), "other rules");
+        }
+    }
+    assert_eq!(gate.stream().unwrap().length(conn).await.unwrap(), 2);
 }
 
 #[vcache::test]
@@ -85,6 +105,7 @@ async fn what_refuses_is_told_and_nothing_is_charged_or_written(conn: &mut Conne
 #[vcache::test]
 async fn of_several_the_longest_wait_is_told(conn: &mut Connection) {
     let gate = Gate::builder()
+        .settings(patient())
         .throttle(Throttle::new("short", "1/m").unwrap().key(["org"]).unwrap())
         .throttle(Throttle::new("long", "1/d").unwrap().key(["org"]).unwrap())
         .throttle(Throttle::new("middle", "1/h").unwrap().key(["org"]).unwrap())
@@ -118,7 +139,7 @@ async fn a_duplicate_is_answered_the_first_and_charged_nothing(conn: &mut Connec
     assert!(!gate.admit(conn, admission.dedupe("another")).await.unwrap().allowed);
     let metrics = gate.metrics();
     assert_eq!((metrics.admitted, metrics.duplicates, metrics.refused), (1, 3, 1));
-    assert!(keys(conn).await.contains(&"vcache:{v00}:d:event%207%3A%7Bx%7D".to_owned()));
+    assert!(keys(conn).await.contains(&"vcache:{v00}:d:incoming:1:event%207%3A%7Bx%7D".to_owned()));
 }
 
 #[vcache::test]
@@ -134,6 +155,7 @@ async fn a_refused_id_may_come_again(conn: &mut Connection) {
 #[vcache::test]
 async fn a_refund_gives_back_to_all_quotas_that_were_charged(conn: &mut Connection) {
     let gate = Gate::builder()
+        .settings(patient())
         .throttle(Throttle::new("org", "100/d").unwrap())
         .quota(Quota::new("events", 10, Period::Month).unwrap())
         .quota(
@@ -194,7 +216,7 @@ async fn limits_and_rates_of_the_call_count(conn: &mut Connection) {
 
 #[vcache::test]
 async fn what_cannot_be_admitted_is_told_and_nothing_is_written(conn: &mut Connection) {
-    let mut settings = Settings::default();
+    let mut settings = patient();
     settings.max_payload = 10;
     let gate = builder().settings(settings).build().unwrap();
     let scope = scope();

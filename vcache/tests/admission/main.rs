@@ -12,9 +12,16 @@ mod throttle;
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use vcache::admission::{Decision, RuleKind};
+use vcache::admission::{Decision, RuleKind, Settings};
 use vcache::redis::cmd;
 use vcache::{AsyncCommands, Connection, Value};
+
+/// Settings with which a busy machine is no outage.
+fn patient() -> Settings {
+    let mut settings = Settings::default();
+    settings.deadline = None;
+    settings
+}
 
 /// What stands on the server: of every key its dump, and when it ends.
 async fn everything(conn: &mut Connection) -> BTreeMap<String, (Vec<u8>, i64)> {

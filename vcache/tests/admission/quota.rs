@@ -3,15 +3,15 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use vcache::ErrorKind;
-use vcache::admission::{Mode, Period, Quota, Receipt, RuleKind, Scope, Settings};
+use vcache::admission::{Mode, Period, Quota, Receipt, RuleKind, Scope};
 use vcache::prelude::*;
 use vcache::redis::cmd;
 
-use crate::{everything, keys, refused_by};
+use crate::{everything, keys, patient, refused_by};
 
 /// In a window that does not end while a test runs, unless the month does.
 fn quota(limit: i64) -> Quota {
-    let mut settings = Settings::default();
+    let mut settings = patient();
     settings.deny_cache = false;
     Quota::new("events", limit, Period::Month).unwrap().settings(settings).unwrap()
 }
@@ -104,7 +104,11 @@ async fn a_limit_of_the_call_counts(conn: &mut Connection) {
 
 #[vcache::test]
 async fn the_counter_stands_under_its_windows_start_and_ends_after_it(conn: &mut Connection) {
-    let quota = Quota::new("events", 5, Period::Hour).unwrap().keep(Duration::from_secs(600));
+    let quota = Quota::new("events", 5, Period::Hour)
+        .unwrap()
+        .keep(Duration::from_secs(600))
+        .settings(patient())
+        .unwrap();
     assert!(quota.consume(conn, &Scope::new().with("org", "a b").with("user", 2), 1).await.unwrap().allowed);
     let keys = keys(conn).await;
     let start: i64 = keys[0].strip_prefix("vcache:{v00}:q:events:a%20b:").unwrap().parse().unwrap();
@@ -164,7 +168,7 @@ async fn a_receipt_of_something_else_is_refused(conn: &mut Connection) {
     let quota = quota(10);
     let receipt = quota.consume(conn, "a,b.c:d", 2).await.unwrap().receipt.unwrap();
     assert!(receipt.as_str().is_ascii() && !receipt.as_str().contains(' '), "{receipt}");
-    let mut elsewhere = Settings::default();
+    let mut elsewhere = patient();
     elsewhere.prefix = "elsewhere".into();
     let others = [
         Quota::new("other", 10, Period::Month).unwrap(),

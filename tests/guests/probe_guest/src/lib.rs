@@ -149,11 +149,15 @@ mod probe_guest {
     /// One gate for all calls: what it knows of refusals and outages is this library's own.
     #[cfg(feature = "admission")]
     fn gate() -> &'static vcache::admission::Gate {
-        use vcache::admission::{Gate, Period, Quota, Stream, Throttle};
+        use vcache::admission::{Gate, Period, Quota, Settings, Stream, Throttle};
 
         static GATE: std::sync::LazyLock<Gate> = std::sync::LazyLock::new(|| {
             let gate = || -> vcache::Result<Gate> {
+                // A busy machine is no outage.
+                let mut settings = Settings::default();
+                settings.deadline = None;
                 Gate::builder()
+                    .settings(settings)
                     .throttle(Throttle::new("org", "100/d")?)
                     .quota(Quota::new("events", 20, Period::Month)?.timezone("Europe/Vienna")?)
                     .stream(Stream::new("incoming")?)

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Failures in a row after which it opens.
+/// Failures one after the other after which it opens.
 const FAILURES: u32 = 5;
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(10);
@@ -16,6 +16,8 @@ const LONGEST_REST: Duration = Duration::from_secs(10);
 pub(in crate::admission) struct Breaker {
     born: Instant,
     failures: AtomicU32,
+    /// Nanoseconds after birth when the last of them was noticed.
+    failed: AtomicU64,
     /// Nanoseconds after birth until which it is open; 0 is closed.
     until: AtomicU64,
     /// Doublings of the rest.
@@ -29,6 +31,7 @@ impl Breaker {
         Self {
             born: Instant::now(),
             failures: AtomicU32::new(0),
+            failed: AtomicU64::new(0),
             until: AtomicU64::new(0),
             probes: AtomicU32::new(0),
             probing: AtomicU64::new(0),
@@ -59,10 +62,23 @@ impl Breaker {
             && self.probing.compare_exchange(probing, lease, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    fn open(&self, now: Instant) {
+    /// The end of a rest that begins now.
+    fn rest(&self, now: Instant) -> u64 {
         let probes = self.probes.fetch_add(1, Ordering::AcqRel);
         let rest = FIRST_REST.saturating_mul(1 << probes.min(8)).min(LONGEST_REST);
-        self.until.store(self.age(now).saturating_add(nanos(rest)).max(1), Ordering::Release);
+        self.age(now).saturating_add(nanos(rest)).max(1)
+    }
+
+    /// Counts a failure, unless its call was already under way when the one before it was noticed: what a server does to many
+    /// calls at a time is one failure. `true` if that opened it.
+    fn count(&self, sent: Instant, now: Instant) -> bool {
+        if self.age(sent) < self.failed.load(Ordering::Acquire) {
+            return false;
+        }
+        self.failed.fetch_max(self.age(now), Ordering::AcqRel);
+        self.failures.fetch_add(1, Ordering::AcqRel) + 1 >= FAILURES
+            && self.until.load(Ordering::Acquire) == 0
+            && self.until.compare_exchange(0, self.rest(now), Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     fn close(&self) {
@@ -99,20 +115,13 @@ impl Permit<'_> {
         self.leave();
     }
 
-    /// It did not. `true` if the breaker opened by that.
-    pub(in crate::admission) fn failed(mut self, now: Instant) -> bool {
+    /// It did not answer what was `sent` then. `true` if the breaker opened by that.
+    pub(in crate::admission) fn failed(mut self, sent: Instant, now: Instant) -> bool {
         self.told = true;
-        let opens = if self.probe {
-            self.breaker.open(now);
-            false
-        } else {
-            // Only one of many that fail at a time counts to exactly this number.
-            let opens = self.breaker.failures.fetch_add(1, Ordering::AcqRel) + 1 == FAILURES;
-            if opens {
-                self.breaker.open(now);
-            }
-            opens
-        };
+        let opens = !self.probe && self.breaker.count(sent, now);
+        if self.probe {
+            self.breaker.until.store(self.breaker.rest(now), Ordering::Release);
+        }
         self.leave();
         opens
     }
@@ -141,7 +150,7 @@ mod tests {
     fn opened(now: Instant) -> Breaker {
         let breaker = Breaker::new();
         for failure in 1..=FAILURES {
-            assert_eq!(breaker.permit(now).ok().unwrap().failed(now), failure == FAILURES);
+            assert_eq!(breaker.permit(now).ok().unwrap().failed(now, now), failure == FAILURES);
         }
         breaker
     }
@@ -152,12 +161,30 @@ mod tests {
         let breaker = Breaker::new();
         for _ in 0..3 {
             for _ in 1..FAILURES {
-                assert!(!breaker.permit(now).ok().unwrap().failed(now));
+                assert!(!breaker.permit(now).ok().unwrap().failed(now, now));
             }
             breaker.permit(now).ok().unwrap().succeeded();
         }
         assert!(breaker.permit(now).is_ok());
         assert!(opened(now).permit(now).is_err());
+    }
+
+    #[test]
+    fn calls_that_fail_together_are_one_failure() {
+        let now = Instant::now();
+        let breaker = Breaker::new();
+        let hang = SECOND / 10;
+        for round in 0..FAILURES {
+            let sent = now + hang * round;
+            let many: Vec<_> = (0..50).map(|_| breaker.permit(sent).ok().unwrap()).collect();
+            let opened = many.into_iter().map(|permit| permit.failed(sent, sent + hang));
+            assert_eq!(
+                opened.filter(|opened| *opened).count(),
+                usize::from(round + 1 == FAILURES),
+                "{round}"
+            );
+        }
+        assert!(breaker.permit(now + hang * FAILURES).is_err());
     }
 
     #[test]
@@ -180,12 +207,12 @@ mod tests {
         for rest in [1, 2, 4, 8, 10, 10] {
             assert!(breaker.permit(now + SECOND * rest - SECOND / 10).is_err(), "{rest}");
             now += SECOND * rest + SECOND / 10;
-            assert!(!breaker.permit(now).ok().unwrap().failed(now));
+            assert!(!breaker.permit(now).ok().unwrap().failed(now, now));
         }
         now += SECOND * 11;
         breaker.permit(now).ok().unwrap().succeeded();
         for _ in 0..FAILURES {
-            breaker.permit(now).ok().unwrap().failed(now);
+            breaker.permit(now).ok().unwrap().failed(now, now);
         }
         assert!(breaker.permit(now + SECOND / 2).is_err());
         assert!(breaker.permit(now + SECOND + SECOND / 10).is_ok());
@@ -217,7 +244,7 @@ mod tests {
         let breaker = Breaker::new();
         let slow = breaker.permit(now).ok().unwrap();
         for _ in 0..FAILURES {
-            breaker.permit(now).ok().unwrap().failed(now);
+            breaker.permit(now).ok().unwrap().failed(now, now);
         }
         assert!(breaker.permit(now).is_err());
         slow.succeeded();

@@ -27,6 +27,11 @@ pub(super) fn key(
     Ok(key)
 }
 
+/// The same of a key that is written already.
+pub(super) fn key_of(gate: u64, on_server: &[u8]) -> Vec<u8> {
+    [&gate.to_ne_bytes(), on_server].concat()
+}
+
 /// The key on the server, of such a key.
 pub(super) fn on_server(key: &[u8]) -> &[u8] {
     &key[size_of::<u64>()..]
