@@ -396,13 +396,27 @@ def test_what_was_admitted_is_found_by_a_consumer(run: Any, default_alias: None)
         gate.stream.consumer("billing", batches=10)
 
 
+def test_the_stream_that_was_given_to_a_gate_is_the_gates(server: ValkeyServer, default_alias: None) -> None:
+    from django_vcache.admission import Gate, Stream
+
+    stream = Stream("events", prefix="mine", deadline=None)
+    gate = Gate(stream=stream, shards=4, deadline=None)
+    assert stream.keys == gate.stream.keys == tuple(f"vcache:{{v0{shard}}}:s:events" for shard in range(4))
+    for org in range(20):
+        assert gate.admit({"org": org}, payload=b"x")
+    assert stream.length() == 20
+    Gate(stream=stream, shards=4)
+    with pytest.raises(ValueError, match="'events' is that of another gate"):
+        Gate(stream=stream, shards=5)
+
+
 def test_a_stream_stands_alone_too(ask: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Stream
 
     stream = Stream("events", maxlen=5)
     decision = ask(stream, "add", b"one", {"org": 1}, "e1")
     assert decision.id
-    assert ask(stream, "add", "two", dedupe="e1").duplicate
+    assert ask(stream, "add", "two", {"org": 1}, "e1").duplicate
     ids = ask(stream, "add_many", (text.encode() for text in ("a", "b", "c", "d", "e", "f")))
     assert [entry is None for entry in ids] == [False] * 4 + [True] * 2
     assert ask(stream, "add_many", []) == []

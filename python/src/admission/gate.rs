@@ -201,7 +201,7 @@ impl PyGate {
             .iter()
             .map(|throttle| &*throttle.get().using)
             .chain(quotas.iter().map(|quota| &*quota.get().using))
-            .chain(stream.map(|stream| &*stream.get().using));
+            .chain(stream.map(|stream| stream.get().alias()));
         let using = alias(using, aliases)?;
         let mut builder = Gate::builder().settings(settings);
         for throttle in &throttles {
@@ -211,10 +211,14 @@ impl PyGate {
             builder = builder.quota(quota.get().quota.clone());
         }
         if let Some(stream) = stream {
-            builder = builder.stream(stream.get().stream.clone());
+            builder = builder.stream(stream.get().stream().clone());
+        }
+        let gate = builder.build()?;
+        if let (Some(given), Some(stream)) = (stream, gate.stream()) {
+            given.get().join(stream, &using)?;
         }
         Ok(Self {
-            gate: builder.build()?,
+            gate,
             using,
             throttles: throttles.into_iter().map(Bound::unbind).collect(),
             quotas: quotas.into_iter().map(Bound::unbind).collect(),
@@ -238,8 +242,7 @@ impl PyGate {
     /// The stream, with the gate's prefix and shards; None if there is none.
     #[getter]
     fn stream(&self) -> Option<PyStream> {
-        let stream = self.gate.stream()?.clone();
-        Some(PyStream { stream, using: self.using.clone() })
+        Some(PyStream::of(self.gate.stream()?.clone(), self.using.clone()))
     }
 
     /// Decides, charges and writes: all of it, or nothing.

@@ -1,5 +1,7 @@
 //! `Stream`: where what was admitted is put.
 
+use std::sync::OnceLock;
+
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -14,7 +16,7 @@ use super::settings::{self, Keywords};
 
 /// A stream of entries for a batch job to find.
 ///
-/// `maxlen` is the greatest length of all its shards together; None is none. `full` is what happens at it: "refuse", or
+/// In a gate it takes on the gate's keywords. `maxlen` is the greatest length of all its shards together; None is none. `full` is what happens at it: "refuse", or
 /// "trim", which drops the oldest entries, also those that nobody has read.
 ///
 /// Keywords: using="default" (the cache alias), prefix="vcache", shards=1, deadline=0.1 (seconds, None is the alias's
@@ -23,14 +25,43 @@ use super::settings::{self, Keywords};
 /// Raises ValueError for what is not a name.
 #[pyclass(frozen, subclass, name = "Stream", module = "django_vcache.admission")]
 pub(crate) struct PyStream {
-    pub(super) stream: Stream,
-    pub(super) using: String,
+    stream: Stream,
+    using: String,
+    /// As it is in the gate that it was given to: there is where its entries are.
+    joined: OnceLock<(Stream, String)>,
 }
 
 /// The id of each entry; `None` for what found no room.
 type Ids = Vec<Option<String>>;
 
 impl PyStream {
+    pub(super) fn of(stream: Stream, using: String) -> Self {
+        Self { stream, using, joined: OnceLock::new() }
+    }
+
+    pub(super) fn stream(&self) -> &Stream {
+        self.joined.get().map_or(&self.stream, |(stream, _)| stream)
+    }
+
+    pub(super) fn alias(&self) -> &str {
+        self.joined.get().map_or(&self.using, |(_, using)| using)
+    }
+
+    /// From now on it is the stream of a gate, with that one's settings.
+    ///
+    /// # Errors
+    /// `ValueError` if it is the stream of another gate already, whose entries are elsewhere.
+    pub(super) fn join(&self, stream: &Stream, using: &str) -> PyResult<()> {
+        let (known, alias) = self.joined.get_or_init(|| (stream.clone(), using.to_owned()));
+        if known.keys() == stream.keys() && alias == using {
+            return Ok(());
+        }
+        Err(PyValueError::new_err(format!(
+            "the stream '{}' is that of another gate, with another alias, prefix or number of shards: make one for each",
+            stream.name()
+        )))
+    }
+
     fn added(
         &self,
         py: Python<'_>,
@@ -38,7 +69,7 @@ impl PyStream {
         scope: Option<Given>,
         dedupe: Option<String>,
     ) -> PyResult<Call<impl Outcome<Decision> + use<>, Decision>> {
-        let (conn, stream) = (connection_for(py, &self.using)?, self.stream.clone());
+        let (conn, stream) = (connection_for(py, self.alias())?, self.stream().clone());
         Ok(Call::new(
             async move {
                 let mut event = Event::new(&*payload);
@@ -62,7 +93,7 @@ impl PyStream {
         let py = payloads.py();
         let payloads: Vec<Bytes> =
             payloads.try_iter()?.map(|payload| payload?.extract()).collect::<PyResult<_>>()?;
-        let (conn, stream) = (connection_for(py, &self.using)?, self.stream.clone());
+        let (conn, stream) = (connection_for(py, self.alias())?, self.stream().clone());
         Ok(Call::new(
             async move {
                 let events: Vec<_> = payloads
@@ -79,7 +110,7 @@ impl PyStream {
     }
 
     fn counted(&self, py: Python<'_>) -> PyResult<Call<impl Outcome<u64> + use<>, u64>> {
-        let (conn, stream) = (connection_for(py, &self.using)?, self.stream.clone());
+        let (conn, stream) = (connection_for(py, self.alias())?, self.stream().clone());
         Ok(Call::new(async move { stream.length(&conn).await }, plain))
     }
 }
@@ -109,7 +140,7 @@ impl PyStream {
             }
             stream = stream.maxlen(maxlen);
         }
-        Ok(Self { stream: stream.settings(settings)?, using: settings::alias(using) })
+        Ok(Self::of(stream.settings(settings)?, settings::alias(using)))
     }
 
     /// The stream's name.
@@ -120,20 +151,20 @@ impl PyStream {
 
     /// The cache alias on whose server it is.
     #[getter]
-    fn using(&self) -> &str {
-        &self.using
+    fn get_using(&self) -> &str {
+        self.alias()
     }
 
     /// The keys of its shards on the server.
     #[getter]
     fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.stream.keys())
+        PyTuple::new(py, self.stream().keys())
     }
 
     /// The keys of its shards' dead letters.
     #[getter]
     fn dead_keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.stream.dead_keys())
+        PyTuple::new(py, self.stream().dead_keys())
     }
 
     /// Appends an entry: the field `payload`, and one for each entry of the scope. The decision's `id` is the entry's; a
@@ -204,7 +235,7 @@ impl PyStream {
 
     /// What it counted in this process, by name.
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        metrics(py, self.stream.metrics())
+        metrics(py, self.stream().metrics())
     }
 
     fn __repr__(&self) -> String {

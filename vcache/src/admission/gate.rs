@@ -59,7 +59,8 @@ impl<'a> Admission<'a> {
     }
 
     /// An id under which this is admitted once only, for [`Settings::dedupe_for`]: a second time charges nothing, writes
-    /// nothing, and answers the first entry's id and receipt.
+    /// nothing, and answers the first entry's id and receipt. It counts for the scope's owner, and in the gate's stream; in a
+    /// gate without one, among its rules.
     #[must_use]
     pub fn dedupe(self, id: &'a str) -> Self {
         Self { dedupe: Some(id), ..self }

@@ -62,7 +62,8 @@ impl<'a> Event<'a> {
         Self { scope: Some(scope), ..self }
     }
 
-    /// An id under which it is written once only. It counts within its shard, so it needs a scope if there are several.
+    /// An id under which it is written once only. It counts for the scope's owner; without a scope it needs a stream of one
+    /// shard.
     #[must_use]
     pub fn dedupe(self, id: &'a str) -> Self {
         Self { dedupe: Some(id), ..self }
