@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import sys
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -155,6 +157,22 @@ def test_a_rate_may_be_a_callable_of_the_scope(ask: Any) -> None:
     assert ask(throttle, "peek", "paid").limit == 2
 
 
+def test_the_callable_gets_the_entry_that_a_bare_value_stands_for(ask: Any) -> None:
+    from django_vcache.admission import Throttle
+
+    seen: list[Any] = []
+
+    def rate(scope: Any) -> str:
+        seen.append(scope)
+        return "1/h"
+
+    assert ask(Throttle("burst", rate, key="org", deadline=None), "check", 5).allowed
+    assert seen == [{"org": 5}]
+    with pytest.raises(ValueError, match="several entries"):
+        ask(Throttle("burst", rate, key=("org", "user")), "check", 5)
+    assert len(seen) == 1
+
+
 def test_the_callable_runs_on_the_callers_thread_before_anything_is_sent(ask: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Throttle
 
@@ -218,7 +236,7 @@ def test_a_call_may_have_a_rate_of_its_own(ask: Any) -> None:
         (("org", 5), TypeError),
         (("org", None), TypeError),
         (("org", "1/s", 0), ValueError),
-        (("org", "1/s", -1), (ValueError, OverflowError)),
+        (("org", "1/s", -1), ValueError),
         (("org", "1/s", 2**60), ValueError),
         (("org", "1/s", 1.5), TypeError),
         (("org", "1/s", None, ()), ValueError),
@@ -288,7 +306,9 @@ def test_a_keyword_that_makes_no_sense_is_named(keyword: str, value: Any, error:
         ("\ud800", 1, ValueError),
         (1, -1, ValueError),
         (1, 2**62, ValueError),
-        (1, 2**64, (ValueError, OverflowError)),
+        (1, 2**64, ValueError),
+        (1, -(2**64), ValueError),
+        (1, True, TypeError),
         (1, 1.5, TypeError),
         (1, "1", TypeError),
         (1, None, TypeError),
@@ -527,9 +547,33 @@ def test_calls_leave_nothing_behind(run: Any, default_alias: None) -> None:
         for _ in range(20):
             await asyncio.gather(*(throttle.acheck({"org": number}) for number in range(50)))
 
-    run(many())
+    def blocks() -> int:
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    # Of 4,000 calls, an object left behind by each would be seen.
+    for _ in range(2):
+        run(many())
+    before = blocks()
+    for _ in range(4):
+        run(many())
+    assert blocks() - before < 1_000
+
+
+def test_a_limit_that_a_callable_holds_is_collected() -> None:
+    from django_vcache.admission import Gate, Quota, Throttle
+
+    class Limits:
+        def __init__(self) -> None:
+            self.throttle = Throttle("org", self.rate)
+            self.gate = Gate(throttles=[self.throttle], quotas=[Quota("events", self.limit, "month")])
+
+        def rate(self, scope: Any) -> str:
+            return "1/s"
+
+        def limit(self, scope: Any) -> int:
+            return 1
+
+    gone = weakref.ref(Limits())
     gc.collect()
-    before = len(gc.get_objects())
-    run(many())
-    gc.collect()
-    assert len(gc.get_objects()) - before < 100
+    assert gone() is None

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pyo3::PyTypeInfo;
 use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use vcache::admission::{Admission, Decision, Gate, Rate, Receipt, Refund, RuleState};
@@ -11,7 +12,7 @@ use vcache::python::{Bytes, connection_for, to_exception};
 
 use super::call::{Call, Outcome, plain};
 use super::decision::{PyDecision, PyRefund, PyRuleState, metrics};
-use super::limit::{GivenLimit, GivenRate, limit, rate};
+use super::limit::{GivenLimit, GivenRate, cost as cost_of, limit, rate};
 use super::quota::PyQuota;
 use super::scope::{Given, Owned};
 use super::settings::{self, Keywords};
@@ -257,7 +258,7 @@ impl PyGate {
         &self,
         scope: &Bound<'_, PyAny>,
         payload: Option<Bytes>,
-        cost: i64,
+        #[pyo3(from_py_with = cost_of)] cost: i64,
         dedupe: Option<String>,
         limits: Option<&Bound<'_, PyDict>>,
         rates: Option<&Bound<'_, PyDict>>,
@@ -271,7 +272,7 @@ impl PyGate {
         &self,
         scope: &Bound<'py, PyAny>,
         payload: Option<Bytes>,
-        cost: i64,
+        #[pyo3(from_py_with = cost_of)] cost: i64,
         dedupe: Option<String>,
         limits: Option<&Bound<'_, PyDict>>,
         rates: Option<&Bound<'_, PyDict>>,
@@ -335,6 +336,11 @@ impl PyGate {
     /// What it counted in this process, by name.
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         metrics(py, self.gate.metrics())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.throttles.iter().try_for_each(|throttle| visit.call(throttle))?;
+        self.quotas.iter().try_for_each(|quota| visit.call(quota))
     }
 
     fn __repr__(&self) -> String {

@@ -1,6 +1,7 @@
 //! Limits and rates that are not known before the call: a callable of the scope, or an argument of the call.
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyString};
@@ -22,6 +23,14 @@ impl GivenRate {
             return Ok(Self::Called(given.clone().unbind()));
         }
         rate(given).map(Self::Fixed)
+    }
+
+    /// Shows the callable to Python's garbage collector.
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Fixed(_) => Ok(()),
+            Self::Called(callable) => visit.call(callable),
+        }
     }
 
     /// The rate for a scope, unless it is the same for all.
@@ -47,6 +56,14 @@ impl GivenLimit {
             return Ok(Self::Called(given.clone().unbind()));
         }
         limit(given).map(Self::Fixed)
+    }
+
+    /// Shows the callable to Python's garbage collector.
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Fixed(_) => Ok(()),
+            Self::Called(callable) => visit.call(callable),
+        }
     }
 
     /// The limit for a scope, unless it is the same for all.
@@ -77,6 +94,17 @@ pub(super) fn limit(given: &Bound<'_, PyAny>) -> PyResult<i64> {
     }
     given.extract().map_err(|_| {
         PyValueError::new_err(format!("the limit {given} is larger than can be counted exactly"))
+    })
+}
+
+/// What a call costs. What is no cost for other reasons is told by the rule.
+pub(super) fn cost(given: &Bound<'_, PyAny>) -> PyResult<i64> {
+    if !given.is_instance_of::<PyInt>() || given.is_instance_of::<PyBool>() {
+        let found = given.get_type().name()?;
+        return Err(PyTypeError::new_err(format!("a cost is an int, not {found}")));
+    }
+    given.extract().map_err(|_| {
+        PyValueError::new_err(format!("the cost is {given}: give a whole number from 0 to 2^53"))
     })
 }
 

@@ -1,5 +1,6 @@
 //! `Quota`: so much in a calendar window.
 
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use vcache::admission::{Decision, Mode, Period, Quota, Receipt, Refund, RuleState};
@@ -7,7 +8,7 @@ use vcache::python::{connection_for, to_exception};
 
 use super::call::{Call, Outcome, plain};
 use super::decision::{PyDecision, PyRefund, PyRuleState, metrics};
-use super::limit::{GivenLimit, limit as limit_of};
+use super::limit::{GivenLimit, cost as cost_of, limit as limit_of};
 use super::scope::{Of, for_callable};
 use super::settings::{self, Keywords};
 
@@ -40,7 +41,10 @@ impl PyQuota {
             Some(given) => limit_of(given).map(Some),
             None => match &self.limit {
                 GivenLimit::Fixed(_) => Ok(None),
-                called @ GivenLimit::Called(_) => called.ask(self.name(), &for_callable(self.name(), of)?),
+                called @ GivenLimit::Called(_) => {
+                    let scope = for_callable(self.name(), self.quota.entry(), of)?;
+                    called.ask(self.name(), &scope)
+                }
             },
         }
     }
@@ -159,7 +163,7 @@ impl PyQuota {
     fn consume(
         &self,
         scope: &Bound<'_, PyAny>,
-        cost: i64,
+        #[pyo3(from_py_with = cost_of)] cost: i64,
         limit: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         self.consumed(scope, cost, limit)?.block(scope.py())
@@ -170,7 +174,7 @@ impl PyQuota {
     fn aconsume<'py>(
         &self,
         scope: &Bound<'py, PyAny>,
-        cost: i64,
+        #[pyo3(from_py_with = cost_of)] cost: i64,
         limit: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.consumed(scope, cost, limit)?.start(scope.py())
@@ -217,6 +221,10 @@ impl PyQuota {
     /// What it counted in this process, by name.
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         metrics(py, self.quota.metrics())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.limit.traverse(&visit)
     }
 
     fn __repr__(&self) -> String {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyInt, PyMapping, PyString};
 use vcache::admission::{Scope, ScopeValue, Subject};
@@ -102,12 +102,21 @@ fn wrong_type(expected: &str, found: &Bound<'_, PyAny>) -> PyErr {
     PyTypeError::new_err(format!("{expected} expected (a mapping such as {{\"org\": 1}}), not {name}"))
 }
 
-/// What a rule's callable gets: the mapping, or for a value one that a rule of this name makes of it.
-pub(super) fn for_callable<'py>(name: &str, of: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    if of.is_instance_of::<PyString>() || of.is_instance_of::<PyInt>() {
-        let scope = PyDict::new(of.py());
-        scope.set_item(name, of)?;
-        return Ok(scope.into_any());
+/// What a rule's callable gets: the mapping, or for a value one with the entry that it stands for.
+pub(super) fn for_callable<'py>(
+    name: &str,
+    entry: Option<&str>,
+    of: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if !(of.is_instance_of::<PyString>() || of.is_instance_of::<PyInt>()) {
+        return Ok(of.clone());
     }
-    Ok(of.clone())
+    let Some(entry) = entry else {
+        return Err(PyValueError::new_err(format!(
+            "'{name}' is by several entries of a scope: give a scope with all of them and not a bare value"
+        )));
+    };
+    let scope = PyDict::new(of.py());
+    scope.set_item(entry, of)?;
+    Ok(scope.into_any())
 }

@@ -121,7 +121,7 @@ impl PyStream {
     #[pyo3(signature = (name, maxlen = None, full = "refuse", **settings))]
     fn new(
         name: &str,
-        maxlen: Option<u64>,
+        maxlen: Option<&Bound<'_, PyAny>>,
         full: &str,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
@@ -135,6 +135,7 @@ impl PyStream {
         };
         let mut stream = Stream::new(name)?.full(full);
         if let Some(maxlen) = maxlen {
+            let maxlen: u64 = settings::whole("maxlen", maxlen)?;
             if maxlen == 0 {
                 return Err(PyValueError::new_err("maxlen is 0: give 1 or more, or None for no limit"));
             }

@@ -1,5 +1,6 @@
 //! `Throttle`: a rate limit of its own.
 
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use vcache::admission::{Decision, Rate, RuleState, Throttle};
@@ -7,7 +8,7 @@ use vcache::python::connection_for;
 
 use super::call::{Call, Outcome, plain};
 use super::decision::{PyDecision, PyRuleState, metrics};
-use super::limit::{GivenRate, rate as rate_of};
+use super::limit::{GivenRate, cost as cost_of, rate as rate_of};
 use super::scope::{Of, for_callable};
 use super::settings::{self, Keywords};
 
@@ -40,7 +41,10 @@ impl PyThrottle {
             Some(given) => rate_of(given).map(Some),
             None => match &self.rate {
                 GivenRate::Fixed(_) => Ok(None),
-                called @ GivenRate::Called(_) => called.ask(self.name(), &for_callable(self.name(), of)?),
+                called @ GivenRate::Called(_) => {
+                    let scope = for_callable(self.name(), self.throttle.entry(), of)?;
+                    called.ask(self.name(), &scope)
+                }
             },
         }
     }
@@ -100,7 +104,7 @@ impl PyThrottle {
     fn new(
         name: &str,
         rate: &Bound<'_, PyAny>,
-        burst: Option<u64>,
+        burst: Option<&Bound<'_, PyAny>>,
         key: Option<&Bound<'_, PyAny>>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
@@ -111,7 +115,7 @@ impl PyThrottle {
             GivenRate::Called(_) => Throttle::per_call(name)?,
         };
         if let Some(burst) = burst {
-            throttle = throttle.burst(burst)?;
+            throttle = throttle.burst(settings::whole("burst", burst)?)?;
         }
         if let Some(key) = key {
             throttle = throttle.key(settings::key(key)?)?;
@@ -142,7 +146,7 @@ impl PyThrottle {
     fn check(
         &self,
         scope: &Bound<'_, PyAny>,
-        cost: i64,
+        #[pyo3(from_py_with = cost_of)] cost: i64,
         rate: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         self.checked(scope, cost, rate)?.block(scope.py())
@@ -153,7 +157,7 @@ impl PyThrottle {
     fn acheck<'py>(
         &self,
         scope: &Bound<'py, PyAny>,
-        cost: i64,
+        #[pyo3(from_py_with = cost_of)] cost: i64,
         rate: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.checked(scope, cost, rate)?.start(scope.py())
@@ -188,6 +192,10 @@ impl PyThrottle {
     /// What it counted in this process, by name.
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         metrics(py, self.throttle.metrics())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.rate.traverse(&visit)
     }
 
     fn __repr__(&self) -> String {

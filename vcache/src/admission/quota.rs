@@ -199,6 +199,12 @@ impl Quota {
         &self.spec.name
     }
 
+    /// The entry of a scope that a bare value stands for; `None` if it is by several.
+    #[must_use]
+    pub fn entry(&self) -> Option<&str> {
+        Some(self.spec.by.single()?.unwrap_or(&self.spec.name))
+    }
+
     /// Takes `cost` units. A cost of 0 asks whether a unit is left, and counts nothing.
     ///
     /// # Errors

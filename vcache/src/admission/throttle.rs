@@ -129,6 +129,12 @@ impl Throttle {
         &self.spec.name
     }
 
+    /// The entry of a scope that a bare value stands for; `None` if it is by several.
+    #[must_use]
+    pub fn entry(&self) -> Option<&str> {
+        Some(self.spec.by.single()?.unwrap_or(&self.spec.name))
+    }
+
     /// Spends `cost` units. A cost of 0 asks whether a unit would be let through, and charges nothing.
     ///
     /// # Errors
