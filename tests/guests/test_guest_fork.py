@@ -78,6 +78,8 @@ def load(number):
         failures.append(repr(error))
 
 own = own_id()
+# What a guest makes on first use (quota_guest's script) is made before the fork, or a child could wait for it for ever.
+check("parent", 1)
 loaders = [threading.Thread(target=load, args=(number,)) for number in range(4)]
 for each in loaders:
     each.start()
