@@ -58,6 +58,58 @@ def test_a_gate_in_a_guest_admits_exactly_what_it_should(fresh_server: ValkeySer
     assert int(fresh_server.info("stats")["total_connections_received"]) == 2, "the wheel's, and the test's"
 
 
+ONE_BY_ONE = """
+import probe_guest
+
+async def awaited(number):
+    return await probe_guest.aadmit(3, b"x", 1, f"id-{number}")
+
+async def crowd():
+    return await asyncio.gather(*(probe_guest.aadmit(org, b"x") for org in range(100, 110)))
+
+def tell(told):
+    report([told[0], told[2]])
+    wait_for_word()
+
+# The first one loads the script.
+tell(probe_guest.admit(1, b"x"))
+for number in range(3):
+    tell(probe_guest.admit(2, b"x", 1, f"id-{number}"))
+# A duplicate.
+tell(probe_guest.admit(2, b"x", 1, "id-0"))
+for number in range(3):
+    tell(run(awaited(number)))
+told = run(crowd())
+report([all(each[0] for each in told), told[0][2]])
+wait_for_word()
+"""
+# What the script calls itself.
+CALLED_BY_THE_SCRIPT = {"get", "set", "time", "xadd", "xlen"}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_gate_in_a_hot_path_is_one_round_trip(fresh_server: ValkeyServer, loop: str) -> None:
+    """After the first admission the server is sent one EVALSHA for each, and nothing besides."""
+
+    def sent() -> dict[str, int]:
+        counts = fresh_server.command_counts()
+        fresh_server.execute("CONFIG", "RESETSTAT")
+        return {name: calls for name, calls in counts.items() if name not in CALLED_BY_THE_SCRIPT}
+
+    with Program(ONE_BY_ONE, {"default": cache_setting(fresh_server)}, loop) as program:
+        assert program.report() == [True, "server"]
+        sent()
+        for _ in range(7):
+            program.tell()
+            assert program.report() == [True, "server"]
+            assert sent() == {"evalsha": 1}
+        program.tell()
+        assert program.report() == [True, "server"]
+        assert sent() == {"evalsha": 10}
+        program.tell()
+        program.end()
+
+
 OUTAGE = """
 import probe_guest
 

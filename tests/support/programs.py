@@ -42,6 +42,8 @@ def run(coroutine):
 
 
 def report(value):
+    # A loop may have left it without blocking, and then a long line is cut.
+    os.set_blocking(1, True)
     os.write(1, (json.dumps(value) + "\\n").encode())
 
 
