@@ -4,6 +4,7 @@ server may be, and which arguments make no sense.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from django.test import override_settings
 from support.caches import cache_setting
 from support.server import ValkeyServer, wait_until
-from support.streams import GROUP, Form, Shards, add, consumers, dead, depth, make, numbers, pending
+from support.streams import GROUP, PATIENCE, Form, Shards, add, consumers, dead, depth, make, numbers, pending
 
 
 def test_every_entry_comes_once_and_is_gone_when_it_is_done(
@@ -41,7 +42,7 @@ def test_every_entry_comes_once_and_is_gone_when_it_is_done(
 
 def test_a_batch_is_filled_from_one_busy_shard(form: Form, server: ValkeyServer, any_stream: Shards) -> None:
     add(server, any_stream, *range(100), shard=any_stream.count - 1)
-    consumer = make(any_stream, batch=50, max_wait=60.0)
+    consumer = make(any_stream, batch=50, max_wait=60.0, reclaim_after=120.0)
     sizes = []
 
     async def work(batch: Any) -> None:
@@ -62,6 +63,8 @@ def test_a_batch_smaller_than_the_shards_holds_no_more_than_asked(
 
     async def work(batch: Any) -> None:
         assert len(batch) <= 3
+        # Nor does it hold any back for later.
+        assert len(pending(server, any_stream)) == len(batch)
         seen.extend(numbers(batch))
         if len(seen) == 40:
             consumer.stop()
@@ -73,7 +76,7 @@ def test_a_batch_smaller_than_the_shards_holds_no_more_than_asked(
 
 def test_a_batch_gathers_what_comes_within_max_wait(form: Form, server: ValkeyServer, any_stream: Shards) -> None:
     add(server, any_stream, 0)
-    consumer = make(any_stream, batch=3, max_wait=60.0)
+    consumer = make(any_stream, batch=3, max_wait=60.0, reclaim_after=120.0)
     seen: list[list[int]] = []
 
     def add_two_more() -> None:
@@ -151,18 +154,26 @@ def test_two_consumers_share_the_work(run: Any, server: ValkeyServer, any_stream
             for consumer in both:
                 consumer.stop()
 
+    # Neither goes on before the other has a batch too.
+    has_one = [threading.Event(), threading.Event()]
+
     def blocking() -> None:
         for batch in both[0]:
+            has_one[0].set()
+            has_one[1].wait(PATIENCE)
             note(0, batch)
 
     async def awaited() -> None:
         async for batch in both[1]:
+            has_one[1].set()
+            await asyncio.to_thread(has_one[0].wait, PATIENCE)
             note(1, batch)
 
     thread = threading.Thread(target=blocking)
     thread.start()
     run(awaited())
     thread.join()
+    assert all(seen)
     assert sorted(seen[0] + seen[1]) == list(range(2000))
     assert depth(server, any_stream) == 0
     assert both[0].name != both[1].name
@@ -258,6 +269,7 @@ def test_what_waiting_does_not_mend_is_raised(form: Form, server: ValkeyServer, 
         ({"max_wait": float("nan")}, "max_wait must be"),
         ({"max_wait": "1"}, "max_wait must be"),
         ({"reclaim_after": 0}, "reclaim_after must be"),
+        ({"max_wait": 1.0, "reclaim_after": 1.9}, "max_wait is half of reclaim_after at the most"),
         ({"max_deliveries": 0}, "max_deliveries must be"),
         ({"name": ""}, "name must be a text"),
     ],

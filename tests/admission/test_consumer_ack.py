@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from typing import Any
 
 import pytest
+from support.driver import LOOPS, open_runner
 from support.server import ValkeyServer
 from support.streams import GROUP, Form, Shards, add, dead, depth, make, numbers, pending
 
@@ -296,3 +298,42 @@ def test_delete_false_leaves_the_entries(form: Form, server: ValkeyServer, singl
     form.consume(consumer, work)
     assert depth(server, single) == 6
     assert pending(server, single) == []
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_loop_that_is_left_may_be_begun_again_at_once(server: ValkeyServer, single: Shards, loop: str) -> None:
+    add(server, single, 1)
+    consumer = make(single)
+    before = signal.getsignal(signal.SIGTERM)
+    tries = []
+
+    async def main() -> None:
+        while not consumer.stopped:
+            try:
+                async for batch in consumer:
+                    tries.append(batch[0].deliveries)
+                    if len(tries) < 3:
+                        raise OSError("cannot save")
+                    consumer.stop()
+            except OSError:
+                assert signal.getsignal(signal.SIGTERM) is before
+
+    with open_runner(loop) as runner:
+        runner.run(main())
+    assert tries == [1, 2, 3]
+    assert depth(server, single) == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("how", ["FLUSHALL", "XGROUP DESTROY"])
+def test_rejecting_what_was_deleted_moves_nothing(form: Form, server: ValkeyServer, single: Shards, how: str) -> None:
+    add(server, single, 1)
+    consumer = make(single)
+
+    async def work(batch: Any) -> None:
+        server.execute(*([how] if how == "FLUSHALL" else [*how.split(), single.keys[0], GROUP]))
+        assert await form.say(batch, "reject") == 0
+        consumer.stop()
+
+    form.consume(consumer, work)
+    assert dead(server, single) == []

@@ -101,7 +101,7 @@ def test_an_entry_trimmed_away_while_pending_is_forgotten(form: Form, server: Va
     server.execute("XREADGROUP", "GROUP", GROUP, "gone", "COUNT", 3, "STREAMS", stream.keys[0], ">")
     # Its deliveries are used up as well: there is nothing left to move.
     first, second, _ = pending(server, stream)
-    server.execute("XCLAIM", stream.keys[0], GROUP, "gone", 0, first[0], "RETRYCOUNT", 9)
+    server.execute("XCLAIM", stream.keys[0], GROUP, "gone", 0, first[0], "IDLE", 1000, "RETRYCOUNT", 9)
     server.execute("XDEL", stream.keys[0], first[0], second[0])
     seen = drain(form, stream, 2, reclaim_after=0.01)
     assert sorted(numbers(seen)) == [2, 3]

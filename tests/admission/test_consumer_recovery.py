@@ -100,8 +100,9 @@ def test_a_forked_child_is_a_consumer_of_its_own(server: ValkeyServer, stream: S
         who, parent, of_parent = forked.report()
         assert who == "parent"
         assert child != parent
-        holders = {row[0].decode(): row[1].decode() for row in pending(server, stream)}
-        assert holders == dict.fromkeys(of_child, child) | dict.fromkeys(of_parent, parent)
+        # Two shards may have the same id.
+        holders = sorted((row[0].decode(), row[1].decode()) for row in pending(server, stream))
+        assert holders == sorted([*((id, child) for id in of_child), *((id, parent) for id in of_parent)])
         assert sorted(of_child + of_parent) == sorted(ids)
         forked.tell()
         assert forked.report() == "done"
@@ -290,7 +291,7 @@ def test_a_cancelled_task_leaves_its_entries_pending_and_the_connection_healthy(
 
     count = 0 if where == "waiting for an entry" else 6
     add(server, stream, *range(count))
-    consumer = make(stream, name="one", batch=6 if where == "working" else 60, max_wait=3600.0)
+    consumer = make(stream, name="one", batch=6 if where == "working" else 60, max_wait=3600.0, reclaim_after=7200.0)
     before = signal.getsignal(signal.SIGTERM)
 
     async def main() -> None:
@@ -315,7 +316,7 @@ def test_a_cancelled_task_leaves_its_entries_pending_and_the_connection_healthy(
         assert len(pending(server, stream)) == count
 
         late = add(server, stream, *range(count, 10))
-        await asyncio.to_thread(wait_until, lambda: len(server.clients()) <= 2)
+        await asyncio.to_thread(wait_until, lambda: not any("b" in each["flags"] for each in server.clients()))
         # One of the same name goes on where it was; so might any other, after `reclaim_after`.
         deliveries: list[int] = []
         again = make(stream, name="one", reclaim_after=60.0)
@@ -332,7 +333,7 @@ def test_a_cancelled_task_leaves_its_entries_pending_and_the_connection_healthy(
 
 def test_a_cancelled_handler_is_no_failure_of_the_entries(run: Any, server: ValkeyServer, stream: Shards) -> None:
     add(server, stream, 1)
-    consumer = make(stream, max_deliveries=1)
+    consumer = make(stream, max_deliveries=2)
 
     async def main() -> None:
         working = asyncio.Event()
@@ -349,7 +350,12 @@ def test_a_cancelled_handler_is_no_failure_of_the_entries(run: Any, server: Valk
 
     run(main())
     assert len(pending(server, stream)) == 1
-    assert dead(server, stream) == []
+    # Whoever takes it over works on it; were it counted as failed twice, it would be a dead letter.
+    again = make(stream, max_deliveries=2, max_wait=0.005, reclaim_after=0.01)
+    for batch in again:
+        assert [entry.deliveries for entry in batch] == [2]
+        again.stop()
+    assert dead(server, stream) == pending(server, stream) == []
 
 
 def test_names_of_consumers_that_are_gone_are_cleared_away(

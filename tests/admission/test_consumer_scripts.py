@@ -35,9 +35,16 @@ def ids_in(server: ValkeyServer, key: str = KEY) -> list[str]:
 
 
 def recover(
-    server: ValkeyServer, *, start: str = "-", look: int = 10_000, most: int = 5, sizes: Any = (10_000,)
+    server: ValkeyServer,
+    *,
+    start: str = "-",
+    look: int = 10_000,
+    most: int = 5,
+    sizes: Any = (10_000,),
+    whose: str = "",
+    newest: int | str = "",
 ) -> Any:
-    return call(server, "_RECOVER", [KEY, DEAD], GROUP, 1, "heir", "", 0, start, look, most, *sizes)
+    return call(server, "_RECOVER", [KEY, DEAD], GROUP, 1, "heir", whose, 0, newest, start, look, most, *sizes)
 
 
 @pytest.fixture(autouse=True)
@@ -171,3 +178,18 @@ def test_a_consumer_that_holds_something_stays_on_the_list(server: ValkeyServer)
     assert call(server, "_LEAVE", [KEY], GROUP, "another", 0) == 0
     assert call(server, "_LEAVE", [KEY], GROUP, "reader", 0) == 1
     assert server.execute("XINFO", "CONSUMERS", KEY, GROUP) == []
+
+
+def test_a_delivery_that_was_lost_is_made_again_and_not_counted(server: ValkeyServer) -> None:
+    written(server, "1-1", "1-2", "1-3")
+    read(server)
+    server.execute("XCLAIM", KEY, GROUP, "reader", 0, "1-1", "IDLE", 3_600_000, "RETRYCOUNT", 1)
+    server.execute("XCLAIM", KEY, GROUP, "reader", 0, "1-3", "RETRYCOUNT", 2)
+    # The first was delivered long before.
+    assert recover(server, most=1, whose="reader", newest=600_000)[:3] == [1, b"1-3", 1]
+    assert [row[3] for row in server.execute("XPENDING", KEY, GROUP, "-", "+", 9)] == [1, 1]
+
+
+def test_leaving_a_stream_that_was_deleted_is_no_error(server: ValkeyServer) -> None:
+    server.execute("DEL", KEY)
+    assert call(server, "_LEAVE", [KEY], GROUP, "", 0) == 0

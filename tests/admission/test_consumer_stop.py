@@ -166,7 +166,7 @@ def test_a_signal_to_a_consumer_that_waits_ends_it(
     """With what it was given in hand, it works on that first."""
     count = 0 if waiting == "for the first entry" else 3
     add(server, stream, *range(count))
-    source = "report('up')\nreport(consume(lambda batch: None, max_wait=3600.0).metrics())"
+    source = "report('up')\nreport(consume(lambda batch: None, max_wait=3600.0, reclaim_after=7200.0).metrics())"
     with program(kind, 4, source, server) as told:
         assert told.report() == "up"
         if count:

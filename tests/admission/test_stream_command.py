@@ -306,3 +306,27 @@ def test_the_functions_have_an_awaited_form(run: Any, server: ValkeyServer) -> N
     run(main())
     assert depth(server, events) == 2
     assert pending(server, events) == []
+
+
+def test_a_group_that_nobody_reads_is_deleted_with_what_was_kept_for_it(server: ValkeyServer) -> None:
+    from django_vcache.admission.consumer import Consumer
+
+    add(server, events, *range(6))
+    for key in events.keys:
+        server.execute("XGROUP", "CREATE", key, "forgotten", "0")
+    consumer = Consumer(events, GROUP, max_wait=0.0)
+    seen = 0
+    for batch in consumer:
+        seen += len(batch)
+        if seen == 6:
+            consumer.stop()
+    add(server, events, 6)
+    assert depth(server, events) == 7
+    with pytest.raises(CommandError, match="has no group 'unknown'"):
+        manage("events", "--delete-group", "unknown")
+    with pytest.raises(CommandError, match="goes with"):
+        manage("events", "--trim")
+    assert manage("events", "--delete-group", "forgotten", "--trim") == (
+        "group forgotten of events deleted, and 6 entries\n"
+    )
+    assert depth(server, events) == 1

@@ -44,7 +44,7 @@ def server_binary() -> str:
     return str(get_binary_path())
 
 
-def wait_until(condition, *, timeout: float = 5.0, interval: float = 0.005, what: str = ""):
+def wait_until(condition, *, timeout: float = 60.0, interval: float = 0.005, what: str = ""):
     """Poll until `condition()` is truthy and return its value; AssertionError at the deadline."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from support.resp import ServerError
 from support.server import ValkeyServer
 
 GROUP = "billing"
+PATIENCE = 60.0  # seconds
 FORMS = ("sync", *LOOPS)
 
 # A program's own half: it consumes in the form that its test names, and `work` is told each batch.
@@ -151,7 +153,31 @@ def make(stream: Shards, **options: Any) -> Any:
     """A consumer that does not wait long for a batch to fill."""
     from django_vcache.admission.consumer import Consumer
 
-    return Consumer(stream, GROUP, **{"max_wait": 0.02, **options})
+    return Consumer(stream, GROUP, **{"max_wait": min(0.02, options.get("reclaim_after", 60.0) / 2), **options})
+
+
+class Helper(threading.Thread):
+    """A thread beside the test. What it raises is raised again by :meth:`join`; and before that `rescue` is called, so
+    that whoever waits for what it did not do is not waiting for ever."""
+
+    def __init__(self, work: Callable[[], object], rescue: Callable[[], object] = lambda: None) -> None:
+        super().__init__()
+        self._work = work
+        self._rescue = rescue
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            self._error = error
+            self._rescue()
+
+    def join(self, timeout: float | None = PATIENCE) -> None:
+        super().join(timeout)
+        if self._error is not None:
+            raise self._error
+        assert not self.is_alive(), "the helper thread does not end"
 
 
 def numbers(entries: Any) -> list[int]:

@@ -2,6 +2,7 @@
 of :mod:`._steps`.
 """
 
+import enum
 import functools
 import logging
 import math
@@ -11,12 +12,12 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django_vcache import exceptions, reports
 from django_vcache.exceptions import ResponseError, VcacheError
 
-from ._steps import Pause, Script, Steps
+from ._steps import Pause, Script, Send, Steps
 from ._stream import StreamLike
 from .batch import Entry
 
@@ -41,8 +42,21 @@ GRACE = 10.0
 LONGEST_PAUSE = 5.0
 """Seconds between two attempts to reach a server that is away."""
 _REASON = 500  # characters
+# Milliseconds that a call may be under way to the server. A handler that fails pauses for longer, see `lost_after`.
+_SLACK = 20
 
 logger = logging.getLogger("django_vcache")
+
+
+class Whose(enum.Enum):
+    """Which pending entries to take over."""
+
+    LOST = enum.auto()
+    """Those that this consumer was given by a call whose reply it did not get. It is no further delivery of theirs."""
+    OWN = enum.auto()
+    """All that this consumer was given before."""
+    ANYBODYS = enum.auto()
+    """What was left lying, by anybody."""
 
 
 class Group:
@@ -83,6 +97,10 @@ class Group:
         self.process = os.getpid()
         # A forked child of the same name would take over what its parent works on.
         self.name = self._given_name or f"{socket.gethostname()}-{self.process}-{secrets.token_hex(4)}"
+        # Since when entries may have been delivered in a reply that did not come; None: there is no such reply.
+        self.lost_after: float | None = None
+        # When the last reply with entries came.
+        self._heard = time.monotonic()
 
     @property
     def stopped(self) -> bool:
@@ -152,12 +170,19 @@ class Group:
 
     def _bury_in(self, shard: int, ids: Sequence[str], reason: str) -> Steps[int]:
         keys = self.keys[shard], self.dead_keys[shard]
-        moved = int((yield from _BURY(keys, self.group, self._delete, reason[:_REASON], *ids)))
+        try:
+            moved = int((yield from _BURY(keys, self.group, self._delete, reason[:_REASON], *ids)))
+        except ResponseError as error:
+            if not is_gone(error):
+                raise
+            # Nothing is pending any more.
+            self.joined = False
+            return 0
         self._count_dead(moved)
         return moved
 
-    def recover(self, shard: int, start: str, *, own: bool) -> Steps[tuple[bool, str, list[Entry]]]:
-        """Takes over pending entries of one shard: this consumer's own, or anybody's that were left lying.
+    def recover(self, shard: int, start: str, whose: Whose) -> Steps[tuple[bool, str, list[Entry]]]:
+        """Takes over pending entries of one shard.
 
         Args:
             start: the id to begin with; ``"-"`` is the first, and ``"("`` before an id begins after it.
@@ -165,23 +190,45 @@ class Group:
         Returns:
             Whether there are no more, where to start the next time, and the entries.
         """
-        reply = yield from _RECOVER(
-            (self.keys[shard], self.dead_keys[shard]),
-            self.group,
-            self._delete,
-            self.name,
-            self.name if own else "",
-            0 if own else _ms(self.reclaim_after),
-            start,
-            self._look,
-            self.max_deliveries or 0,
-            *self._sizes,
+        reply = yield from self.delivering(
+            _RECOVER(
+                (self.keys[shard], self.dead_keys[shard]),
+                self.group,
+                self._delete,
+                self.name,
+                "" if whose is Whose.ANYBODYS else self.name,
+                _ms(self.reclaim_after) if whose is Whose.ANYBODYS else 0,
+                self._most_idle() if whose is Whose.LOST else "",
+                start,
+                self._look,
+                self.max_deliveries or 0,
+                *self._sizes,
+            )
         )
         last, seen, buried, *rows = reply
         self._count_dead(buried)
         entries = [entry(shard, id, fields, deliveries) for id, deliveries, fields in rows]
-        self.counts["redelivered"] += len(entries)
+        for each in entries:
+            self.counts["redelivered" if each.deliveries > 1 else "delivered"] += 1
         return bool(last), f"({seen.decode()}" if seen else start, entries
+
+    def delivering(self, steps: Send | Steps[Any]) -> Steps[Any]:
+        """A call by which the server counts entries as delivered. One that is cut short leaves ``lost_after``, until
+        whoever looks after what was lost takes that away."""
+        first = self.lost_after is None
+        if first:
+            # NOTE: not since the call was sent, since the server tells how old a delivery is, not when it was, and may
+            # take its time for that; and not since the last reply, of whose entries some may be left on purpose.
+            now = time.monotonic()
+            self.lost_after = max((self._heard + now) / 2, now - 1)
+        reply = (yield steps) if isinstance(steps, Send) else (yield from steps)
+        self._heard = time.monotonic()
+        if first:
+            self.lost_after = None
+        return reply
+
+    def _most_idle(self) -> int:
+        return _ms(time.monotonic() - (self.lost_after or 0.0)) + _SLACK
 
     # Trouble.
 

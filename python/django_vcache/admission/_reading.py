@@ -1,6 +1,5 @@
 """Where the next batch comes from: what is pending from before, what others left lying, and what is new."""
 
-import os
 import random
 import time
 from collections import deque
@@ -8,7 +7,7 @@ from collections.abc import Sequence
 
 from django_vcache.exceptions import VcacheError
 
-from ._group import Group, entry
+from ._group import Group, Whose, entry
 from ._steps import Command, Pause, Send, Steps
 from .batch import Entry
 
@@ -21,7 +20,8 @@ FORGET_AFTER = 3600.0
 # often enough.
 _FETCHES = 20
 _LONGEST_PAUSE = 0.25  # seconds
-# Seconds between two looks at a cluster's shards, which no single command can wait for: from, to.
+# Seconds between two looks at shards that no single command can wait for: those of a cluster, or more of them than fit
+# into a batch. From, to.
 _POLL = (0.02, 0.25)
 # Seconds between two searches for what others left lying, at the most.
 _SEARCH = 15.0
@@ -30,8 +30,8 @@ _SEARCH = 15.0
 class _Sweep:
     """A walk over the pending entries of all shards."""
 
-    def __init__(self, shards: int, *, own: bool) -> None:
-        self.own = own
+    def __init__(self, shards: int, whose: Whose) -> None:
+        self.whose = whose
         self.shards = deque(range(shards))
         self.start = "-"
 
@@ -45,28 +45,19 @@ class Reader:
         self._max_wait = max_wait
         self._shard_of = {key.encode(): shard for shard, key in enumerate(group.keys)}
         self._poll = _POLL[0]
-        # Of a small batch and many shards, more may come than fits.
-        self._surplus: deque[Entry] = deque()
         self._next_search = 0.0
+        self._lost: _Sweep | None = None
         self._others: _Sweep | None = None
         self._first_shard = 0
-        # What this consumer was given and has not acknowledged comes first: its last run ended in the middle, or a
-        # reply was lost.
-        self._own: _Sweep | None = _Sweep(len(group.keys), own=True)
+        # What this consumer was given and has not acknowledged comes first: its last run ended in the middle.
+        self._own: _Sweep | None = _Sweep(len(group.keys), Whose.OWN)
 
     def next(self) -> Steps[list[Entry]]:
         """The next entries; none when the consumer was told to stop."""
-        if self.group.process != os.getpid():
-            self.group.begin()
-            self._surplus.clear()
-        # What has been delivered is in hand, and is worked on.
-        while self._surplus or not self.group.stopped:
-            if self.group.stopped:
-                return self._left_over()
+        while not self.group.stopped:
             try:
                 entries = yield from self._take()
             except VcacheError as error:
-                self._doubt()
                 yield from self.group.survives(error)
                 continue
             self.group.served()
@@ -74,23 +65,21 @@ class Reader:
                 return entries
         return []
 
-    def _doubt(self) -> None:
-        """A reply may have been lost, and with it entries that the server counts as delivered."""
-        self._own = _Sweep(len(self.group.keys), own=True)
-        # It finds these again too.
-        self._surplus.clear()
-
-    def _left_over(self) -> list[Entry]:
-        return [self._surplus.popleft() for _ in range(min(self._batch, len(self._surplus)))]
-
     def _take(self) -> Steps[list[Entry]]:
+        shards = len(self.group.keys)
         if not self.group.joined:
             yield from self.group.join()
+        if self._lost is None and self.group.lost_after is not None:
+            self._lost = _Sweep(shards, Whose.LOST)
+        if self._lost:
+            if entries := (yield from self._go_on(self._lost)):
+                return entries
+            self._lost = self.group.lost_after = None
         if self._own and (entries := (yield from self._go_on(self._own))):
             return entries
         self._own = None
         if self._others is None and time.monotonic() >= self._next_search:
-            self._others = _Sweep(len(self.group.keys), own=False)
+            self._others = _Sweep(shards, Whose.ANYBODYS)
         if self._others:
             if entries := (yield from self._go_on(self._others)):
                 return entries
@@ -102,7 +91,7 @@ class Reader:
 
     def _go_on(self, sweep: _Sweep) -> Steps[list[Entry]]:
         while sweep.shards and not self.group.stopped:
-            last, sweep.start, entries = yield from self.group.recover(sweep.shards[0], sweep.start, own=sweep.own)
+            last, sweep.start, entries = yield from self.group.recover(sweep.shards[0], sweep.start, sweep.whose)
             if last:
                 sweep.shards.popleft()
                 sweep.start = "-"
@@ -111,55 +100,62 @@ class Reader:
         return []
 
     def _new(self) -> Steps[list[Entry]]:
-        """Entries that nobody was given yet: a batch of them, or what comes within ``max_wait`` of the first."""
-        shards = range(len(self.group.keys))
-        # Shards of which there are more entries, as far as is known.
-        more: Sequence[int] = shards
-        entries = self._left_over()
-        if not entries:
-            entries, more = yield from self._read(shards, max(1, self._batch // len(shards)), wait=True)
-        ends = time.monotonic() + self._max_wait
-        while entries and len(entries) < self._batch and not self.group.stopped:
-            room = self._batch - len(entries)
-            if more:
-                asked = more if len(more) <= room else self._some(more, room)
-            elif (left := ends - time.monotonic()) > 0:
+        """Entries that nobody was given yet: a batch of them, or what comes within ``max_wait`` of the first.
+
+        Never more than there is room for: what waits for the next batch would grow old, and be taken over by others.
+        """
+        entries: list[Entry] = []
+        # The shards that may have more, as far as is known.
+        ask = self._in_turn()
+        ends = 0.0
+        while len(entries) < self._batch and not self.group.stopped:
+            if not ask:
+                if (left := ends - time.monotonic()) <= 0:
+                    break
                 pause = min(left, max(self._max_wait / _FETCHES, 0.001), _LONGEST_PAUSE)
                 yield Pause(pause, until_stopped=True)
-                asked = shards
-            else:
-                break
+                ask = self._in_turn()
+                continue
+            room = self._batch - len(entries)
+            asked, ask = ask[:room], ask[room:]
+            # The server can wait for all shards at once only.
+            waits = self._together and not entries and len(asked) == len(self.group.keys)
             try:
-                came, more = yield from self._read(asked, max(1, room // len(asked)), wait=False)
+                came, more = yield from self._read(asked, room // len(asked), waits=waits)
             except VcacheError:
+                if not entries:
+                    raise
                 # These are safe in hand. What the server may have given besides is asked for after them.
-                self._doubt()
                 break
-            entries += came
-        self._surplus.extend(entries[self._batch :])
-        del entries[self._batch :]
+            self._first_shard = asked[-1] + 1
+            ask += more
+            if came:
+                ends = ends or time.monotonic() + self._max_wait
+                self._poll = _POLL[0]
+                entries += came
+            elif not entries and not ask:
+                if not waits:
+                    yield Pause(self._poll, until_stopped=True)
+                    self._poll = min(self._poll * 2, _POLL[1])
+                break
         return entries
 
-    def _some(self, shards: Sequence[int], count: int) -> Sequence[int]:
-        """So many of the shards, others each time."""
-        self._first_shard += count
-        first = self._first_shard % len(shards)
-        return [*shards[first:], *shards[:first]][:count]
+    @property
+    def _together(self) -> bool:
+        return self.group.together or len(self.group.keys) == 1
 
-    def _read(self, shards: Sequence[int], count: int, *, wait: bool) -> Steps[tuple[list[Entry], Sequence[int]]]:
+    def _in_turn(self) -> list[int]:
+        """All shards, beginning where the last read ended: none is kept waiting by those before it."""
+        shards = range(len(self.group.keys))
+        first = self._first_shard % len(shards)
+        return [*shards[first:], *shards[:first]]
+
+    def _read(self, shards: Sequence[int], count: int, *, waits: bool) -> Steps[tuple[list[Entry], list[int]]]:
         """New entries of these shards, at most `count` of each, and the shards that have more."""
         group = self.group
-        if group.together or len(group.keys) == 1:
-            seconds = min(WAIT, max(self._next_search - time.monotonic(), 0.001)) if wait else 0.0
-            (reply,) = yield Send((self._command(shards, count, seconds),))
-            replies = [reply]
-        else:
-            replies = yield Send(tuple(self._command((shard,), count, 0.0) for shard in shards))
-            if wait and not any(replies):
-                yield Pause(self._poll, until_stopped=True)
-                self._poll = min(self._poll * 2, _POLL[1])
-            else:
-                self._poll = _POLL[0]
+        seconds = min(WAIT, max(self._next_search - time.monotonic(), 0.001)) if waits else 0.0
+        together = [shards] if self._together else [(shard,) for shard in shards]
+        replies = yield from group.delivering(Send(tuple(self._command(each, count, seconds) for each in together)))
         entries: list[Entry] = []
         more: list[int] = []
         for reply in replies:

@@ -2,64 +2,76 @@
 a handler of Python's own, since that, unlike a loop's, can be read before and put back after.
 """
 
-import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
-_Stop = Callable[[], None]
+
+class Watch:
+    """One iteration's wish to be told. Each is a key of its own: what ends late takes nothing from who came after."""
+
+    def __init__(self, signals: Iterable[int], stop: Callable[[], None]) -> None:
+        self.signals = frozenset(signals)
+        self.stop = stop
+
 
 _previous: dict[int, Any] = {}
 """The handlers from before, of the signals that are watched."""
-_stops: dict[_Stop, frozenset[int]] = {}
-"""Whom to tell of which signals. Only the main thread reads and writes these two."""
+_watches: dict[Watch, None] = {}
+"""Whom to tell. Only the main thread adds to these two."""
 _owner = os.getpid()
 
 
-@contextlib.contextmanager
-def stopping_on(signals: Iterable[int], stop: _Stop) -> Iterator[None]:
-    """Calls `stop` at the first of these signals. After that, and at the end of the block, the handlers from before are
+def begin(watch: Watch) -> None:
+    """Calls `watch.stop` at the first of its signals. After that, and at the :func:`end`, the handlers from before are
     back, so that a second Ctrl-C does what it always did.
 
     On a thread other than the main one it does nothing: Python lets only that one have handlers.
     """
-    watched = frozenset(signals)
-    if not watched or threading.current_thread() is not threading.main_thread():
-        yield
+    if not watch.signals or not _on_the_main_thread():
         return
     _forget_the_parents()
-    _stops[stop] = watched
-    for number in watched - _previous.keys():
+    _watches[watch] = None
+    for number in watch.signals - _previous.keys():
         previous = signal.getsignal(number)
         # None is a handler that was not set from Python, and that Python cannot put back.
         if previous is not None:
             _previous[number] = previous
             signal.signal(number, _told)
-    try:
-        yield
-    finally:
-        _stops.pop(stop, None)
-        _put_back(set(_previous).difference(*_stops.values()))
+
+
+def end(watch: Watch) -> None:
+    """The iteration is over. Saying so twice does no harm."""
+    _watches.pop(watch, None)
+    # An iteration may be dropped on another thread: the handlers are then put back when a signal comes.
+    if _on_the_main_thread():
+        _forget_the_parents()
+        _put_back_unwatched()
 
 
 def _told(number: int, frame: Any) -> None:
-    if _owner != os.getpid():
-        # A forked child that does not consume: it takes the signal as it would have without us.
+    told = [watch for watch in _watches if number in watch.signals] if _owner == os.getpid() else []
+    if not told:
+        # A forked child that does not consume, or nobody does any more: as it would be without us.
         _forget_the_parents()
+        _put_back_unwatched()
         signal.raise_signal(number)
         return
-    told = [stop for stop, watched in _stops.items() if number in watched]
-    for stop in told:
-        del _stops[stop]
-    _put_back(set(_previous).difference(*_stops.values()))
-    for stop in told:
-        stop()
+    for watch in told:
+        _watches.pop(watch, None)
+    _put_back_unwatched()
+    for watch in told:
+        watch.stop()
 
 
-def _put_back(numbers: set[int]) -> None:
-    for number in numbers:
+def _on_the_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _put_back_unwatched() -> None:
+    for number in set(_previous).difference(*(watch.signals for watch in list(_watches))):
         previous = _previous.pop(number)
         # Somebody who set a handler meanwhile keeps it.
         if signal.getsignal(number) is _told:
@@ -70,5 +82,5 @@ def _forget_the_parents() -> None:
     global _owner
     if _owner != os.getpid():
         _owner = os.getpid()
-        _stops.clear()
-        _put_back(set(_previous))
+        _watches.clear()
+        _put_back_unwatched()

@@ -1,5 +1,6 @@
 """What a consumer hands out: batches of entries, and the ways to say what became of them."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -44,6 +45,7 @@ class Batch(Sequence[Entry]):
 
     def __init__(self, group: "Group", entries: Sequence[Entry]) -> None:
         self._group = group
+        self._process = os.getpid()
         self._entries = tuple(entries)
         # Neither acknowledged nor rejected so far, by shard and id.
         self._open = {(entry.shard, entry.id): entry for entry in entries}
@@ -71,6 +73,7 @@ class Batch(Sequence[Entry]):
 
         Raises:
             ValueError: for an id that this batch does not have, or has in two shards: give the entry instead.
+            RuntimeError: in a forked child, for a batch of its parent's.
             ResponseError: the server's error.
 
         >>> batch.ack(entry for entry in batch if save(entry))  # doctest: +SKIP
@@ -93,7 +96,7 @@ class Batch(Sequence[Entry]):
             How many were moved. An entry that is not pending any more is not.
 
         Raises:
-            ValueError, ResponseError: as :meth:`ack`.
+            ValueError, RuntimeError, ResponseError: as :meth:`ack`.
         """
         return drive(self._bury(which, reason), self._group.alias)
 
@@ -137,7 +140,10 @@ class Batch(Sequence[Entry]):
 
     def _finish(self) -> Steps[int]:
         """What is said by asking for the next batch: all is well, unless something else was said."""
-        return (yield from self._acknowledge(None)) if not self._told else 0
+        # A forked child leaves it to its parent.
+        if self._told or self._process != os.getpid():
+            return 0
+        return (yield from self._acknowledge(None))
 
     def _left(self, error: BaseException | None) -> Steps[None]:
         """The block that works on it is over."""
@@ -146,7 +152,7 @@ class Batch(Sequence[Entry]):
             return
         self._told = True
         # A cancelled task or a Ctrl-C says nothing of the entries.
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and self._process == os.getpid():
             yield from self._group.bury_used_up(self.pending, f"{type(error).__name__}: {error}")
 
     def _acknowledge(self, which: Which | None) -> Steps[int]:
@@ -164,6 +170,8 @@ class Batch(Sequence[Entry]):
 
     def _chosen(self, which: Which | None) -> list[Entry]:
         """The entries meant, without those that are settled already."""
+        if self._process != os.getpid():
+            raise RuntimeError(f"{self!r} was given to process {self._process}: a forked child cannot settle it")
         if which is None:
             return list(self._open.values())
         if isinstance(which, str):

@@ -9,12 +9,13 @@ import queue
 import random
 import signal
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Sequence
+import weakref
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from typing import TypeVar
 
+from . import _signals
 from ._group import Group
 from ._reading import Reader
-from ._signals import stopping_on
 from ._steps import Pause, Steps, adrive, cache_of, drive
 from ._stream import StreamLike
 from .batch import Batch, Entry
@@ -57,7 +58,8 @@ class Consumer:
         name: of this consumer, unlike any other's of the group that is alive; by default made of the host's name, the
             process's number, and chance.
         reclaim_after: seconds after which an entry that was delivered and not acknowledged is delivered again, to
-            whoever asks first. Longer than the work on any batch takes, or that is done twice.
+            whoever asks first. Longer than `max_wait` and the work on any batch together, or that is done twice; at
+            least twice `max_wait`.
         max_deliveries: how often an entry is delivered before it goes to the dead letters; None is no end. Each time
             fewer others come with it, and the last time it comes alone, so that one which fails or kills its consumer
             does not take others along. With 1, all of a batch that fails go to the dead letters.
@@ -92,6 +94,11 @@ class Consumer:
             _check_count("max_deliveries", max_deliveries)
         _check_seconds("max_wait", max_wait, 0)
         _check_seconds("reclaim_after", reclaim_after, 0.001)
+        if max_wait > reclaim_after / 2:
+            raise ValueError(
+                f"max_wait is {max_wait:g} s and reclaim_after {reclaim_after:g} s: others would take over what "
+                "is still being collected, so max_wait is half of reclaim_after at the most"
+            )
         self.stream = stream
         self._batch = batch
         self._max_wait = max_wait
@@ -106,8 +113,7 @@ class Consumer:
             delete=delete,
         )
         self._bell: _Bell | _LoopBell | None = None
-        # The process that iterates: a forked child does not, though its parent did.
-        self._iterated_by: int | None = None
+        self._turn: _Turn | None = None
 
     @property
     def group(self) -> str:
@@ -141,24 +147,39 @@ class Consumer:
         return dict(self._group.counts)
 
     def __iter__(self) -> Generator[Batch, None, None]:
-        with self._iterating(_Bell()):
+        turn = _Turn(self._signals, self.stop)
+        self._begin(turn, _Bell())
+        try:
             reader = Reader(self._group, self._batch, self._max_wait)
             while entries := self._drive(reader.next()):
                 batch = Batch(self._group, entries)
                 yield batch
-                if self._group.process == os.getpid():
-                    self._drive(batch._finish())
+                self._go_on(turn)
+                self._drive(batch._finish())
             self._drive(self._group.leave())
+        finally:
+            self._end(turn)
 
-    async def __aiter__(self) -> AsyncGenerator[Batch, None]:
-        with self._iterating(_LoopBell()):
+    def __aiter__(self) -> AsyncGenerator[Batch, None]:
+        turn = _Turn(self._signals, self.stop)
+        batches = self._abatches(turn)
+        # NOTE: a loop that is left by `break` or an exception drops the generator, and its event loop closes that some
+        # time later, or never. The iteration ends when it is dropped.
+        turn.dropped = weakref.ref(batches, lambda _: self._end(turn))
+        return batches
+
+    async def _abatches(self, turn: "_Turn") -> AsyncGenerator[Batch, None]:
+        self._begin(turn, _LoopBell())
+        try:
             reader = Reader(self._group, self._batch, self._max_wait)
             while entries := await self._adrive(reader.next()):
                 batch = Batch(self._group, entries)
                 yield batch
-                if self._group.process == os.getpid():
-                    await self._adrive(batch._finish())
+                self._go_on(turn)
+                await self._adrive(batch._finish())
             await self._adrive(self._group.leave())
+        finally:
+            self._end(turn)
 
     def run(self, handler: Callable[[Batch], object]) -> None:
         """Calls `handler` with each batch, until it is told to stop.
@@ -217,23 +238,41 @@ class Consumer:
         assert isinstance(self._bell, _LoopBell)
         return await adrive(steps, self._group.alias, self._bell.wait)
 
-    @contextlib.contextmanager
-    def _iterating(self, bell: "_Bell | _LoopBell") -> Iterator[None]:
+    def _begin(self, turn: "_Turn", bell: "_Bell | _LoopBell") -> None:
         cache_of(self._group.alias)
-        if self._iterated_by == os.getpid():
+        # A forked child does not iterate, though its parent did.
+        if self._turn is not None and self._turn.process == os.getpid():
             raise RuntimeError(f"{self!r} is being iterated over: make one for each thread and task")
-        process = self._iterated_by = os.getpid()
-        if self._group.process != process:
-            self._group.begin()
+        self._turn = turn
         self._bell = bell
+        if self._group.process != os.getpid():
+            self._group.begin()
         if self.stopped:
             bell.ring()
-        try:
-            with stopping_on(self._signals, self.stop):
-                yield
-        finally:
-            if self._iterated_by == process:
-                self._iterated_by = self._bell = None
+        _signals.begin(turn.watch)
+
+    def _go_on(self, turn: "_Turn") -> None:
+        """After the work on a batch, which may have forked: the child that goes on with the loop is a consumer of its
+        own, whom signals stop too."""
+        if self._group.process != os.getpid():
+            turn.process = os.getpid()
+            self._group.begin()
+            _signals.begin(turn.watch)
+
+    def _end(self, turn: "_Turn") -> None:
+        """An iteration is over; the next one may have begun already."""
+        _signals.end(turn.watch)
+        if self._turn is turn:
+            self._turn = self._bell = None
+
+
+class _Turn:
+    """One iteration over a consumer."""
+
+    def __init__(self, signals: Sequence[int], stop: Callable[[], None]) -> None:
+        self.process = os.getpid()
+        self.watch = _signals.Watch(signals, stop)
+        self.dropped: weakref.ref[AsyncGenerator[Batch, None]] | None = None
 
 
 class _Bell:

@@ -23,14 +23,17 @@ __all__ = [
     "NamedStream",
     "StreamState",
     "adead_letters",
+    "adelete_group",
     "arequeue",
     "astate",
     "dead_letters",
+    "delete_group",
     "requeue",
     "state",
 ]
 
 _REQUEUE = Script("requeue.lua")
+_DELETE_GROUP = Script("entries.lua", "delete_group.lua", flags="flags=allow-oom")
 _AT_ONCE = 100  # dead letters in one call
 
 
@@ -144,6 +147,40 @@ def requeue(stream: StreamLike, ids: Iterable[str] | None = None) -> int:
 async def arequeue(stream: StreamLike, ids: Iterable[str] | None = None) -> int:
     """As :func:`requeue`."""
     return await adrive(_requeue(stream, ids), stream.using)
+
+
+def delete_group(stream: StreamLike, group: str, *, trim: bool = False) -> int:
+    """Deletes a consumer group that nobody reads any more, with what is pending for it, in all shards. As long as it is
+    there, entries are kept for it. A consumer of the group that is alive creates it again, from the first entry on.
+
+    Args:
+        trim: also delete the entries that were kept for it, which are those that all other groups have acknowledged.
+            Without other groups none are deleted. Not for a stream whose consumers say ``delete=False``.
+
+    Returns:
+        How many entries were deleted.
+
+    Raises:
+        ValueError: if the stream has no such group.
+        As :func:`state`.
+    """
+    return drive(_delete_group(stream, group, trim), stream.using)
+
+
+async def adelete_group(stream: StreamLike, group: str, *, trim: bool = False) -> int:
+    """As :func:`delete_group`."""
+    return await adrive(_delete_group(stream, group, trim), stream.using)
+
+
+def _delete_group(stream: StreamLike, group: str, trim: bool) -> Steps[int]:
+    destroyed = trimmed = 0
+    for key in stream.keys:
+        gone, count = yield from _DELETE_GROUP((key,), group, int(trim))
+        destroyed += gone
+        trimmed += count
+    if not destroyed:
+        raise ValueError(f"stream {stream.name!r} has no group {group!r}")
+    return trimmed
 
 
 def _state(stream: StreamLike) -> Steps[StreamState]:

@@ -5,7 +5,9 @@
 -- returns  how many
 local gone = 0
 for _, key in ipairs(KEYS) do
-  for _, pairs in ipairs(redis.call('XINFO', 'CONSUMERS', key, ARGV[1])) do
+  -- Of a stream that was deleted there is no list.
+  local listed = redis.call('EXISTS', key) == 1 and redis.call('XINFO', 'CONSUMERS', key, ARGV[1]) or {}
+  for _, pairs in ipairs(listed) do
     local about = {}
     for at = 1, #pairs, 2 do
       about[pairs[at]] = pairs[at + 1]

@@ -22,7 +22,7 @@ _ATTRIBUTES = ("name", "keys", "dead_keys", "using")
 class Command(BaseCommand):
     help = (
         "Shows the depth of streams, their consumer groups with what is pending and what they lag behind, and their "
-        "dead letters; moves dead letters back."
+        "dead letters; moves dead letters back; deletes groups that nobody reads any more."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -38,14 +38,26 @@ class Command(BaseCommand):
         parser.add_argument("--dead", action="store_true", help="list the dead letters and why they are")
         parser.add_argument("--limit", type=int, default=100, metavar="N", help="list so many at the most (100)")
         parser.add_argument("--requeue", nargs="+", metavar="ID", help="move these dead letters back, or 'all'")
+        parser.add_argument("--delete-group", metavar="GROUP", help="delete this consumer group, which nobody reads")
+        parser.add_argument(
+            "--trim",
+            action="store_true",
+            help="with --delete-group: also delete the entries that all other groups have acknowledged",
+        )
         parser.add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["limit"] < 1:
             raise CommandError(f"--limit is {options['limit']}: list at least 1")
+        if options["trim"] and options["delete_group"] is None:
+            raise CommandError("--trim goes with --delete-group")
+        if options["requeue"] and options["delete_group"] is not None:
+            raise CommandError("--requeue or --delete-group, one at a time")
         chosen = self._chosen(options)
         try:
-            if options["requeue"]:
+            if options["delete_group"] is not None:
+                self._delete_group(chosen, options)
+            elif options["requeue"]:
                 self._requeue(chosen, options)
             elif options["dead"]:
                 self._dead(chosen, options)
@@ -135,6 +147,17 @@ class Command(BaseCommand):
             self._print_json({"stream": chosen[0].name, "requeued": moved})
         else:
             self.stdout.write(f"{moved} dead letter{'' if moved == 1 else 's'} moved back to {chosen[0].name}")
+
+    def _delete_group(self, chosen: Sequence[StreamLike], options: dict[str, Any]) -> None:
+        group = options["delete_group"]
+        if len(chosen) > 1:
+            names = ", ".join(stream.name for stream in chosen)
+            raise CommandError(f"say of which stream to delete the group: {names}")
+        deleted = streams.delete_group(chosen[0], group, trim=options["trim"])
+        if options["json"]:
+            self._print_json({"stream": chosen[0].name, "group": group, "entries_deleted": deleted})
+        else:
+            self.stdout.write(f"group {group} of {chosen[0].name} deleted, and {deleted} entries")
 
     def _print_json(self, value: Any) -> None:
         self.stdout.write(json.dumps(value, indent=2, ensure_ascii=False))
