@@ -28,7 +28,7 @@ from rest_framework.settings import api_settings
 
 from django_vcache.admission import Decision, Throttle, attach, client_ip
 from django_vcache.admission import parse_rate as parse
-from django_vcache.admission.keys import bounded
+from django_vcache.admission.keys import bounded, warn_of_no_address
 from django_vcache.admission.settings import current
 from django_vcache.backend import ValkeyCache
 from django_vcache.exceptions import ConfigurationError
@@ -99,7 +99,10 @@ class ValkeyRateThrottle(throttling.SimpleRateThrottle):
 
         Where REST framework takes all of X-Forwarded-For, which a client may write as it likes, this takes none of it.
         """
-        return client_ip(request, api_settings.NUM_PROXIES)
+        address = client_ip(request, api_settings.NUM_PROXIES)
+        if address is None:
+            warn_of_no_address()
+        return address
 
     def allow_request(self, request: Any, view: Any) -> bool:
         """Whether the request is to be allowed.

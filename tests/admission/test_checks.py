@@ -154,17 +154,25 @@ def test_a_stream_that_cannot_be_imported_is_an_error(module: Any, server: Valke
     assert "cannot be imported" in found(VCACHE={"STREAMS": ["limits_of_a_test.no"]}, **settings)["vcache.E003"]
 
 
-def test_rates_of_rest_framework_are_checked() -> None:
+def test_rates_of_rest_framework_are_checked_where_ours_read_them(server: ValkeyServer) -> None:
     pytest.importorskip("rest_framework")
-    rates = {"anon": "often", "user": "10/m", "burst": "10/30s", "old": "5/minutes", "none": None}
-    messages = found(REST_FRAMEWORK={"DEFAULT_THROTTLE_RATES": rates})
+    ours = [f"django_vcache.rest_framework.Valkey{kind}RateThrottle" for kind in ("Anon", "User", "Scoped")]
+
+    def of(rates: dict[str, str | None], classes: list[str]) -> dict[str, str]:
+        framework = {"DEFAULT_THROTTLE_RATES": rates, "DEFAULT_THROTTLE_CLASSES": classes}
+        return found(REST_FRAMEWORK=framework, CACHES={"default": cache_setting(server)})
+
+    rates: dict[str, str | None] = {"anon": "often", "user": "10/m", "theirs": "5/fortnight"}
+    messages = of(rates, ours)
     assert messages.keys() == {"vcache.E004"}
     assert "DEFAULT_THROTTLE_RATES'['anon']" in messages["vcache.E004"].replace("']['", "'['")
-    assert found(REST_FRAMEWORK={}) == found(REST_FRAMEWORK={"DEFAULT_THROTTLE_RATES": {"user": "10/m"}}) == {}
+    assert of(rates, []) == of(rates, ["rest_framework.throttling.AnonRateThrottle"]) == {}
+    for rate in ("10/m", "10/30s", "5/minutes", None):
+        assert of({"user": rate}, ours[1:]) == {}
 
 
 def test_an_alias_that_cannot_count_is_an_error(module: Any, server: ValkeyServer) -> None:
-    from django_vcache.admission import Gate, Throttle
+    from django_vcache.admission import Gate, Stream, Throttle, throttle
 
     other = found(VCACHE={"THROTTLE_ALIAS": "other"})
     assert "'other', which is not in CACHES" in other["vcache.E005"]
@@ -173,6 +181,17 @@ def test_an_alias_that_cannot_count_is_an_error(module: Any, server: ValkeyServe
     module.gate = Gate([Throttle("org", "1/s")], using="gates")
     gates = found(VCACHE={"GATES": ["limits_of_a_test.gate"]}, CACHES={"default": cache_setting(server)})
     assert "'gates'" in gates["vcache.E005"]
+    module.events = Stream("events", using="streams")
+    streams = found(VCACHE={"STREAMS": ["limits_of_a_test.events"]}, CACHES={"default": cache_setting(server)})
+    assert "'streams'" in streams["vcache.E005"]
+
+    @throttle("1/s", using="typo")
+    def view(request: Any) -> HttpResponse:
+        return HttpResponse()
+
+    module.urlpatterns = [path("", view)]
+    typo = found(ROOT_URLCONF=module.__name__, CACHES={"default": cache_setting(server)})
+    assert "'typo'" in typo["vcache.E005"]
 
 
 @pytest.mark.parametrize(

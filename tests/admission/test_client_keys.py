@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -92,6 +93,7 @@ def test_a_client_cannot_choose_its_key_by_a_header(proxies: int) -> None:
         ("2001:db8:1:2:ffff:4:5:6", "2001:db8:1:2::/64"),
         ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
         ("fe80::1%eth0", "fe80::/64"),
+        ("64:ff9b::c000:207", "192.0.2.7"),
         ("::ffff:192.0.2.7", "192.0.2.7"),
         ("192.0.2.7", "192.0.2.7"),
     ],
@@ -147,9 +149,27 @@ def test_an_async_view_asks_for_the_user_without_blocking_the_loop() -> None:
         return User(pk=7)
 
     request = request_from()
+    from_the_database.__module__ = "django.contrib.auth.middleware"
     request.user = SimpleLazyObject(from_the_database)
     request.auser = auser
     assert avalue("user", request) == avalue("user_or_ip", request) == "user-7"
+
+
+def test_the_lazy_user_of_another_middleware_is_asked_for_in_a_thread() -> None:
+    asked: list[int] = []
+
+    def of_the_token() -> User:
+        asked.append(threading.get_ident())
+        return User(pk=9)
+
+    async def auser() -> User:
+        raise AssertionError("the session's user is not asked for")
+
+    request = request_from()
+    request.user, request.auser = SimpleLazyObject(of_the_token), auser
+    assert avalue("user", request) == avalue("user_or_ip", request) == "user-9"
+    assert len(asked) == 1
+    assert asked[0] != threading.get_ident()
 
 
 def test_a_user_that_somebody_set_is_the_one_in_an_async_view_too() -> None:
@@ -184,7 +204,8 @@ def test_values_of_callables_are_bounded_and_checked() -> None:
     from django_vcache.admission.keys import checked
     from django_vcache.exceptions import ConfigurationError
 
-    assert [checked(value, "key") for value in ("a", "", 5, 0, -1, None)] == ["a", "", 5, 0, -1, None]
+    assert [checked(value, "key") for value in ("a", 5, 0, -1, None)] == ["a", 5, 0, -1, None]
+    assert len(str(checked("", "key"))) == 32, "a client may send an empty header"
     long = checked("ü" * 65, "key")
     assert isinstance(long, str)
     assert len(long) == 32

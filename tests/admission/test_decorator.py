@@ -100,6 +100,31 @@ def async_class_by_method_decorator(decorate: Any) -> Any:
     return async_class(method_decorator(decorate, name="dispatch"))
 
 
+def sync_dispatch(decorate: Any) -> Any:
+    class Page(View):
+        @decorate
+        def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+            return super().dispatch(request, *args, **kwargs)
+
+        def get(self, request: Any) -> HttpResponse:
+            return HttpResponse("seen")
+
+    return Page.as_view()
+
+
+def async_dispatch(decorate: Any) -> Any:
+    class Page(View):
+        @decorate
+        def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+            return super().dispatch(request, *args, **kwargs)
+
+        async def get(self, request: Any) -> HttpResponse:
+            await asyncio.sleep(0)
+            return HttpResponse("seen")
+
+    return Page.as_view()
+
+
 def sync_method(decorate: Any) -> Any:
     class Page(View):
         @decorate
@@ -149,6 +174,8 @@ SHAPES = [
     async_class,
     sync_class_by_method_decorator,
     async_class_by_method_decorator,
+    sync_dispatch,
+    async_dispatch,
     sync_method,
     async_method,
     sync_method_by_method_decorator,
@@ -513,9 +540,50 @@ def test_a_callable_that_returns_no_rate_is_an_error(call: Call, shape: Any, ser
         call(shape(throttle(lambda request: "often")))
     with pytest.raises(TypeError, match="a rate is a str"):
         call(shape(throttle(lambda request: 5)))
-    with pytest.raises(ValueError, match=r"negative|cost"):
-        call(shape(throttle("1/h", cost=-1)))
+    with pytest.raises(ValueError, match="cost is -1"):
+        call(shape(throttle("1/h", cost=lambda request: -1)))
     assert server.keys() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"method": "POST,PUT"}, "POST,PUT"),
+        ({"method": "PSOT"}, "PSOT"),
+        ({"method": ""}, "method is"),
+        ({"method": []}, "method is"),
+        ({"method": [5]}, "method is"),
+        ({"cost": -1}, "cost is -1"),
+        ({"cost": "2"}, "cost is '2'"),
+        ({"cost": True}, "cost is True"),
+    ],
+)
+def test_what_would_never_limit_anything_is_an_error(call: Call, options: Any, text: str) -> None:
+    from django_vcache.admission import throttle
+    from django_vcache.exceptions import ConfigurationError
+
+    with pytest.raises(ConfigurationError, match=text):
+        throttle("1/h", **options).rule("name")
+
+
+def test_with_get_goes_head(call: Call) -> None:
+    from django_vcache.admission import throttle
+
+    view = sync_class(throttle("2/d", method="get"))
+    assert [*statuses(call, view, 1), *statuses(call, view, 2, method="HEAD")] == [200, 200, 429]
+    assert statuses(call, view, 2, method="POST") == [200, 200]
+
+
+def test_one_limit_around_views_of_two_classes_is_a_budget_for_each(call: Call) -> None:
+    from django_vcache.admission import throttle
+
+    class Other(View):
+        def get(self, request: Any) -> HttpResponse:
+            return HttpResponse("seen")
+
+    limit = throttle("1/d")
+    first, other = limit(sync_class(lambda each: each)), limit(Other.as_view())
+    assert statuses(call, first, 2) == statuses(call, other, 2) == [200, 429]
 
 
 def test_what_is_no_view_is_told_so() -> None:

@@ -36,6 +36,7 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     wrong = problems(getattr(settings, "VCACHE", {}))
     if wrong:
         return [Error(problem, id="vcache.E001") for problem in wrong]
+    _import_views()
     found: list[CheckMessage] = []
     ours = current()
     for name, paths, load in (("GATES", ours.gates, import_gate), ("STREAMS", ours.streams, import_stream)):
@@ -66,17 +67,13 @@ def check_decorators(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 def check_rest_framework(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Whether the rates in REST framework's settings are rates."""
     rates = _rest_framework().get("DEFAULT_THROTTLE_RATES") or {}
-    try:
-        from django_vcache.rest_framework import parse_rate
-    except ImportError:
-        return []
     found: list[CheckMessage] = []
-    for scope, rate in rates.items():
-        if rate is None:
-            continue
+    # Others may read rates that ours do not.
+    scopes = {getattr(each, "scope", None): each for each in _throttles_of_rest_framework()}
+    for scope, throttle in scopes.items():
         try:
-            parse_rate(rate)
-        except ConfigurationError as error:
+            throttle.parse_rate(throttle, rates.get(scope))
+        except (ConfigurationError, ValueError, TypeError) as error:
             where = f"REST_FRAMEWORK['DEFAULT_THROTTLE_RATES'][{scope!r}]"
             found.append(Error(f"{where}: {error}", id="vcache.E004"))
     return found
@@ -106,14 +103,34 @@ def _aliases() -> list[str]:
     """The cache aliases that limits count on, as far as settings and decorators tell."""
     default = current().throttle_alias
     known = {limit.policy.using or default for limit in all_throttles()}
+    # What cannot be imported is told elsewhere.
     for path in current().gates:
-        # What cannot be imported is told elsewhere.
         with contextlib.suppress(ValueError):
             known.add(import_gate(path).using)
-    classes = _rest_framework().get("DEFAULT_THROTTLE_CLASSES") or ()
-    if "THROTTLE_ALIAS" in getattr(settings, "VCACHE", {}) or any("django_vcache" in str(each) for each in classes):
+    for path in current().streams:
+        with contextlib.suppress(ValueError):
+            stream = import_stream(path)
+            known.add(default if stream is None else stream.using)
+    known |= {each.using or default for each in _throttles_of_rest_framework()}
+    if "THROTTLE_ALIAS" in getattr(settings, "VCACHE", {}):
         known.add(default)
     return sorted(known)
+
+
+def _throttles_of_rest_framework() -> list[Any]:
+    """Those of REST framework's default classes that are ours, or made of ours."""
+    try:
+        from django_vcache.rest_framework import ValkeyRateThrottle
+    except ImportError:
+        return []
+    found = []
+    for named in _rest_framework().get("DEFAULT_THROTTLE_CLASSES") or ():
+        # What cannot be imported is for REST framework to tell.
+        with contextlib.suppress(ImportError):
+            each = import_string(named) if isinstance(named, str) else named
+            if isinstance(each, type) and issubclass(each, ValkeyRateThrottle):
+                found.append(each)
+    return found
 
 
 def _check_alias(alias: str) -> list[CheckMessage]:

@@ -7,6 +7,7 @@ import re
 import sys
 import weakref
 from collections.abc import Callable, Iterable
+from http import HTTPMethod
 from typing import Any, NamedTuple, TypeVar
 
 from asgiref.sync import iscoroutinefunction
@@ -24,6 +25,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 Rules = tuple[tuple["ViewThrottle", str], ...]
 
 LONGEST_NAME = 64
+_METHODS = frozenset(method.value for method in HTTPMethod)
 
 _all: "weakref.WeakSet[ViewThrottle]" = weakref.WeakSet()
 
@@ -51,7 +53,7 @@ def throttle(
         rate: ``"100/m"``, ``"10/30s"``; or a callable of the request that returns one, or None for no limit.
         key: whom to charge: ``"user_or_ip"``, ``"user"`` (anonymous users together), ``"ip"``, ``"header:<name>"``, or
             a callable of the request that returns an int, a str, or None for a request that is not to be throttled.
-        method: the HTTP methods that count, ``"POST"`` or ``["POST", "PUT"]``; all if left out.
+        method: the HTTP methods that count, ``"POST"`` or ``["POST", "PUT"]``; all if left out. With GET goes HEAD.
         cost: units that a request is charged, or a callable of the request that returns them.
         burst: units that may come at once; as many as the rate's limit if left out.
         name: what the budget is called, in headers and on the server. Views with the same name share one; left out,
@@ -114,7 +116,10 @@ class ViewThrottle:
     ) -> None:
         self.rate = rate
         self.key = key
-        self.methods = methods and frozenset(method.upper() for method in methods)
+        self.methods = methods if methods is None else frozenset(str(method).upper() for method in methods)
+        # Django's class-based views answer HEAD with what they do for GET.
+        if self.methods and HTTPMethod.GET in self.methods:
+            self.methods |= {"HEAD"}
         self.cost = cost
         self.burst = burst
         self.name = name
@@ -147,6 +152,10 @@ class ViewThrottle:
         options = dict(self.policy.options)
         if "shards" in options:
             raise TypeError("a view's throttle has one shard; use a gate in the view for more")
+        if self.methods is not None and not (self.methods and self.methods <= _METHODS):
+            raise ValueError(f"method is {sorted(self.methods)}: give one of {sorted(_METHODS)}, or a list of them")
+        if not callable(self.cost) and (type(self.cost) is not int or self.cost < 0):
+            raise ValueError(f"cost is {self.cost!r}: give a whole number from 0, or a callable of the request")
         using = self.policy.using or current().throttle_alias
         # In place of a callable's, which is known with the request.
         rate = "1/s" if callable(self.rate) else self.rate
@@ -184,8 +193,15 @@ def _decorated(limit: ViewThrottle, view: View) -> View:
             return await inner(*args, **kwargs) if response is None else response
     else:
 
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            response = await refusal(rules, _request_of(args), True)
+            return await inner(*args, **kwargs) if response is None else response
+
         @functools.wraps(inner)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
+            # Of a `dispatch` in a class's body, only the object knows whether it is awaited.
+            if getattr(inner, "__name__", "") == "dispatch" and args and getattr(args[0], "view_is_async", False):
+                return awaited(*args, **kwargs)
             response = refusal_now(rules, _request_of(args))
             return inner(*args, **kwargs) if response is None else response
 
@@ -260,6 +276,10 @@ def _name_for(path: str, limit: ViewThrottle) -> str:
 
 
 def _path_of(view: Callable[..., Any]) -> str:
+    # What `as_view()` returns has the same name for every class.
+    view_class = getattr(view, "view_class", None) or getattr(view, "cls", None)
+    if isinstance(view_class, type):
+        return _path_of_class(view_class)
     name = getattr(view, "__name__", "")
     instance = _instance_of(view)
     if instance is not None:
@@ -271,4 +291,6 @@ def _path_of(view: Callable[..., Any]) -> str:
 
 
 def _path_of_class(view_class: type) -> str:
-    return f"{view_class.__module__}.{view_class.__qualname__}"
+    # The classes that REST framework makes of functions are all of one qualified name.
+    qualified = view_class.__qualname__.endswith(view_class.__name__)
+    return f"{view_class.__module__}.{view_class.__qualname__ if qualified else view_class.__name__}"

@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from asgiref.sync import sync_to_async
 from django.http import HttpRequest
-from django.utils.functional import SimpleLazyObject
+from django.utils.functional import SimpleLazyObject, empty
 
 from django_vcache.admission.settings import current
 from django_vcache.exceptions import ConfigurationError
@@ -61,6 +62,10 @@ def client_ip(request: HttpRequest, proxies: int | None = None) -> str | None:
     return peer and (_network(peer) or peer)
 
 
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+"""IPv4 clients, as a network of IPv6 alone sees them (RFC 6052): the last 32 bits are theirs."""
+
+
 def _network(entry: str) -> str | None:
     """The address in an entry of X-Forwarded-For, which some proxies write with a port; None if it is not one."""
     text = entry.strip()
@@ -76,14 +81,16 @@ def _network(entry: str) -> str | None:
         return str(address)
     if address.ipv4_mapped:
         return str(address.ipv4_mapped)
+    if address in _NAT64:
+        return str(ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF))
     # Whoever has one address of a /64 has all of them.
     return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
 
 
 def bounded(value: str) -> str:
-    """The value if it is short and can be encoded, and a hash of it otherwise."""
+    """The value if it is short and can be encoded, and a hash of it otherwise, also of an empty one."""
     data = value.encode("utf-8", "surrogatepass")
-    if len(data) <= LONGEST and value.isprintable():
+    if value and len(data) <= LONGEST and value.isprintable():
         return value
     return hashlib.blake2s(data, digest_size=16).hexdigest()
 
@@ -147,7 +154,7 @@ def checked(value: object, key: object) -> Value | None:
 def _ip(request: HttpRequest) -> Value:
     address = client_ip(request)
     if address is None:
-        _warn_of_no_address()
+        warn_of_no_address()
     return f"ip-{bounded(address or NO_ADDRESS)}"
 
 
@@ -171,9 +178,14 @@ async def _auser_or_ip(request: HttpRequest) -> Value:
 
 async def _present_user(request: HttpRequest) -> Any:
     user = getattr(request, "user", None)
-    # Django's own would look for the session in the database now, on the loop.
-    if isinstance(user, SimpleLazyObject) and hasattr(request, "auser"):
+    # A lazy one would look for the session in the database now, on the loop.
+    if not isinstance(user, SimpleLazyObject) or user._wrapped is not empty:
+        return user
+    # Of Django's own middleware there is an async form. Another's may be somebody else than that one finds.
+    made_by = getattr(user.__dict__.get("_setupfunc"), "__module__", None)
+    if made_by == "django.contrib.auth.middleware" and hasattr(request, "auser"):
         return await request.auser()
+    await sync_to_async(bool)(user)
     return user
 
 
@@ -194,7 +206,7 @@ def _name_of(user: Any) -> str | None:
 _warned = threading.Event()
 
 
-def _warn_of_no_address() -> None:
+def warn_of_no_address() -> None:
     """Once a process: all clients then share one budget, and somebody has to be told why."""
     if not _warned.is_set():
         _warned.set()
