@@ -127,8 +127,7 @@ class TestThrottling:
         request = self.factory.get("/")
         for _ in range(3):
             assert "Retry-After" not in MockViewMinuteThrottling.as_view()(request)
-        # A second may have gone by.
-        assert MockViewMinuteThrottling.as_view()(request)["Retry-After"] in ("19", "20")
+        assert 10 < int(MockViewMinuteThrottling.as_view()(request)["Retry-After"]) <= 20
 
     def test_non_time_throttle(self) -> None:
         request = self.factory.get("/")
@@ -332,7 +331,7 @@ def test_scopes_have_budgets_of_their_own() -> None:
 
 
 def test_a_request_is_let_through_again_when_a_part_of_the_period_is_over() -> None:
-    view = view_with(type("Fast", (UserRateThrottle,), {"rate": "5/s", "scope": "fast"}))
+    view = view_with(type("Fast", (UserRateThrottle,), {"rate": "1/2s", "scope": "fast"}))
     while statuses(view, 1) == [200]:
         pass
     wait_until(lambda: statuses(view, 1) == [200])

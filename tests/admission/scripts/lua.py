@@ -6,10 +6,11 @@ expire by it, so that a test moves time as it likes. All else is the text that s
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
-from model import Admission, Quota, Reply, Throttle, ThrottleState
+from model import STALE, Admission, Quota, Reply, Throttle, ThrottleState
 from support.server import ValkeyServer
 
 FOLDER = Path(__file__).parents[3] / "vcache/src/admission/lua"
@@ -57,11 +58,14 @@ def piece(name: str) -> str:
 
 
 def assemble(name: str, clock: str | None = None) -> str:
-    """A script's text; `clock` stands in for clock.lua."""
-    if name == "refund":
-        return "#!lua\n" + (clock or "") + piece("refund")
-    header = "#!lua flags=no-writes\n" if name == "peek" else "#!lua\n"
-    return header + (clock or piece("clock")) + piece("gcra") + piece(name)
+    """A script's text, byte for byte as in vcache/src/admission/script.rs; `clock` stands in for clock.lua."""
+    clock = clock or piece("clock")
+    if name == "admit":
+        decide = "local function decide()\n" + piece("admit") + "end\n"
+        return "#!lua\n" + clock + piece("gcra") + decide + piece("pack")
+    if name == "peek":
+        return "#!lua flags=no-writes\n" + clock + piece("gcra") + piece("peek")
+    return "#!lua\n" + clock + piece("refund")
 
 
 def admit_arguments(call: Admission) -> list[Any]:
@@ -76,18 +80,30 @@ def admit_arguments(call: Admission) -> list[Any]:
     return args
 
 
-def read_reply(call: Admission, raw: list[Any]) -> Reply:
-    verdict, rule, now, entry, receipt, *rest = raw
+def read_reply(call: Admission, packed: bytes) -> Reply:
+    """Big-endian doubles, and unless both are empty an entry's id, a space and a receipt."""
+    counters = 3 * len(call.throttles)
+    states = counters + len(call.quotas) + (call.stream is not None)
+    if packed[:8] == struct.pack(">d", STALE):
+        states = 0
+    size = 8 * (3 + states)
+    doubles = struct.unpack(f">{3 + states}d", packed[:size])
+    numbers = [int(double) for double in doubles]
+    assert tuple(numbers) == doubles, "every number is a whole one"
+    entry, receipt = "", ""
+    if text := packed[size:].decode():
+        entry, space, receipt = text.partition(" ")
+        assert space
+        assert entry or receipt
+    verdict, rule, now, *rest = numbers
     throttles: tuple[ThrottleState, ...] = ()
     quotas: tuple[int, ...] = ()
     depth = None
     if rest:
-        counters = 3 * len(call.throttles)
         throttles = tuple(ThrottleState(*rest[at : at + 3]) for at in range(0, counters, 3))
         quotas = tuple(rest[counters : counters + len(call.quotas)])
-        (depth,) = rest[counters + len(quotas) :] if call.stream else (None,)
-        assert len(rest) == counters + len(quotas) + (call.stream is not None)
-    return Reply(verdict, rule, now, entry.decode(), receipt.decode(), throttles, quotas, depth)
+        depth = rest[-1] if call.stream else None
+    return Reply(verdict, rule, now, entry, receipt, throttles, quotas, depth)
 
 
 class Scripts:

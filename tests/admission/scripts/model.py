@@ -82,7 +82,7 @@ class ThrottleState(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """The reply of `admit`. A stale one ends after the receipt."""
+    """The reply of `admit`. A stale one has neither texts nor states."""
 
     verdict: int
     rule: int

@@ -1,17 +1,18 @@
-"""Eight processes with fifty tasks each on one server. How much went through is counted from the replies, by the
-server's clock, so that nothing here depends on how fast the machine is.
+"""Eight processes with fifty tasks each on one server, which run the scripts or call the API. How much went through is
+counted from the replies, by the server's clock, so that nothing here depends on how fast the machine is.
 """
 
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from lua import TAG, Scripts, admit_arguments
+from lua import TAG, Scripts, admit_arguments, read_reply
 from model import ADMITTED, DUPLICATE, REFUSED, Admission, Dedupe, Quota, Stream, Throttle
 from support.caches import cache_setting
 from support.programs import Program
@@ -21,31 +22,65 @@ PROCESSES = 8
 TASKS = 50
 SECOND = 1_000_000
 
-_PROGRAM = """
-async def call(work, keys, args):
-    reply = await cache.aexecute("EVALSHA", work["sha"], len(keys), *keys, *args)
-    return [part.decode() if isinstance(part, bytes) else part for part in reply]
+# What the API asks for below.
+LIMIT, BURST = 500, 1000
+MONTHLY = 3001
 
-# Each for as long as the server's clock says.
+_PROGRAM = (
+    f"LIMIT, BURST, MONTHLY = {LIMIT}, {BURST}, {MONTHLY}\n"
+    + """
+import struct
+from django_vcache.admission import Gate, Quota, Throttle
+
+# What a script packed is reported in hex.
+async def call(work, keys, args):
+    reply = await cache.aexecute("EVALSHA", work["shas"][work["script"]], len(keys), *keys, *args)
+    return reply.hex() if isinstance(reply, bytes) else reply
+
+# Each for as long as the server's clock says: verdicts and when they were given.
 async def for_a_while(work, number):
-    replies = [await call(work, work["keys"], work["args"])]
-    while replies[-1][2] < replies[0][2] + work["micros"]:
-        replies.append(await call(work, work["keys"], work["args"]))
-    return [[reply[0], reply[2]] for reply in replies]
+    replies = []
+    while not replies or replies[-1][2] < replies[0][2] + work["micros"]:
+        packed = await call(work, work["keys"], work["args"])
+        replies.append(struct.unpack_from(">3d", bytes.fromhex(packed)))
+    return [[int(verdict), int(now)] for verdict, rule, now in replies]
 
 # Each a number of times.
 async def each(work, number):
     return [await call(work, work["keys"], work["args"]) for turn in range(work["turns"])]
 
-# All do the same things, each beginning with another one. `which` key is that of the thing.
+# All do the same things, each beginning with another one: the thing and the reply. `which` key is that of the thing.
 async def all_the_same(work, number):
     replies = []
     for turn in range(work["turns"]):
         thing = (turn + number * 7) % work["turns"]
         keys = list(work["keys"])
         keys[work["which"]] += str(thing)
-        replies.append([thing, *await call(work, keys, work["args"])])
+        replies.append([thing, await call(work, keys, work["args"])])
     return replies
+
+async def clock():
+    seconds, micros = await cache.aexecute("TIME")
+    return int(seconds) * 1_000_000 + int(micros)
+
+throttle = Throttle("org", f"{LIMIT}/s", burst=BURST, deadline=None)
+
+# Each until it is refused after the end: what the server's clock said before and after, and what was decided by whom.
+async def by_a_throttle(work, number):
+    decisions, after = [], await clock()
+    while not decisions or decisions[-1][2] or after < work["end"]:
+        before = after
+        decision = await throttle.acheck(1)
+        after = await clock()
+        decisions.append([before, after, decision.allowed, decision.source])
+    return decisions
+
+gate = Gate(quotas=[Quota("events", MONTHLY, "month")], deadline=None)
+
+# Each a number of times: what was decided by whom, and the receipt.
+async def by_a_gate(work, number):
+    decisions = [await gate.aadmit({"org": 1}) for turn in range(work["turns"])]
+    return [[decision.allowed, decision.source, decision.receipt] for decision in decisions]
 
 def next_work():
     line = b""
@@ -62,6 +97,7 @@ async def main():
 
 run(main())
 """
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +118,11 @@ def programs(script_server: ValkeyServer) -> Iterator[list[Program]]:
 
 
 @pytest.fixture
-def crowd(programs: list[Program], scripts: Scripts) -> Callable[..., list[list[Any]]]:
+def crowd(programs: list[Program], scripts: Scripts) -> Callable[..., list[Any]]:
     """Has every task of every process do something; the list of all replies."""
 
-    def run(do: str, script: str, keys: list[str], args: list[Any], **work: Any) -> list[list[Any]]:
-        whole = {"do": do, "sha": scripts.shas[script], "keys": keys, "args": args, "tasks": TASKS, **work}
+    def run(do: str, **work: Any) -> list[Any]:
+        whole = {"do": do, "shas": scripts.shas, "tasks": TASKS, **work}
         for program in programs:
             program.tell(json.dumps(whole) + "\n")
         reports = [program.report(120) for program in programs]
@@ -95,60 +131,114 @@ def crowd(programs: list[Program], scripts: Scripts) -> Callable[..., list[list[
     return run
 
 
+@pytest.fixture(scope="module")
+def jitter(script_server: ValkeyServer) -> int:
+    """Microseconds that the server's clock may go back, after which a throttle lets through what flows off in them.
+
+    Since 9.1 Valkey reads a monotonic clock, and adds the difference to the wall clock as it was up to a millisecond
+    before (valkey-io/valkey#3193). What interrupts it between reading the two makes that wrong, until it is done anew.
+    """
+    return 5000 if "valkey_version" in script_server.info("server") else 0
+
+
 def window() -> Quota:
     return Quota(f"{TAG}:q", 3001, 0, 2**42)
 
 
-def test_a_throttle_lets_the_bound_through_and_hardly_less(crowd: Callable[..., list[list[Any]]]) -> None:
-    limit, burst = 1000, 2000
-    call = Admission(1, (Throttle(f"{TAG}:t", limit, SECOND, burst),))
-    replies = crowd("for_a_while", "admit", call.keys, admit_arguments(call), micros=3_500_000)
-    admitted = sorted(now for verdict, now in replies if verdict == ADMITTED)
-    # In every window between two admissions: number <= burst + rate * W.
+def never_above(limit: int, burst: int, jitter: int, admitted: Iterable[tuple[int, int]]) -> None:
+    """In every window between two admissions: number <= burst + rate * W. Each was at a moment between two."""
+    befores, afters = (sorted(times) for times in zip(*admitted, strict=True))
+    # In order, the moments are between these as well.
     slack = 0
-    for number, now in enumerate(admitted):
-        level = number * SECOND - limit * (now - admitted[0])
-        slack = min(slack, level)
-        assert level - slack + SECOND <= burst * SECOND
+    for number, (before, after) in enumerate(zip(befores, afters, strict=True)):
+        slack = min(slack, number * SECOND - limit * (before - befores[0]))
+        level = number * SECOND - limit * (after - befores[0])
+        assert level - slack + SECOND <= burst * SECOND + limit * jitter
+
+
+def test_a_throttle_lets_the_bound_through_and_hardly_less(crowd: Callable[..., list[Any]], jitter: int) -> None:
+    limit, burst = 200, 400
+    call = Admission(1, (Throttle(f"{TAG}:t", limit, SECOND, burst),))
+    replies = crowd("for_a_while", script="admit", keys=call.keys, args=admit_arguments(call), micros=3_500_000)
+    admitted = sorted(now for verdict, now in replies if verdict == ADMITTED)
+    never_above(limit, burst, jitter, zip(admitted, admitted, strict=True))
     # Demand was there at the last refusal, when less than a unit was left.
     refused = max(now for verdict, now in replies if verdict == REFUSED)
     until_then = sum(now <= refused for now in admitted)
     bound = burst + limit * (refused - admitted[0]) / SECOND
-    assert 0.99 * bound <= until_then <= bound
+    assert until_then >= 0.99 * bound
 
 
 def test_a_quota_admits_exactly_its_limit_and_nothing_of_a_gate_goes_astray(
-    crowd: Callable[..., list[list[Any]]], scripts: Scripts
+    crowd: Callable[..., list[Any]], scripts: Scripts
 ) -> None:
     # A unit takes over an hour to flow off, so what was charged can be read afterwards.
     throttle, quota, stream = Throttle(f"{TAG}:t", 1, 2**32, 2**20), window(), Stream(f"{TAG}:s")
     call = Admission(1, (throttle,), (quota,), stream)
-    replies = crowd("each", "admit", call.keys, admit_arguments(call), turns=20)
-    assert Counter(reply[0] for reply in replies) == {ADMITTED: 3001, REFUSED: PROCESSES * TASKS * 20 - 3001}
+    packed = crowd("each", script="admit", keys=call.keys, args=admit_arguments(call), turns=20)
+    replies = [read_reply(call, bytes.fromhex(text)) for text in packed]
+    assert Counter(reply.verdict for reply in replies) == {ADMITTED: 3001, REFUSED: PROCESSES * TASKS * 20 - 3001}
     assert scripts.peek((throttle,), (quota,))[1::2] == [2**20 - 3001, 3001]
     # Everybody who was admitted finds the entry that was promised, and no others are there.
     entries = scripts.server.execute("XRANGE", stream.key, "-", "+")
-    assert sorted(entry[0].decode() for entry in entries) == sorted(reply[3] for reply in replies if reply[3])
+    assert sorted(entry[0].decode() for entry in entries) == sorted(reply.id for reply in replies if reply.id)
 
 
-def test_duplicates_are_charged_once_however_many_send_them(
-    crowd: Callable[..., list[list[Any]]], scripts: Scripts
-) -> None:
+def test_duplicates_are_charged_once_however_many_send_them(crowd: Callable[..., list[Any]], scripts: Scripts) -> None:
     quota, stream = window(), Stream(f"{TAG}:s")
     call = Admission(3, (), (quota,), stream, dedupe=Dedupe(f"{TAG}:d:", 3_600_000))
-    replies = crowd("all_the_same", "admit", call.keys, admit_arguments(call), turns=60, which=2)
-    verdicts = Counter((reply[0], reply[1]) for reply in replies)
+    packed = crowd("all_the_same", script="admit", keys=call.keys, args=admit_arguments(call), turns=60, which=2)
+    replies = [(event, read_reply(call, bytes.fromhex(text))) for event, text in packed]
+    verdicts = Counter((event, reply.verdict) for event, reply in replies)
     others = PROCESSES * TASKS - 1
     assert verdicts == {(event, each): 1 if each == ADMITTED else others for event in range(60) for each in (1, 2)}
     assert DUPLICATE == 2
-    assert len({(reply[0], reply[4]) for reply in replies}) == 60
+    assert len({(event, reply.id) for event, reply in replies}) == 60
     assert scripts.peek((), (quota,))[1:] == [180]
     assert scripts.server.execute("XLEN", stream.key) == 60
 
 
-def test_a_receipt_is_refunded_once_however_many_try(crowd: Callable[..., list[list[Any]]], scripts: Scripts) -> None:
+def test_a_receipt_is_refunded_once_however_many_try(crowd: Callable[..., list[Any]], scripts: Scripts) -> None:
     quota = window()
     scripts.admit(Admission(1000, (), (quota,)))
-    replies = crowd("all_the_same", "refund", [f"{TAG}:r:", quota.key], [7, 1], turns=50, which=0)
-    assert Counter(receipt for receipt, refunded, _ in replies if refunded) == {number: 1 for number in range(50)}
+    replies = crowd("all_the_same", script="refund", keys=[f"{TAG}:r:", quota.key], args=[7, 1], turns=50, which=0)
+    assert Counter(receipt for receipt, (refunded, _) in replies if refunded) == {number: 1 for number in range(50)}
     assert scripts.peek((), (quota,))[1:] == [1000 - 350]
+
+
+# The API, with what it adds to the scripts.
+
+
+def test_the_api_of_a_throttle_lets_the_bound_through_and_hardly_less(
+    crowd: Callable[..., list[Any]], scripts: Scripts, jitter: int
+) -> None:
+    # With half of the burst owed, nothing flows off in vain while the first ones ask. It is charged at a known moment.
+    half = scripts.admit(Admission(BURST // 2, (Throttle(f"vcache:{TAG}:t:org:1", LIMIT, SECOND, BURST),)))
+    decisions = crowd("by_a_throttle", end=half.now + 3 * SECOND)
+    admitted = [(half.now, half.now)] * (BURST // 2)
+    admitted += [(before, after) for before, after, allowed, _ in decisions if allowed]
+    never_above(LIMIT, BURST, jitter, admitted)
+    # Demand was there whenever somebody was refused, be it by the deny cache: less than a unit was left then.
+    befores = sorted(before for before, _ in admitted)
+    for before, after, allowed, _ in decisions:
+        if not allowed:
+            assert bisect_right(befores, after) >= 0.99 * (BURST + LIMIT * (before - half.now) / SECOND)
+    assert {(allowed, source) for _, _, allowed, source in decisions} == {
+        (True, "server"),
+        (False, "server"),
+        (False, "deny_cache"),
+    }
+
+
+def test_the_api_of_a_gate_admits_exactly_its_quota(crowd: Callable[..., list[Any]], scripts: Scripts) -> None:
+    decisions = crowd("by_a_gate", turns=20)
+    assert Counter(allowed for allowed, _, _ in decisions) == {
+        True: MONTHLY,
+        False: PROCESSES * TASKS * 20 - MONTHLY,
+    }
+    assert {source for allowed, source, _ in decisions if allowed} == {"server"}
+    assert {source for allowed, source, _ in decisions if not allowed} == {"server", "deny_cache"}
+    assert len({receipt for allowed, _, receipt in decisions if allowed}) == MONTHLY
+    [key] = scripts.server.keys()
+    assert key.startswith(f"vcache:{TAG}:q:events:1:".encode())
+    assert scripts.server.execute("GET", key) == str(MONTHLY).encode()

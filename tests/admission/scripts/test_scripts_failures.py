@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from lua import TAG, Scripts, admit_arguments
+from lua import TAG, Scripts, admit_arguments, read_reply
 from model import ADMITTED, REFUSED, Admission, Dedupe, Quota, Stream, Throttle
 from support.resp import ServerError
 from support.server import ValkeyServer, wait_until
@@ -118,7 +118,7 @@ def test_scripts_flushed_from_the_server_are_loaded_again_by_eval(scripts: Scrip
     assert scripts.snapshot() == before
     scripts.server.execute("SCRIPT", "FLUSH")
     reply = scripts.server.execute("EVAL", scripts.texts["admit"], len(keys), *keys, *args)
-    assert reply[0] == ADMITTED
+    assert read_reply(call, reply).verdict == ADMITTED
     assert scripts.admit(call).quotas == (5, 5)
 
 
