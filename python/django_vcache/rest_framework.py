@@ -134,8 +134,7 @@ class ValkeyRateThrottle(throttling.SimpleRateThrottle):
 
     def _throttle(self) -> Throttle:
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", self.scope or type(self).__name__)[-64:]
-        using = self.using or _alias_of(self.cache)
-        return _throttle(name, self.num_requests, self.duration, self.burst, using, self.outage, self.deadline)
+        return _throttle(name, self.num_requests, self.duration, self.burst, alias_of(self), self.outage, self.deadline)
 
 
 class ValkeyAnonRateThrottle(ValkeyRateThrottle, throttling.AnonRateThrottle):
@@ -188,8 +187,15 @@ def _throttle(
     return Throttle(name, f"{requests}/{whole}s", burst, using=using, outage=outage, deadline=deadline)
 
 
-def _alias_of(cache: Any) -> str:
-    """The alias of a throttle's ``cache``, which REST framework's documentation has people set."""
+def alias_of(throttle: Any) -> str:
+    """The alias that a throttle, or a class of them, counts on.
+
+    Raises:
+        ConfigurationError: its ``cache``, which REST framework's documentation has people set, is none of ours.
+    """
+    if throttle.using:
+        return str(throttle.using)
+    cache = throttle.cache
     if cache is default_cache:
         return current().throttle_alias
     alias = getattr(cache, "_alias", None)

@@ -14,7 +14,7 @@ from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
 from django.http import HttpResponse
 from django.test import override_settings
-from django.urls import path
+from django.urls import include, path
 from support.caches import cache_setting
 from support.server import ValkeyServer
 
@@ -171,6 +171,26 @@ def test_rates_of_rest_framework_are_checked_where_ours_read_them(server: Valkey
         assert of({"user": rate}, ours[1:]) == {}
 
 
+def test_a_throttle_of_rest_frameworks_may_read_rates_by_itself(module: Any, server: ValkeyServer) -> None:
+    framework = pytest.importorskip("django_vcache.rest_framework")
+
+    class Reads(framework.UserRateThrottle):  # type: ignore[misc,name-defined]
+        def parse_rate(self, rate: Any) -> Any:
+            return self.periods[rate]
+
+    module.Reads = Reads
+    module.Rated = type("Rated", (framework.UserRateThrottle,), {"rate": "10/m"})
+    module.Wrong = type("Wrong", (framework.UserRateThrottle,), {"rate": "seldom"})
+
+    def of(*classes: str) -> dict[str, str]:
+        named = [f"{module.__name__}.{each}" for each in classes]
+        rest = {"DEFAULT_THROTTLE_RATES": {"user": "often"}, "DEFAULT_THROTTLE_CLASSES": named}
+        return found(REST_FRAMEWORK=rest, CACHES={"default": cache_setting(server)})
+
+    assert of("Reads", "Rated", "Missing") == {}
+    assert "Wrong.rate: " in of("Wrong")["vcache.E004"]
+
+
 def test_an_alias_that_cannot_count_is_an_error(module: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Gate, Stream, Throttle, throttle
 
@@ -185,6 +205,10 @@ def test_an_alias_that_cannot_count_is_an_error(module: Any, server: ValkeyServe
     streams = found(VCACHE={"STREAMS": ["limits_of_a_test.events"]}, CACHES={"default": cache_setting(server)})
     assert "'streams'" in streams["vcache.E005"]
 
+    module.bare = Gate([Throttle("org", "1/s")], using="default")
+    streamless = {"STREAMS": ["limits_of_a_test.bare"]}
+    assert found(VCACHE=streamless, CACHES={"default": LOCMEM}) == {}
+
     @throttle("1/s", using="typo")
     def view(request: Any) -> HttpResponse:
         return HttpResponse()
@@ -192,6 +216,61 @@ def test_an_alias_that_cannot_count_is_an_error(module: Any, server: ValkeyServe
     module.urlpatterns = [path("", view)]
     typo = found(ROOT_URLCONF=module.__name__, CACHES={"default": cache_setting(server)})
     assert "'typo'" in typo["vcache.E005"]
+
+
+def test_the_aliases_of_rest_frameworks_throttles_are_those_of_settings_and_views(
+    module: Any, server: ValkeyServer
+) -> None:
+    framework = pytest.importorskip("django_vcache.rest_framework")
+    from django.core.cache import caches
+    from rest_framework.decorators import action
+    from rest_framework.routers import SimpleRouter
+    from rest_framework.views import APIView
+    from rest_framework.viewsets import ViewSet
+
+    def throttle(**attributes: Any) -> Any:
+        return type("Own", (framework.UserRateThrottle,), attributes)
+
+    class Page(APIView):
+        throttle_classes = (throttle(using="of a view"),)
+
+    class Pages(ViewSet):
+        throttle_classes = ()
+
+        @action(detail=False, throttle_classes=[throttle(using="of an action")])
+        def some(self, request: Any) -> HttpResponse:
+            return HttpResponse()
+
+    class Unthrottled(APIView):
+        throttle_classes = (throttle(using="of nobody"),)
+
+    class Dynamic(APIView):
+        throttle_classes = property(lambda self: [])
+
+    router = SimpleRouter()
+    router.register("pages", Pages, basename="pages")
+    setting = cache_setting(server)
+    with override_settings(CACHES={"default": LOCMEM, "counts": setting}):
+        module.Cached = throttle(cache=caches["counts"])
+        module.Foreign = throttle(cache=caches["default"])
+        module.Default = throttle()
+    module.urlpatterns = [
+        path("page", Page.as_view()),
+        path("router/", include((router.urls, "router"))),
+        path("unthrottled", Unthrottled.as_view(throttle_classes=[])),
+        path("dynamic", Dynamic.as_view()),
+    ]
+
+    def of(*classes: str, **settings: Any) -> list[str]:
+        rest = {"DEFAULT_THROTTLE_CLASSES": [f"{module.__name__}.{each}" for each in classes]}
+        with override_settings(REST_FRAMEWORK=rest, CACHES={"default": LOCMEM, "counts": setting}, **settings):
+            return [message.msg for message in run_checks(tags=["vcache"])]
+
+    first, second = of(ROOT_URLCONF=module.__name__)
+    assert ("'of a view'" in first, "'of an action'" in second) == (True, True)
+    assert of("Cached", "Foreign") == []
+    [message] = of("Default")
+    assert "LocMemCache" in message
 
 
 @pytest.mark.parametrize(

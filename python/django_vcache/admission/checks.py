@@ -10,7 +10,7 @@
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from django.conf import settings
@@ -36,7 +36,6 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     wrong = problems(getattr(settings, "VCACHE", {}))
     if wrong:
         return [Error(problem, id="vcache.E001") for problem in wrong]
-    _import_views()
     found: list[CheckMessage] = []
     ours = current()
     for name, paths, load in (("GATES", ours.gates, import_gate), ("STREAMS", ours.streams, import_stream)):
@@ -53,7 +52,7 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 @register(TAG)
 def check_decorators(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Whether every ``throttle`` on a view can work."""
-    _import_views()
+    _views()
     found: list[CheckMessage] = []
     for limit in all_throttles():
         try:
@@ -65,16 +64,20 @@ def check_decorators(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 @register(TAG)
 def check_rest_framework(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """Whether the rates in REST framework's settings are rates."""
+    """Whether the rates of REST framework's default throttles are rates."""
     rates = _rest_framework().get("DEFAULT_THROTTLE_RATES") or {}
     found: list[CheckMessage] = []
-    # Others may read rates that ours do not.
-    scopes = {getattr(each, "scope", None): each for each in _throttles_of_rest_framework()}
-    for scope, throttle in scopes.items():
+    for each in _ours_among(_rest_framework().get("DEFAULT_THROTTLE_CLASSES")):
+        from django_vcache.rest_framework import ValkeyRateThrottle
+
+        # A `parse_rate` of somebody's own may read what ours does not.
+        if each.parse_rate is not ValkeyRateThrottle.parse_rate:
+            continue
+        own = getattr(each, "rate", None)
+        where = f"{each.__name__}.rate" if own else f"REST_FRAMEWORK['DEFAULT_THROTTLE_RATES'][{each.scope!r}]"
         try:
-            throttle.parse_rate(throttle, rates.get(scope))
-        except (ConfigurationError, ValueError, TypeError) as error:
-            where = f"REST_FRAMEWORK['DEFAULT_THROTTLE_RATES'][{scope!r}]"
+            each.parse_rate(each, own or rates.get(each.scope))
+        except ConfigurationError as error:
             found.append(Error(f"{where}: {error}", id="vcache.E004"))
     return found
 
@@ -87,12 +90,18 @@ def check_servers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return [message for alias in _aliases() if not _check_alias(alias) for message in _check_server(alias)]
 
 
-def _import_views() -> None:
-    """Decorators are known once the modules of the views are imported."""
+def _views() -> list[Any]:
+    """The views that have a URL. Decorators are known once these are imported."""
+    found: list[Any] = []
     if getattr(settings, "ROOT_URLCONF", None):
         # What goes wrong there is for Django's own checks to tell.
         with contextlib.suppress(Exception):
-            get_resolver().url_patterns  # noqa: B018
+            patterns: list[Any] = [get_resolver()]
+            while patterns:
+                pattern = patterns.pop()
+                patterns += getattr(pattern, "url_patterns", ())
+                found.append(getattr(pattern, "callback", None))
+    return found
 
 
 def _rest_framework() -> dict[str, Any]:
@@ -101,7 +110,7 @@ def _rest_framework() -> dict[str, Any]:
 
 def _aliases() -> list[str]:
     """The cache aliases that limits count on, as far as settings and decorators tell."""
-    default = current().throttle_alias
+    views, default = _views(), current().throttle_alias
     known = {limit.policy.using or default for limit in all_throttles()}
     # What cannot be imported is told elsewhere.
     for path in current().gates:
@@ -109,22 +118,33 @@ def _aliases() -> list[str]:
             known.add(import_gate(path).using)
     for path in current().streams:
         with contextlib.suppress(ValueError):
-            stream = import_stream(path)
-            known.add(default if stream is None else stream.using)
-    known |= {each.using or default for each in _throttles_of_rest_framework()}
+            if (stream := import_stream(path)) is not None:
+                known.add(stream.using)
+    classes = [*(_rest_framework().get("DEFAULT_THROTTLE_CLASSES") or ())]
+    for view in views:
+        # What `as_view()` is given, and with it an `@action`, goes before what the class says.
+        given = getattr(view, "initkwargs", None) or {}
+        named = given.get("throttle_classes", getattr(getattr(view, "cls", None), "throttle_classes", None))
+        classes += named if isinstance(named, list | tuple) else ()
+    for each in _ours_among(classes):
+        from django_vcache.rest_framework import alias_of
+
+        # A cache that is none of ours is told by the first request.
+        with contextlib.suppress(ConfigurationError):
+            known.add(alias_of(each))
     if "THROTTLE_ALIAS" in getattr(settings, "VCACHE", {}):
         known.add(default)
     return sorted(known)
 
 
-def _throttles_of_rest_framework() -> list[Any]:
-    """Those of REST framework's default classes that are ours, or made of ours."""
+def _ours_among(classes: Iterable[Any] | None) -> list[Any]:
+    """Those of REST framework's throttles, or of their paths, that are ours or made of ours."""
     try:
         from django_vcache.rest_framework import ValkeyRateThrottle
     except ImportError:
         return []
     found = []
-    for named in _rest_framework().get("DEFAULT_THROTTLE_CLASSES") or ():
+    for named in classes or ():
         # What cannot be imported is for REST framework to tell.
         with contextlib.suppress(ImportError):
             each = import_string(named) if isinstance(named, str) else named

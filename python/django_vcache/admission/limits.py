@@ -48,8 +48,10 @@ async def refusal(rules: "Rules", request: HttpRequest, is_async: bool) -> HttpR
     """
     charges = []
     for limit, name in rules:
+        # Before the method is looked at: a limit of methods that there are not would never tell.
+        rule = limit.rule(name)
         if limit.methods is None or request.method in limit.methods:
-            charge = await _charge(limit.rule(name), request, is_async)
+            charge = await _charge(rule, request, is_async)
             if charge is not None:
                 charges.append(charge)
     for policy, together in _decided_together(charges):
