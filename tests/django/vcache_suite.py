@@ -5,6 +5,7 @@ for each event loop with every call made through the async methods.
 
 import functools
 import os
+import time
 import unittest
 from unittest import mock, skip
 
@@ -15,6 +16,10 @@ from django.test import TestCase, override_settings
 from support.driver import AsyncDriven, open_runner
 
 from django_vcache import ValkeyCache
+
+# Some of Django's tests sleep for exactly as long as a value lives. The server counts whole milliseconds, and its clock
+# may for a moment be a few behind.
+mock.patch.object(time, "sleep", lambda seconds, sleep=time.sleep: sleep(seconds + 0.05)).start()
 
 LOCATION = os.environ["VCACHE_URL"]
 BACKEND = "django_vcache.ValkeyCache"
