@@ -172,10 +172,10 @@ def charge_half(scripts: Scripts, rule: Throttle) -> list[tuple[int, int, bool]]
 def test_a_throttle_lets_the_bound_through_and_hardly_less(
     crowd: Callable[..., list[Any]], scripts: Scripts, jitter: int
 ) -> None:
-    rule = Throttle(f"{TAG}:t", 1000, SECOND, 2000)
+    rule = Throttle(f"{TAG}:t", 200, SECOND, 400)
     decisions = charge_half(scripts, rule)
     call = Admission(1, (rule,))
-    replies = crowd("for_a_while", script="admit", keys=call.keys, args=admit_arguments(call), micros=3_000_000)
+    replies = crowd("for_a_while", script="admit", keys=call.keys, args=admit_arguments(call), micros=3_500_000)
     decisions += [(now, now, verdict == ADMITTED) for verdict, now in replies]
     check_bound(rule, jitter, decisions)
 
