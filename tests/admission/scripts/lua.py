@@ -1,7 +1,7 @@
 """The admission scripts on a server: their texts as the crate assembles them, their arguments and replies.
 
-With `virtual_time` the piece that reads the server's clock is replaced by one that reads a key and lets keys
-expire by it, so that a test moves time as it likes. All else is the text that ships.
+With `virtual_time` a piece that reads a key as the clock, and lets keys expire by it, takes the place of the one that
+reads the server's clock, so that a test moves time as it likes. All else is the text that ships.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ EXPIRIES = f"{TAG}:expiries"
 # The scripts see this `redis` instead of the real one. SET with PX notes when the key would be gone.
 _VIRTUAL_CLOCK = f"""
 local real = redis
-local now = tonumber(real.call('GET', '{CLOCK}'))
+local clock = tonumber(real.call('GET', '{CLOCK}'))
 local redis = {{error_reply = real.error_reply}}
 function redis.call(name, ...)
   local key, value, option, keep = ...
   if name == 'SET' then
     assert(option == 'PX' and keep + 0 >= 1 and keep % 1 == 0, 'every key expires')
-    real.call('HSET', '{EXPIRIES}', key, math.floor(now / 1000) + keep)
+    real.call('HSET', '{EXPIRIES}', key, math.floor(clock / 1000) + keep)
     return real.call('SET', key, value)
   elseif name == 'PTTL' then
     local expiry = real.call('HGET', '{EXPIRIES}', key)
-    return expiry and expiry - math.floor(now / 1000) or -2
+    return expiry and expiry - math.floor(clock / 1000) or -2
   end
   return real.call(name, ...)
 end
@@ -58,14 +58,14 @@ def piece(name: str) -> str:
 
 
 def assemble(name: str, clock: str | None = None) -> str:
-    """A script's text, byte for byte as in vcache/src/admission/script.rs; `clock` stands in for clock.lua."""
-    clock = clock or piece("clock")
+    """A script's text, byte for byte as in vcache/src/admission/script.rs, unless `clock` stands in for the clock."""
+    beginning = (clock or piece("clock")) + piece("gcra")
     if name == "admit":
         decide = "local function decide()\n" + piece("admit") + "end\n"
-        return "#!lua\n" + clock + piece("gcra") + decide + piece("pack")
+        return "#!lua\n" + beginning + decide + piece("pack")
     if name == "peek":
-        return "#!lua flags=no-writes\n" + clock + piece("gcra") + piece("peek")
-    return "#!lua\n" + clock + piece("refund")
+        return "#!lua flags=no-writes\n" + beginning + piece("peek")
+    return "#!lua\n" + (clock or "") + piece("refund")
 
 
 def admit_arguments(call: Admission) -> list[Any]:

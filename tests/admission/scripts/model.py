@@ -13,6 +13,8 @@ REFUSED, ADMITTED, DUPLICATE, STALE = range(4)
 STRICT, CROSSING, CHECK_ONLY, SHADOW = range(4)
 LARGEST = 2**53
 LARGEST_DEBT = 2**52
+# A clock may be set back by so many microseconds, and time only stands still meanwhile.
+SLACK = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ class Model:
     now: int
     values: dict[str, Any] = field(default_factory=dict)
     expiries: dict[str, int] = field(default_factory=dict)
+    # What the last call was counted by: the clock, or a moment of a throttle's that was a little later.
+    moment: int = 0
     # The throttles that the last call dated back, because the clock had been set back.
     redated: set[str] = field(default_factory=set)
 
@@ -121,19 +125,21 @@ class Model:
         self.values[key], self.expiries[key] = value, self.now_ms + keep
 
     def owed(self, rule: Throttle) -> tuple[Fraction, bool]:
-        """Units owed now, and whether they were charged in the future."""
+        """Units owed now, and whether they were charged too far in the future."""
         if rule.burst * rule.period > LARGEST_DEBT or min(rule.limit, rule.period, rule.burst) < 1:
             raise Rejected
-        at, units = self.values.get(rule.key, (self.now, Fraction(0)))
+        at, units = self.values.get(rule.key, (self.moment, Fraction(0)))
+        if at <= self.now + SLACK:
+            self.moment = max(self.moment, at)
         # The smallest thing that is counted is what flows off in a LIMITth of a microsecond.
         units = Fraction(ceil(units * rule.period), rule.period)
         units = min(units, Fraction(rule.burst))
-        elapsed = max(self.now - at, 0)
-        return max(units - Fraction(elapsed * rule.limit, rule.period), Fraction(0)), at > self.now
+        elapsed = max(self.moment - at, 0)
+        return max(units - Fraction(elapsed * rule.limit, rule.period), Fraction(0)), at > self.now + SLACK
 
     def charge(self, rule: Throttle, units: Fraction) -> None:
         reset = self.state(rule, units, 0).reset
-        self.put(rule.key, (self.now, units), reset // 1000 + 2)
+        self.put(rule.key, (self.moment, units), (reset + self.moment - self.now) // 1000 + 2)
 
     @staticmethod
     def state(rule: Throttle, units: Fraction, retry: int) -> ThrottleState:
@@ -141,7 +147,7 @@ class Model:
 
     def admit(self, call: Admission, entry_id: str = "") -> Reply:
         """`entry_id` is what XADD is to answer."""
-        self.redated = set()
+        self.moment, self.redated = self.now, set()
         if not 0 <= call.cost <= LARGEST:
             raise Rejected
         known = self.values.get(call.dedupe.key) if call.dedupe else None
@@ -158,8 +164,8 @@ class Model:
 
         used = [self.values.get(rule.key, 0) for rule in call.quotas]
         for index, (quota, count) in enumerate(zip(call.quotas, used, strict=True), len(owed) + 1):
-            if known is None and not quota.start * 1000 <= self.now < quota.end * 1000:
-                return Reply(STALE, index, self.now, "", "")
+            if known is None and not quota.start * 1000 <= self.moment < quota.end * 1000:
+                return Reply(STALE, index, self.moment, "", "")
             if (wait := self._quota_wait(quota, count, asked)) is not None:
                 waits.append((wait, index))
             elif quota.mode != CHECK_ONLY and count + call.cost >= LARGEST and known is None:
@@ -172,7 +178,7 @@ class Model:
         def reply(verdict: int, rule: int, entry: str, receipt: str) -> Reply:
             states = zip(call.throttles, owed, retries, strict=True)
             throttles = tuple(self.state(rule, units, retry) for rule, (units, _), retry in states)
-            return Reply(verdict, rule, self.now, entry, receipt, throttles, tuple(used), length)
+            return Reply(verdict, rule, self.moment, entry, receipt, throttles, tuple(used), length)
 
         if known is not None:
             return reply(DUPLICATE, 0, *known)
@@ -215,12 +221,13 @@ class Model:
             if used + asked <= quota.limit:
                 return None
             never = asked > quota.limit
-        return inf if never else quota.end * 1000 - self.now
+        return inf if never else quota.end * 1000 - self.moment
 
     def peek(self, throttles: tuple[Throttle, ...], quotas: tuple[Quota, ...]) -> list[int]:
-        reply = [self.now]
-        for rule in throttles:
-            state = self.state(rule, self.owed(rule)[0], 0)
+        self.moment = self.now
+        states = [self.state(rule, self.owed(rule)[0], 0) for rule in throttles]
+        reply = [self.moment]
+        for state in states:
             reply += [state.remaining, state.reset]
         return reply + [self.values.get(quota.key, 0) for quota in quotas]
 

@@ -131,22 +131,14 @@ def crowd(programs: list[Program], scripts: Scripts) -> Callable[..., list[Any]]
     return run
 
 
-@pytest.fixture(scope="module")
-def jitter(script_server: ValkeyServer) -> int:
-    """Microseconds that the server's clock may go back, after which a throttle lets through what flows off in them.
-
-    Since 9.1 Valkey reads a monotonic clock, and adds the difference to the wall clock as it was up to a millisecond
-    before (valkey-io/valkey#3193). What interrupts it between reading the two makes that wrong, until it is done anew.
-    """
-    return 5000 if "valkey_version" in script_server.info("server") else 0
-
-
 def window() -> Quota:
     return Quota(f"{TAG}:q", 3001, 0, 2**42)
 
 
-def check_bound(rule: Throttle, jitter: int, decisions: list[tuple[int, int, bool]]) -> None:
-    """Never more than burst + rate * W, and hardly less. Each decision was at a moment between two."""
+def check_bound(rule: Throttle, decisions: list[tuple[int, int, bool]], error: int = 0) -> None:
+    """Never more than burst + rate * W, and hardly less. Each decision was at a moment between two, which may be wrong
+    by some microseconds.
+    """
     befores, afters = (sorted(times) for times in zip(*(row[:2] for row in decisions if row[2]), strict=True))
     first = befores[0]
     # The moments of admissions, put in order, are between these as well: the bound holds from any of them to any other.
@@ -154,7 +146,7 @@ def check_bound(rule: Throttle, jitter: int, decisions: list[tuple[int, int, boo
     for number, (before, after) in enumerate(zip(befores, afters, strict=True)):
         slack = min(slack, number * rule.period - rule.limit * (before - first))
         level = (number + 1) * rule.period - rule.limit * (after - first)
-        assert level - slack <= rule.burst * rule.period + rule.limit * jitter
+        assert level - slack <= rule.burst * rule.period + rule.limit * error
     # Demand was there whenever somebody was refused: less than a unit was left then.
     refused = [(before, after) for before, after, allowed in decisions if not allowed]
     assert refused
@@ -169,15 +161,13 @@ def charge_half(scripts: Scripts, rule: Throttle) -> list[tuple[int, int, bool]]
     return [(now, now, True)] * half
 
 
-def test_a_throttle_lets_the_bound_through_and_hardly_less(
-    crowd: Callable[..., list[Any]], scripts: Scripts, jitter: int
-) -> None:
+def test_a_throttle_lets_the_bound_through_and_hardly_less(crowd: Callable[..., list[Any]], scripts: Scripts) -> None:
     rule = Throttle(f"{TAG}:t", 200, SECOND, 400)
     decisions = charge_half(scripts, rule)
     call = Admission(1, (rule,))
     replies = crowd("for_a_while", script="admit", keys=call.keys, args=admit_arguments(call), micros=3_500_000)
     decisions += [(now, now, verdict == ADMITTED) for verdict, now in replies]
-    check_bound(rule, jitter, decisions)
+    check_bound(rule, decisions)
 
 
 def test_a_quota_admits_exactly_its_limit_and_nothing_of_a_gate_goes_astray(
@@ -221,13 +211,14 @@ def test_a_receipt_is_refunded_once_however_many_try(crowd: Callable[..., list[A
 
 
 def test_the_api_of_a_throttle_lets_the_bound_through_and_hardly_less(
-    crowd: Callable[..., list[Any]], scripts: Scripts, jitter: int
+    crowd: Callable[..., list[Any]], scripts: Scripts
 ) -> None:
     rule = Throttle(f"vcache:{TAG}:t:org:1", LIMIT, SECOND, BURST)
     decisions = charge_half(scripts, rule)
     answers = crowd("by_a_throttle", end=decisions[0][0] + 3 * SECOND)
     decisions += [(before, after, allowed) for before, after, allowed, _ in answers]
-    check_bound(rule, jitter, decisions)
+    # Here the moments are between two readings of the server's clock, and that of Valkey 9.1 steps back now and then.
+    check_bound(rule, decisions, error=1000)
     # The deny cache refuses some of them, if the machine is not so slow that a refusal is over when it comes.
     assert {source for _, _, allowed, source in answers if allowed} == {"server"}
     assert {source for _, _, allowed, source in answers if not allowed} <= {"server", "deny_cache"}

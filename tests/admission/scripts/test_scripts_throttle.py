@@ -191,8 +191,8 @@ def test_a_clock_set_back_and_forth_changes_nothing(timeless: Scripts) -> None:
     rule = throttle(10)
     spend(timeless, rule, 7)
     before = timeless.snapshot()
-    timeless.move_clock(START - SECOND)
-    assert timeless.peek((rule,)) == [START - SECOND, 3, 700_000]
+    timeless.move_clock(START - 2 * SECOND)
+    assert timeless.peek((rule,)) == [START - 2 * SECOND, 3, 700_000]
     assert spend(timeless, throttle(10), 0).verdict == ADMITTED
     # More than the burst is never let through, so there is nothing to wait for and nothing to date back.
     assert spend(timeless, rule, 11).throttles[0].retry == -1
@@ -201,13 +201,39 @@ def test_a_clock_set_back_and_forth_changes_nothing(timeless: Scripts) -> None:
     assert timeless.peek((rule,)) == [START, 3, 700_000]
 
 
+@pytest.mark.parametrize("step", [1, 41, 999_999, SECOND])
+def test_a_clock_that_steps_back_lets_nothing_through_twice(timeless: Scripts, step: int) -> None:
+    rule = throttle(300_000)
+    spend(timeless, rule, 300_000)
+    timeless.move_clock(START + 10)
+    assert spend(timeless, rule, 3).verdict == ADMITTED
+    for _ in range(5):
+        timeless.move_clock(START + 10 - step)
+        reply = timeless.admit(Admission(1, (throttle(10, key=f"{TAG}:t:other"), rule)))
+        assert (reply.verdict, reply.rule, reply.now) == (REFUSED, 2, START + 10)
+        timeless.move_clock(START + 10)
+        assert spend(timeless, rule).verdict == REFUSED
+
+
+def test_a_charge_after_a_step_back_is_kept_as_long_as_it_is_owed(timeless: Scripts) -> None:
+    rule, other = throttle(10), throttle(10, key=f"{TAG}:t:other")
+    spend(timeless, rule)
+    timeless.move_clock(START - SECOND)
+    reply = timeless.admit(Admission(9, (other, rule)))
+    assert (reply.verdict, reply.now) == (ADMITTED, START)
+    # By the moment it was charged at, not by the clock that is a second behind.
+    timeless.move_clock(START + 900_000)
+    assert timeless.peek((rule, other))[1::2] == [9, 10]
+    assert spend(timeless, rule, 10).verdict == REFUSED
+
+
 def test_only_the_throttle_that_refuses_is_dated_back(timeless: Scripts) -> None:
     full, other = throttle(10), throttle(10, key=f"{TAG}:t:other")
     timeless.admit(Admission(1, (full, other)))
     spend(timeless, full, 9)
     other_before = timeless.server.execute("DUMP", other.key)
     full_before = timeless.server.execute("DUMP", full.key)
-    timeless.move_clock(START - SECOND)
+    timeless.move_clock(START - 2 * SECOND)
     assert timeless.admit(Admission(1, (full, other))).rule == 1
     assert timeless.server.execute("DUMP", other.key) == other_before
     assert timeless.server.execute("DUMP", full.key) != full_before

@@ -43,7 +43,7 @@ pub(super) static PEEK: LazyLock<Script> =
 /// Quotas given back.
 #[cfg(feature = "admission")]
 pub(super) static REFUND: LazyLock<Script> =
-    LazyLock::new(|| Script::new(&[WRITES, CLOCK, include_str!("lua/refund.lua")]));
+    LazyLock::new(|| Script::new(&[WRITES, include_str!("lua/refund.lua")]));
 
 /// The beginning of a call.
 #[derive(Clone, Copy)]

@@ -21,8 +21,8 @@
 --
 -- Every key is read before the first write, so one of a wrong type is an error that leaves no half admission; XADD goes
 -- first because it is the one write that can fail by itself. What is refused writes nothing. The one exception is the
--- state of a throttle which says it was charged in the future and refuses: it is dated back to now, owing the same.
--- Otherwise a clock that was set back would keep its keys shut for as long.
+-- state of a throttle which says it was charged over a second in the future and refuses: it is dated back to now, owing
+-- the same. Otherwise a clock that was set back would keep its keys shut for as long.
 --
 -- Numbers: `cost` is at most 2^53 and multiplied only where it is at most `burst`, so `cost * period` is at most
 -- `full`, which is at most 2^52. A quota's counter stays below 2^53. A window's milliseconds times 1000 do until the
@@ -37,7 +37,7 @@ local asked = cost > 0 and cost or 1
 local throttles, streams, dedupe = ARGV[2] + 0, ARGV[4] + 0, ARGV[5] + 0
 local counters = throttles + ARGV[3]
 -- The nils make room for the states of a rule or two.
-local reply = {1, 0, now, '', ARGV[6], nil, nil, nil, nil, nil}
+local reply = {1, 0, nil, '', ARGV[6], nil, nil, nil, nil, nil}
 
 local duplicate = false
 if dedupe > 0 then
@@ -83,6 +83,7 @@ for i = 1, throttles do
   reply[slot + 1], reply[slot + 2], reply[slot + 3] = 0, wait, debt
   arg, slot = arg + 3, slot + 3
 end
+reply[3] = now
 
 for i = throttles + 1, counters do
   local limit, mode = ARGV[arg + 1] + 0, ARGV[arg + 4]
@@ -159,9 +160,9 @@ for i = 1, throttles do
   local debt = reply[slot + 3] + charged * period
   local reset = ceil(debt / limit)
   if charged > 0 or (from_future and from_future[i] and not duplicate) then
-    -- NOTE: the key expires by a clock that was read a little before `now` and counts milliseconds: with two more no
+    -- NOTE: the key expires by a clock that was read a little before this one and counts milliseconds: with two more no
     -- debt is forgotten before it ends.
-    redis.call('SET', KEYS[i], struct.pack('>ddd', now, debt, period), 'PX', floor(reset / 1000) + 2)
+    redis.call('SET', KEYS[i], struct.pack('>ddd', now, debt, period), 'PX', floor((reset + now - clock) / 1000) + 2)
   end
   reply[slot + 1], reply[slot + 3] = floor((ARGV[arg + 3] * period - debt) / period), reset
   arg, slot = arg + 3, slot + 3
@@ -172,7 +173,7 @@ if charged > 0 then
     slot = slot + 1
     if ARGV[arg + 4] ~= '2' then
       local used = reply[slot] + charged
-      redis.call('SET', KEYS[i], used, 'PX', ARGV[arg + 3] + ARGV[arg + 5] - floor(now / 1000))
+      redis.call('SET', KEYS[i], used, 'PX', ARGV[arg + 3] + ARGV[arg + 5] - floor(clock / 1000))
       reply[slot] = used
     end
     arg = arg + 5

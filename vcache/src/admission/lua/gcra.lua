@@ -16,7 +16,12 @@
 --   1 / b away from the next whole number, which is more than half the distance between doubles there.
 local floor, ceil = math.floor, math.ceil
 
--- The debt, and whether the state is from the future because the server's clock was set back. Such a debt would not
+-- The moment that all is counted by: the clock, or the moment that a key was charged at if that is up to a second later.
+-- For a clock steps back now and then, by microseconds (Valkey 9.1, valkey-io/valkey#3193) or when it is corrected. If
+-- the key went back with it, what flows off in between would flow off twice.
+local now = clock
+
+-- The debt, and whether the state is from further in the future because the clock was set back. Such a debt would not
 -- flow off before that future.
 local function owed(key, limit, period, full)
   if not (limit >= 1 and period >= 1 and full >= period and full <= 4503599627370496) then
@@ -60,8 +65,11 @@ local function owed(key, limit, period, full)
   if debt > full then
     debt = full
   end
-  if now < at then
-    return debt, true
+  if at > now then
+    if at - clock > 1000000 then
+      return debt, true
+    end
+    now = at
   end
   debt = debt - (now - at) * limit
   if debt < 0 then

@@ -4,7 +4,7 @@
 -- ARGV     number of throttles, of quotas; per throttle: limit, period in microseconds, burst
 -- returns  {now in microseconds, per throttle: units left, microseconds until nothing is owed; per quota: units used}
 local throttles, quotas = ARGV[1] + 0, ARGV[2] + 0
-local reply = {now}
+local reply = {}
 local arg, slot = 2, 1
 for i = 1, throttles do
   local limit, period = ARGV[arg + 1] + 0, ARGV[arg + 2] + 0
@@ -13,6 +13,7 @@ for i = 1, throttles do
   reply[slot + 1], reply[slot + 2] = floor((full - debt) / period), ceil(debt / limit)
   arg, slot = arg + 3, slot + 2
 end
+reply[1] = now
 for i = throttles + 1, throttles + quotas do
   local used = tonumber(redis.call('GET', KEYS[i]) or 0)
   if not used then

@@ -47,6 +47,12 @@ def recover(
     return call(server, "_RECOVER", [KEY, DEAD], GROUP, 1, "heir", whose, 0, newest, start, look, most, *sizes)
 
 
+@pytest.fixture
+def server(script_server: ValkeyServer) -> ValkeyServer:
+    """Each server that there is, empty."""
+    return script_server
+
+
 @pytest.fixture(autouse=True)
 def group(server: ValkeyServer) -> None:
     call(server, "_JOIN", [KEY], GROUP)
