@@ -20,6 +20,7 @@ from support.streams import (
     FORMS,
     GROUP,
     Form,
+    Helper,
     Shards,
     add,
     consumers,
@@ -108,6 +109,88 @@ def test_a_forked_child_is_a_consumer_of_its_own(server: ValkeyServer, stream: S
         assert forked.report() == "done"
         forked.end()
     assert {row[1].decode() for row in pending(server, stream)} == {child}
+
+
+FORKED_WITH_A_BATCH = """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+
+def work(batch):
+    child = os.fork()
+    if child == 0:
+        told = []
+        for settle in (batch.ack, batch.reject):
+            try:
+                settle()
+            except RuntimeError as error:
+                told.append(str(error))
+        with batch:
+            pass
+        try:
+            with batch:
+                raise OSError("cannot save")
+        except OSError:
+            report(told)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    report([os.getpid(), len(batch.pending)])
+    wait_for_word()
+
+consume(work, max_deliveries=1)
+"""
+
+
+def test_a_forked_child_cannot_settle_its_parents_batch(server: ValkeyServer, single: Shards) -> None:
+    add(server, single, *range(3))
+    with program("sync", 1, FORKED_WITH_A_BATCH, server) as forked:
+        told = forked.report()
+        parent, left = forked.report()
+        expected = f"<Batch of 3 entries, 3 open> was given to process {parent}: a forked child cannot settle it"
+        assert (told, left) == ([expected] * 2, 3)
+        assert len(pending(server, single)) == 3
+        assert dead(server, single) == []
+        os.kill(forked.pid, signal.SIGTERM)
+        forked.tell()
+        forked.end()
+    assert depth(server, single) == 0
+    assert dead(server, single) == []
+
+
+def test_entries_of_a_reply_that_was_lost_come_and_are_not_counted(
+    form: Form, server: ValkeyServer, single: Shards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django_vcache.admission import _reading
+
+    # It waits until the helper comes.
+    monkeypatch.setattr(_reading, "WAIT", 60.0)
+    consumer = make(single)
+    seen: list[Any] = []
+
+    def lose() -> None:
+        wait_until(lambda: server.info("clients")["blocked_clients"] == "1")
+        # All in one step what a lost reply leaves: the entries are the consumer's, who does not know it.
+        server.execute("MULTI")
+        for number in range(4):
+            server.execute("XADD", single.keys[0], "*", "payload", number)
+        server.execute("XREADGROUP", "GROUP", GROUP, consumer.name, "STREAMS", single.keys[0], ">")
+        server.execute("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        assert server.execute("EXEC")[-1] > 0
+
+    async def work(batch: Any) -> None:
+        seen.extend(batch)
+        if len(seen) == 4:
+            consumer.stop()
+
+    losing = Helper(lose, consumer.stop)
+    losing.start()
+    form.consume(consumer, work)
+    losing.join()
+    assert numbers(seen) == [0, 1, 2, 3]
+    assert {entry.deliveries for entry in seen} == {1}
+    metrics = consumer.metrics()
+    assert (metrics["delivered"], metrics["redelivered"], metrics["acknowledged"]) == (4, 0, 4)
+    assert metrics["outages"] == 1
+    assert depth(server, single) == 0
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from django.test import override_settings
 from support.caches import cache_setting
-from support.driver import LOOPS
+from support.driver import LOOPS, open_runner
 from support.server import ValkeyServer, wait_until
-from support.streams import FORMS, Form, Shards, add, consumers, depth, make, numbers, pending, program
+from support.streams import FORMS, Form, Shards, add, consumers, depth, drain, make, numbers, pending, program
 
 
 def test_stop_ends_a_consumer_that_waits_and_leaves_no_trace_of_it(form: Form, fresh_server: ValkeyServer) -> None:
@@ -84,6 +84,32 @@ def test_the_handlers_of_signals_are_as_before_when_it_ends(form: Form, server: 
         form.consume(other, unwatched)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_loop_that_is_closed_in_the_middle_ends_the_iteration(
+    server: ValkeyServer, single: Shards, loop: str
+) -> None:
+    """Without `shutdown_asyncgens`, which nobody has to call."""
+    add(server, single, *range(3))
+    consumer = make(single)
+    before = signal.getsignal(signal.SIGTERM)
+
+    async def begin() -> Any:
+        batches = aiter(consumer)
+        await anext(batches)
+        return batches
+
+    closing = open_runner(loop).get_loop()
+    batches = closing.run_until_complete(begin())
+    assert signal.getsignal(signal.SIGTERM) is not before
+    closing.close()
+    # Nobody waits any more for what is told to stop.
+    consumer.stop()
+    del batches
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert len(pending(server, single)) == 3
+    assert numbers(drain(Form(None), single, 3, reclaim_after=0.1)) == [0, 1, 2]
 
 
 def test_a_consumer_on_another_thread_leaves_signals_alone(server: ValkeyServer, single: Shards) -> None:

@@ -308,6 +308,22 @@ def test_the_functions_have_an_awaited_form(run: Any, server: ValkeyServer) -> N
     assert pending(server, events) == []
 
 
+def test_a_group_is_deleted_without_what_was_kept_for_it(run: Any, server: ValkeyServer) -> None:
+    from django_vcache.admission import streams
+
+    add(server, events, *range(6))
+    for key in events.keys:
+        for group in ("first", "second"):
+            server.execute("XGROUP", "CREATE", key, group, "0")
+    assert manage("events", "--delete-group", "first") == "group first of events deleted, and 0 entries\n"
+    assert [group.name for group in streams.state(events).groups] == ["second"]
+    assert run(streams.adelete_group(events, "second")) == 0
+    assert streams.state(events).groups == []
+    assert depth(server, events) == 6
+    with pytest.raises(ValueError, match="has no group 'second'"):
+        run(streams.adelete_group(events, "second", trim=True))
+
+
 def test_a_group_that_nobody_reads_is_deleted_with_what_was_kept_for_it(server: ValkeyServer) -> None:
     from django_vcache.admission.consumer import Consumer
 

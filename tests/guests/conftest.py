@@ -44,6 +44,18 @@ def _importable(guests: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def programs_import(
+    variant: Callable[[str], Path], _importable: None, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], None]:
+    """Has the programs that a test starts import another build of the tests' guest, by the feature of its crate."""
+
+    def prepend(feature: str) -> None:
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(variant(feature)), os.environ["PYTHONPATH"]]))
+
+    return prepend
+
+
+@pytest.fixture
 def probe(_importable: None) -> ModuleType:
     """The guest of the tests."""
     import probe_guest

@@ -4,9 +4,7 @@ knows of refusals and outages is its own process's.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from support.caches import cache_setting
@@ -16,9 +14,8 @@ from support.server import ValkeyServer
 
 
 @pytest.fixture(autouse=True)
-def _admitting(_importable: None, variant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder: Path = variant("admission")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ["PYTHONPATH"]]))
+def _admitting(programs_import: Callable[[str], None]) -> None:
+    programs_import("admission")
 
 
 EXACT = """

@@ -4,9 +4,7 @@ drives by way of the table.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from support.caches import cache_setting
@@ -16,9 +14,8 @@ from support.server import ValkeyServer, wait_until
 
 
 @pytest.fixture(autouse=True)
-def _spawning(_importable: None, variant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder: Path = variant("spawns")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ["PYTHONPATH"]]))
+def _spawning(programs_import: Callable[[str], None]) -> None:
+    programs_import("spawns")
 
 
 SHARED = """

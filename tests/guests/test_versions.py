@@ -6,7 +6,6 @@ and each attempt is a process of its own.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -135,10 +134,10 @@ def build(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def attempts(server: ValkeyServer, variant: Any, build: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Attempts]:
+def attempts(server: ValkeyServer, programs_import: Any, build: str) -> Iterator[Attempts]:
     """Of the guest as it is, as it was, as it will be, and as it is if it needs the feature for runtimes."""
     if build != "current":
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(variant(build)), os.environ["PYTHONPATH"]]))
+        programs_import(build)
     with Attempts(server) as attempts:
         yield attempts
 
