@@ -224,6 +224,13 @@ def test_a_wait_on_a_closed_loop_is_given_up(fresh_server: ValkeyServer, loop: s
 
 
 INTERRUPTED = """
+def strike():
+    wait_for_word()
+    # It ends no sleep of the main thread's, as one does not that comes a moment before the sleep.
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+
+threading.Thread(target=strike, daemon=True).start()
 cache.get("warm")
 if _request["loop"] == "uvloop":
     # The main thread is not the one that polls: another one waits already.
@@ -240,12 +247,16 @@ os._exit(0)
 """
 
 
+@pytest.mark.parametrize("unheard", [False, True], ids=["heard", "unheard"])
 @pytest.mark.parametrize("who", ["asyncio", "uvloop"], ids=["as the reader", "parked"])
-def test_ctrl_c_ends_a_blocking_wait(fresh_server: ValkeyServer, who: str) -> None:
+def test_ctrl_c_ends_a_blocking_wait(fresh_server: ValkeyServer, who: str, unheard: bool) -> None:
     with Program(INTERRUPTED, {"default": cache_setting(fresh_server)}, who) as program:
         assert program.report() == "waiting"
         wait_until(lambda: len(blocked(fresh_server)) == (1 if who == "asyncio" else 2))
-        os.kill(program.pid, signal.SIGINT)
+        if unheard:
+            program.tell()
+        else:
+            os.kill(program.pid, signal.SIGINT)
         assert program.report(HANG) == "interrupted"
         assert program.report(HANG) == "alive"
         wait_until(lambda: len(fresh_server.clients()) == 0)

@@ -61,6 +61,13 @@ def test_threads_wait_for_the_server_beside_threads_that_do_not(
 
 INTERRUPTED = """
 import probe_guest, quota_guest
+
+def strike():
+    wait_for_word()
+    # It ends no sleep of the main thread's, as one does not that comes a moment before the sleep.
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+threading.Thread(target=strike, daemon=True).start()
 probe_guest.fetch("warm")
 if {others}:
     # The main thread is not the one that polls: another one waits already.
@@ -77,13 +84,17 @@ os._exit(0)
 """
 
 
+@pytest.mark.parametrize("unheard", [False, True], ids=["heard", "unheard"])
 @pytest.mark.parametrize("others", [False, True], ids=["as the reader", "parked"])
-def test_ctrl_c_ends_a_blocking_wait(fresh_server: ValkeyServer, others: bool) -> None:
+def test_ctrl_c_ends_a_blocking_wait(fresh_server: ValkeyServer, others: bool, unheard: bool) -> None:
     source = INTERRUPTED.replace("{others}", str(others))
     with Program(source, {"default": cache_setting(fresh_server)}) as program:
         assert program.report() == "waiting"
         wait_until(lambda: len(blocked(fresh_server)) == 1 + others)
-        os.kill(program.pid, signal.SIGINT)
+        if unheard:
+            program.tell()
+        else:
+            os.kill(program.pid, signal.SIGINT)
         assert program.report() == "interrupted"
         assert program.report() == [[0], None]
         wait_until(lambda: len(fresh_server.clients()) == 0)

@@ -18,7 +18,8 @@ use crate::error::Result;
 use crate::reactor::{Reactor, reactor};
 use crate::sync::lock;
 
-/// How often a parked thread looks whether it was interrupted (Ctrl-C).
+/// How often a thread that waits looks whether it was interrupted (Ctrl-C). A signal ends no sleep when it comes a moment
+/// before it, or to another thread.
 const LOOK_UP: Duration = Duration::from_millis(200);
 
 /// Who is the reader, and who would be next.
@@ -110,7 +111,8 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// As [`block_on`], but gives up with the error of `interrupted`, which is asked whenever a signal came.
+/// As [`block_on`], but gives up with the error of `interrupted`, which is asked whenever a signal came, and
+/// every [`LOOK_UP`].
 pub(crate) fn block_on_until<F: Future, E>(
     future: F,
     mut interrupted: impl FnMut() -> Result<(), E>,
@@ -196,14 +198,14 @@ fn park(reactor: &'static Reactor, parker: &Arc<Parker>) -> bool {
     false
 }
 
-/// One turn of the reader. `false` says that a signal came.
+/// One turn of the reader. `false` says that it should look whether it was interrupted.
 fn sleep(reactor: &'static Reactor, parker: &Arc<Parker>) -> bool {
     parker.reading.store(true, Ordering::SeqCst);
     let undisturbed = if parker.is_notified() {
         true
     } else {
         // An error here would be EBADF or ENOMEM: driving instead of sleeping still makes progress.
-        reactor.sleep(reactor.next_deadline()).unwrap_or(true)
+        reactor.sleep(LOOK_UP).unwrap_or(true)
     };
     reactor.drive();
     undisturbed

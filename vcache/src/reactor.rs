@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use polling::Poller;
@@ -136,22 +136,23 @@ impl Reactor {
         self.drivers.load().iter().filter_map(Weak::upgrade).filter_map(|driver| driver.next_deadline()).min()
     }
 
-    /// Sleeps until a connection has something to do, the bell rings, or `until` has come. `Ok(false)` says that a
-    /// signal came first.
-    pub(crate) fn sleep(&self, until: Option<Instant>) -> io::Result<bool> {
-        let timeout = until.map(|until| {
-            // Rounded up: a sleep that ends a moment too early would be followed by many very short ones.
-            let left = until.saturating_duration_since(Instant::now()) + std::time::Duration::from_micros(50);
-            Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 })
-        });
+    /// Sleeps until a connection has something to do or the bell rings. `Ok(false)` says that a signal or a deadline came
+    /// first, or that it was `at_most` this long.
+    pub(crate) fn sleep(&self, at_most: Duration) -> io::Result<bool> {
+        let now = Instant::now();
+        let left =
+            self.next_deadline().map_or(at_most, |until| until.saturating_duration_since(now).min(at_most));
+        // Rounded up: a sleep that ends a moment too early would be followed by many very short ones.
+        let timeout = left + Duration::from_micros(50);
+        let timeout = Timespec::try_from(timeout).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 });
         let mut watched =
             [PollFd::new(&self.poller, PollFlags::IN), PollFd::new(&self.bell.receiver, PollFlags::IN)];
-        match rustix::event::poll(&mut watched, timeout.as_ref()) {
-            Ok(_) => {
+        match rustix::event::poll(&mut watched, Some(&timeout)) {
+            Ok(ready) => {
                 if !watched[1].revents().is_empty() {
                     self.bell.silence();
                 }
-                Ok(true)
+                Ok(ready > 0)
             }
             Err(rustix::io::Errno::INTR) => Ok(false),
             Err(error) => Err(error.into()),
