@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from typing import Any
 
+import pytest
 from support.server import ValkeyServer
 from support.streams import GROUP, Form, Shards, add, dead, depth, drain, make, numbers, pending, program
 
@@ -75,6 +76,51 @@ def test_an_entry_that_no_handler_can_work_on_is_a_dead_letter_with_the_reason(
     assert letter["dead:deliveries"] == "3"
     assert depth(server, stream) == 0
     assert pending(server, stream) == []
+
+
+def _unprintable() -> Exception:
+    class Unprintable(Exception):
+        def __str__(self) -> str:
+            raise AttributeError("no text")
+
+    return Unprintable()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        # As `json.loads` makes it of `"\\ud800"`.
+        (ValueError("unknown level \ud800"), r"ValueError: unknown level \ud800"),
+        (_unprintable(), "Unprintable"),
+        (ValueError("x" * 600), "ValueError: " + "x" * 488),
+    ],
+    ids=["surrogate", "unprintable", "long"],
+)
+def test_any_exception_is_a_reason(
+    form: Form, server: ValkeyServer, single: Shards, error: Exception, reason: str
+) -> None:
+    add(server, single, 1)
+    consumer = make(single, max_deliveries=1)
+
+    async def handler(batch: Any) -> None:
+        consumer.stop()
+        raise error
+
+    form.handle(consumer, handler)
+    assert [letter["dead:reason"] for letter in dead(server, single)] == [reason]
+    assert pending(server, single) == []
+
+
+def test_any_text_is_a_reason_to_reject(form: Form, server: ValkeyServer, single: Shards) -> None:
+    add(server, single, 1)
+    consumer = make(single)
+
+    async def work(batch: Any) -> None:
+        consumer.stop()
+        assert await form.say(batch, "reject", reason="half of \ud83d") == 1
+
+    form.consume(consumer, work)
+    assert [letter["dead:reason"] for letter in dead(server, single)] == [r"half of \ud83d"]
 
 
 def test_without_a_cap_an_entry_is_delivered_for_ever(form: Form, server: ValkeyServer, stream: Shards) -> None:

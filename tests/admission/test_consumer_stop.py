@@ -207,6 +207,57 @@ def test_a_signal_to_a_consumer_that_waits_ends_it(
     assert consumers(server, stream) == set()
 
 
+def test_handlers_that_hand_on_to_ours_keep_what_was_there_before(server: ValkeyServer, stream: Shards) -> None:
+    """As error trackers do: they set theirs at any time, and call the one that they found, for ever."""
+    source = """
+def found(*_):
+    report("found")
+
+def chained(name):
+    before = signal.getsignal(signal.SIGTERM)
+
+    def handler(number, frame):
+        report(name)
+        before(number, frame)
+
+    signal.signal(signal.SIGTERM, handler)
+
+def work(batch):
+    chained(batch[0].payload.decode())
+    os.kill(os.getpid(), signal.SIGTERM)
+
+signal.signal(signal.SIGTERM, found)
+for _ in range(2):
+    consume(work, batch=1)
+    report("ended")
+os.kill(os.getpid(), signal.SIGTERM)
+report("over")
+"""
+    add(server, stream, "one", "two", shard=0)
+    with program("sync", 4, source, server) as told:
+        # The second consumer's handler goes before the first's, and both are in the chain.
+        expected = ["one", "ended", "two", "ended", "two", "one", "found", "over"]
+        assert [told.report() for _ in expected] == expected
+        told.end()
+
+
+def test_a_default_that_ours_came_before_still_ends_the_process(server: ValkeyServer, stream: Shards) -> None:
+    source = """
+def work(batch):
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, lambda *told: before(*told))
+    os.kill(os.getpid(), signal.SIGTERM)
+
+consume(work)
+report("ended")
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    add(server, stream, 1)
+    with program("sync", 4, source, server) as told:
+        assert told.report() == "ended"
+        assert told.exit_code() == (-signal.SIGTERM, "")
+
+
 def test_one_signal_stops_all_consumers_of_a_process(server: ValkeyServer, stream: Shards) -> None:
     source = """
 async def consume_in_a_task(group):

@@ -85,6 +85,29 @@ def test_attributes_of_other_decorators_are_kept(shape: Any) -> None:
     assert shape(lambda view: csrf_exempt(throttle("3/h")(view))).csrf_exempt
 
 
+@functions
+def test_attributes_set_between_two_throttles_are_kept(shape: Any) -> None:
+    from django_vcache.admission import throttle
+
+    def permitted(view: Any) -> Any:
+        # As REST framework's policies and Django's `login_not_required` do.
+        view.permission = "staff"
+        return view
+
+    decorated = shape(lambda view: throttle("3/h")(permitted(throttle("5/h")(view))))
+    assert decorated.permission == "staff"
+    # And they are decided together all the same.
+    assert len(decorated._vcache_around.rules) == 2
+
+
+def test_attributes_set_between_two_throttles_of_a_class_are_kept() -> None:
+    from django_vcache.admission import throttle
+
+    page = throttle("5/h")(sync_class(lambda view: view).view_class)
+    page.dispatch.permission = "staff"
+    assert throttle("3/h")(page).dispatch.permission == "staff"
+
+
 def test_each_view_has_a_budget_of_its_own_unless_they_share_a_name(call: Call) -> None:
     from django_vcache.admission import throttle
 

@@ -346,3 +346,25 @@ def test_a_group_that_nobody_reads_is_deleted_with_what_was_kept_for_it(server: 
         "group forgotten of events deleted, and 6 entries\n"
     )
     assert depth(server, events) == 1
+
+
+def test_what_others_have_acknowledged_goes_with_the_group_whatever_is_pending(run: Any, server: ValkeyServer) -> None:
+    """Acknowledged entries lie before, between and behind what is pending for the groups that stay."""
+    from django_vcache.admission import streams
+
+    add(server, events, *range(500), shard=0)
+    key = events.keys[0]
+    ids = [id for id, _ in server.execute("XRANGE", key, "-", "+")]
+    server.execute("XGROUP", "CREATE", key, "forgotten", "0")
+    for group, read, wanted in [("one", 400, {3, 150, 399}), ("two", 350, {3, 270})]:
+        server.execute("XGROUP", "CREATE", key, group, "0")
+        server.execute("XREADGROUP", "GROUP", group, "c", "COUNT", read, "STREAMS", key, ">")
+        server.execute("XACK", key, group, *(ids[at] for at in range(read) if at not in wanted))
+    kept = [3, 150, 270, *range(350, 500)]
+    assert run(streams.adelete_group(events, "forgotten", trim=True)) == 500 - len(kept)
+    assert [id for id, _ in server.execute("XRANGE", key, "-", "+")] == [ids[at] for at in kept]
+    assert [group.name for group in streams.state(events).groups] == ["one", "two"]
+    assert streams.delete_group(events, "two", trim=True) == len(kept) - len([3, 150, 399, *range(400, 500)])
+    # Nobody reads it any more.
+    assert streams.delete_group(events, "one", trim=True) == 0
+    assert depth(server, events) == 103

@@ -361,6 +361,28 @@ def test_a_dead_server_is_the_outage_policys(loop: str) -> None:
     assert raised == [True, True, True]
 
 
+def test_what_a_local_share_refuses_tells_when_to_come_again() -> None:
+    with ValkeyServer() as gone:
+        setting = cache_setting(gone)
+    found = run_program(
+        """
+from django_vcache.admission import Throttle
+throttle = Throttle("org", "10/d", outage="local", processes=1)
+decisions = [throttle.check(1) for _ in range(11)]
+report([decision.allowed for decision in decisions])
+report(decisions[-1].headers(legacy=True))
+""",
+        {"default": setting},
+    )
+    assert found[0] == [True] * 10 + [False]
+    headers = dict(found[1])
+    wait = int(headers["Retry-After"])
+    # A tenth of a day.
+    assert 8600 < wait <= 8640
+    assert headers["RateLimit"] == f'"org";r=0;t={wait}'
+    assert headers["X-RateLimit-Reset"] == str(wait)
+
+
 FORK = """
 import warnings
 # Forking with threads is what is tested here.

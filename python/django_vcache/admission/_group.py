@@ -170,8 +170,10 @@ class Group:
 
     def _bury_in(self, shard: int, ids: Sequence[str], reason: str) -> Steps[int]:
         keys = self.keys[shard], self.dead_keys[shard]
+        # What came out of JSON may have half a surrogate pair in it.
+        text = reason[:_REASON].encode(errors="backslashreplace").decode()
         try:
-            moved = int((yield from _BURY(keys, self.group, self._delete, reason[:_REASON], *ids)))
+            moved = int((yield from _BURY(keys, self.group, self._delete, text, *ids)))
         except ResponseError as error:
             if not is_gone(error):
                 raise

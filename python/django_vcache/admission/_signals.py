@@ -17,8 +17,40 @@ class Watch:
         self.stop = stop
 
 
-_previous: dict[int, Any] = {}
-"""The handlers from before, of the signals that are watched."""
+class _Handler:
+    """A handler of ours, and the one that was there before it.
+
+    Each time it is another one: somebody who sets a handler meanwhile may hand on to ours for good, also when we have
+    long set another one before theirs, and each then knows what comes after it.
+    """
+
+    def __init__(self, previous: Any) -> None:
+        self.previous = previous
+
+    def __call__(self, number: int, frame: Any) -> None:
+        _forget_the_parents()
+        told = [watch for watch in _watches if number in watch.signals]
+        for watch in told:
+            _watches.pop(watch, None)
+        _put_back_unwatched()
+        for watch in told:
+            watch.stop()
+        if not told:
+            # A forked child that does not consume, or nobody does any more: as it would be without us.
+            self._hand_on(number, frame)
+
+    def _hand_on(self, number: int, frame: Any) -> None:
+        if callable(self.previous):
+            self.previous(number, frame)
+        elif self.previous == signal.SIG_DFL:
+            current = signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+            # It did not end the process.
+            signal.signal(number, current)
+
+
+_handlers: dict[int, _Handler] = {}
+"""The handlers that we have set, of the signals that are watched."""
 _watches: dict[Watch, None] = {}
 """Whom to tell. Only the main thread adds to these two."""
 _owner = os.getpid()
@@ -34,12 +66,12 @@ def begin(watch: Watch) -> None:
         return
     _forget_the_parents()
     _watches[watch] = None
-    for number in watch.signals - _previous.keys():
+    for number in watch.signals - _handlers.keys():
         previous = signal.getsignal(number)
         # None is a handler that was not set from Python, and that Python cannot put back.
         if previous is not None:
-            _previous[number] = previous
-            signal.signal(number, _told)
+            _handlers[number] = handler = _Handler(previous)
+            signal.signal(number, handler)
 
 
 def end(watch: Watch) -> None:
@@ -51,31 +83,16 @@ def end(watch: Watch) -> None:
         _put_back_unwatched()
 
 
-def _told(number: int, frame: Any) -> None:
-    told = [watch for watch in _watches if number in watch.signals] if _owner == os.getpid() else []
-    if not told:
-        # A forked child that does not consume, or nobody does any more: as it would be without us.
-        _forget_the_parents()
-        _put_back_unwatched()
-        signal.raise_signal(number)
-        return
-    for watch in told:
-        _watches.pop(watch, None)
-    _put_back_unwatched()
-    for watch in told:
-        watch.stop()
-
-
 def _on_the_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
 def _put_back_unwatched() -> None:
-    for number in set(_previous).difference(*(watch.signals for watch in list(_watches))):
-        previous = _previous.pop(number)
+    for number in set(_handlers).difference(*(watch.signals for watch in list(_watches))):
+        handler = _handlers.pop(number)
         # Somebody who set a handler meanwhile keeps it.
-        if signal.getsignal(number) is _told:
-            signal.signal(number, previous)
+        if signal.getsignal(number) is handler:
+            signal.signal(number, handler.previous)
 
 
 def _forget_the_parents() -> None:

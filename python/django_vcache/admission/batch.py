@@ -153,7 +153,7 @@ class Batch(Sequence[Entry]):
         self._told = True
         # A cancelled task or a Ctrl-C says nothing of the entries.
         if isinstance(error, Exception) and self._process == os.getpid():
-            yield from self._group.bury_used_up(self.pending, f"{type(error).__name__}: {error}")
+            yield from self._group.bury_used_up(self.pending, _told_of(error))
 
     def _acknowledge(self, which: Which | None) -> Steps[int]:
         chosen = self._chosen(which)
@@ -196,3 +196,11 @@ class Batch(Sequence[Entry]):
     def _close(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
             self._open.pop((entry.shard, entry.id), None)
+
+
+def _told_of(error: Exception) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        # It has a `__str__` that fails.
+        return type(error).__name__

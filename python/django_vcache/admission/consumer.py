@@ -137,8 +137,10 @@ class Consumer:
         """
         if self._group.stopped_at is None:
             self._group.stopped_at = time.monotonic()
-        if self._bell is not None:
-            self._bell.ring()
+        # Once: the iteration may end meanwhile on its thread.
+        bell = self._bell
+        if bell is not None:
+            bell.ring()
 
     def metrics(self) -> dict[str, int]:
         """What this consumer has done so far: entries ``delivered`` for the first time, ``redelivered``,

@@ -187,7 +187,6 @@ def _decorated(limit: ViewThrottle, view: View) -> View:
 
     if _is_async(inner):
 
-        @functools.wraps(inner)
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
             response = await refusal(rules, _request_of(args), True)
             return await inner(*args, **kwargs) if response is None else response
@@ -197,7 +196,6 @@ def _decorated(limit: ViewThrottle, view: View) -> View:
             response = await refusal(rules, _request_of(args), True)
             return await inner(*args, **kwargs) if response is None else response
 
-        @functools.wraps(inner)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             # Of a `dispatch` in a class's body, only the object knows whether it is awaited.
             if getattr(inner, "__name__", "") == "dispatch" and args and getattr(args[0], "view_is_async", False):
@@ -205,19 +203,19 @@ def _decorated(limit: ViewThrottle, view: View) -> View:
             response = refusal_now(rules, _request_of(args))
             return inner(*args, **kwargs) if response is None else response
 
+    _take_the_place_of(view, inner, wrapper)
     wrapper._vcache_around = _Around(inner, rules)
     decorated: View = wrapper
     return decorated
 
 
 def _decorated_class(limit: ViewThrottle, view_class: Any) -> Any:
-    known: tuple[Any, tuple[ViewThrottle, ...]] | None = getattr(view_class.dispatch, "_vcache_class", None)
+    outer = inner = view_class.dispatch
+    known: tuple[Any, tuple[ViewThrottle, ...]] | None = getattr(outer, "_vcache_class", None)
     limits: tuple[ViewThrottle, ...] = (limit,)
-    inner = view_class.dispatch
-    if known and getattr(inner, "__wrapped__", None) is known[0]:
+    if known and getattr(outer, "__wrapped__", None) is known[0]:
         limits, inner = limits + known[1], known[0]
 
-    @functools.wraps(inner)
     def dispatch(self: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         # A class that inherits this has a budget of its own.
         rules = tuple((limit, limit.name or _name_for(_path_of_class(type(self)), limit)) for limit in limits)
@@ -230,9 +228,17 @@ def _decorated_class(limit: ViewThrottle, view_class: Any) -> Any:
         response = await refusal(rules, request, True)
         return await inner(self, request, *args, **kwargs) if response is None else response
 
+    _take_the_place_of(outer, inner, dispatch)
     dispatch._vcache_class = inner, limits  # type: ignore[attr-defined]
     view_class.dispatch = dispatch
     return view_class
+
+
+def _take_the_place_of(outer: Callable[..., Any], inner: Callable[..., Any], wrapper: Any) -> None:
+    """Makes a wrapper of `inner` look like `outer`, which is that itself or a wrapper of ours around it."""
+    # Decorators that only set an attribute, such as REST framework's permissions, have set it on the outer one.
+    functools.update_wrapper(wrapper, outer)
+    wrapper.__wrapped__ = inner
 
 
 def _request_of(args: tuple[Any, ...]) -> HttpRequest:
@@ -255,19 +261,18 @@ def _instance_of(view: Callable[..., Any]) -> Any:
     return getattr(getattr(view, "func", view), "__self__", None)
 
 
-_named: dict[str, list["weakref.ref[ViewThrottle]"]] = {}
-"""The limits of the view at an import path. A limit's place in the list is its number.
+_named: dict[str, dict["weakref.ref[ViewThrottle]", int]] = {}
+"""The limits of the view at an import path, each with its number.
 
-No lock guards it, which a forked child might inherit taken: each step is one operation, and the last one settles it.
+No lock guards it, which a forked child might inherit taken: each step is one operation, and threads that name the
+limits of one view do so in the same order.
 """
 
 
 def _name_for(path: str, limit: ViewThrottle) -> str:
     """A name for a limit of the view at an import path: the path, with a number from the second limit on."""
-    limits, this = _named.setdefault(path, []), weakref.ref(limit)
-    if this not in limits:
-        limits.append(this)
-    number = limits.index(this)
+    limits = _named.setdefault(path, {})
+    number = limits.setdefault(weakref.ref(limit), len(limits))
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", path) + (f".{number + 1}" if number else "")
     if len(name) <= LONGEST_NAME:
         return name

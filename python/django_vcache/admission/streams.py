@@ -155,7 +155,8 @@ def delete_group(stream: StreamLike, group: str, *, trim: bool = False) -> int:
 
     Args:
         trim: also delete the entries that were kept for it, which are those that all other groups have acknowledged.
-            Without other groups none are deleted. Not for a stream whose consumers say ``delete=False``.
+            Without other groups none are deleted. Not for a stream whose consumers say ``delete=False``. It takes
+            several steps, the last of which deletes the group: after an error, say it again.
 
     Returns:
         How many entries were deleted.
@@ -175,9 +176,11 @@ async def adelete_group(stream: StreamLike, group: str, *, trim: bool = False) -
 def _delete_group(stream: StreamLike, group: str, trim: bool) -> Steps[int]:
     destroyed = trimmed = 0
     for key in stream.keys:
-        gone, count = yield from _DELETE_GROUP((key,), group, int(trim))
-        destroyed += gone
-        trimmed += count
+        start = b"-"
+        while start:
+            found, count, start = yield from _DELETE_GROUP((key,), group, int(trim), start.decode())
+            destroyed += found
+            trimmed += count
     if not destroyed:
         raise ValueError(f"stream {stream.name!r} has no group {group!r}")
     return trimmed

@@ -176,12 +176,12 @@ impl<'a> Plan<'a> {
             let spent = bucket::spend(&LOCAL, &self.local_key(rule)?, self.version(rule), &share, self.cost);
             if let Err(empty) = spent {
                 counters.outage_local.count();
-                let mut state = self.state(rule);
-                state.remaining = Some(0);
                 let wait = match empty {
                     Empty::For(wait) => wait,
                     Empty::TooSmall => retry,
                 };
+                let mut state = self.state(rule);
+                (state.remaining, state.reset_after) = (Some(0), wait);
                 return Ok(refusal(state, Some(wait), Source::Outage));
             }
         }

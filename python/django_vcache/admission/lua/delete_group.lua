@@ -1,33 +1,43 @@
--- Deletes a group with what is pending for it; on request also the entries that all other groups are done with.
+-- Deletes a group with what is pending for it; on request before that the entries that all other groups are done with. Of
+-- these it looks at so many at a time, and is sent again until all are seen.
 --
 -- KEYS     stream
--- ARGV     group, whether to delete entries ('1' or '0')
--- returns  {1 if there was such a group, how many entries were deleted}
+-- ARGV     group, whether to delete entries ('1' or '0'), the id to begin with ('-' is the first, '(' goes after one)
+-- returns  {1 if there is such a group, how many entries were deleted, the id to begin with next, or '' if that was all}
+local AT_ONCE = 100  -- each is read with its payload
+
 local key = KEYS[1]
-if redis.call('EXISTS', key) == 0 then
-  return {0, 0}
-end
-local destroyed = redis.call('XGROUP', 'DESTROY', key, group)
-if destroyed == 0 or not delete then
-  return {destroyed, 0}
+local start = ARGV[3]
+local others = other_groups(key)
+if redis.call('EXISTS', key) == 0 or #redis.call('XINFO', 'GROUPS', key) == #others then
+  return {0, 0, ''}
 end
 
--- The first entry that somebody still wants: one that is pending, or any that is after what all have read.
-local first, pending
-for _, other in ipairs(other_groups(key)) do
-  local lowest = redis.call('XPENDING', key, other['name'])[2]
-  local wanted = lowest or other['last-delivered-id']
-  if not first or (wanted ~= first and reached(wanted, first)) then
-    first, pending = wanted, lowest
-  elseif wanted == first then
-    pending = pending or lowest
+local deleted = 0
+if delete and #others > 0 then
+  -- How far all have read, and from where on something may be pending for one.
+  local read, first
+  for _, other in ipairs(others) do
+    local last = other['last-delivered-id']
+    local from = redis.call('XPENDING', key, other['name'])[2] or last
+    if not read or reached(last, read) then
+      read = last
+    end
+    if not first or reached(from, first) then
+      first = from
+    end
+  end
+  if start == '-' then
+    deleted = redis.call('XTRIM', key, 'MINID', first)
+  end
+  local ids = {}
+  for _, entry in ipairs(redis.call('XRANGE', key, start, read, 'COUNT', AT_ONCE)) do
+    ids[#ids + 1] = entry[1]
+  end
+  deleted = deleted + delete_unwanted(key, ids, others)
+  if #ids == AT_ONCE then
+    return {1, deleted, '(' .. ids[#ids]}
   end
 end
-if not first then
-  return {destroyed, 0}
-end
-local deleted = redis.call('XTRIM', key, 'MINID', first)
-if not pending then
-  deleted = deleted + redis.call('XDEL', key, first)
-end
-return {destroyed, deleted}
+redis.call('XGROUP', 'DESTROY', key, group)
+return {1, deleted, ''}

@@ -55,23 +55,27 @@ local function other_groups(key)
   return others
 end
 
+-- Deletes entries, but those that one of the groups has still to read or to acknowledge. Returns how many.
+local function delete_unwanted(key, ids, groups)
+  local done = {}
+  for _, id in ipairs(ids) do
+    local wanted = false
+    for _, about in ipairs(groups) do
+      wanted = wanted or not reached(id, about['last-delivered-id'])
+        or #redis.call('XPENDING', key, about['name'], id, id, 1) > 0
+    end
+    if not wanted then
+      done[#done + 1] = id
+    end
+  end
+  return in_slices('XDEL', done, key)
+end
+
 -- Acknowledges entries, and deletes those that no other group has still to read or to acknowledge.
 local function forget(key, ids)
   local acknowledged = in_slices('XACK', ids, key, group)
   if delete and #ids > 0 then
-    local others = other_groups(key)
-    local done = {}
-    for _, id in ipairs(ids) do
-      local wanted = false
-      for _, other in ipairs(others) do
-        wanted = wanted or not reached(id, other['last-delivered-id'])
-          or #redis.call('XPENDING', key, other['name'], id, id, 1) > 0
-      end
-      if not wanted then
-        done[#done + 1] = id
-      end
-    end
-    in_slices('XDEL', done, key)
+    delete_unwanted(key, ids, other_groups(key))
   end
   return acknowledged
 end
