@@ -90,9 +90,10 @@ def _on_the_main_thread() -> bool:
 def _put_back_unwatched() -> None:
     for number in set(_handlers).difference(*(watch.signals for watch in list(_watches))):
         handler = _handlers.pop(number)
+        previous = handler.previous
         # Somebody who set a handler meanwhile keeps it.
         if signal.getsignal(number) is handler:
-            signal.signal(number, handler.previous)
+            signal.signal(number, previous)
 
 
 def _forget_the_parents() -> None:
