@@ -61,7 +61,7 @@ def throttle(
         block: False calls the view also when the request is refused; ``decisions_of(request)`` tells it.
         response: makes the response of a refusal, from the request and the decision.
         using: the cache alias whose server counts; ``VCACHE["THROTTLE_ALIAS"]`` if left out.
-        options: ``outage``, ``deny_cache``, ``guard``, ``processes``, ``deadline`` and ``prefix``, as for
+        options: ``outage``, ``deny_cache``, ``guard``, ``processes``, ``deadline``, ``breaker`` and ``prefix``, as for
             :class:`django_vcache.admission.Throttle`.
 
     In an async view the callables may be async.
