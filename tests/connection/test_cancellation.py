@@ -168,7 +168,7 @@ async def cancel(count):
 async def main():
     await fill()
     sizes, objects = [], []
-    for turn in range(8):
+    for turn in range(24):
         await cancel(5000)
         gc.collect()
         sizes.append(rss())
@@ -182,8 +182,8 @@ run(main())
 @pytest.mark.parametrize("loop", LOOPS)
 def test_ten_thousand_cancelled_calls_a_round_leave_no_memory_behind(server: ValkeyServer, loop: str) -> None:
     sizes, objects = run_program(MANY, {"default": cache_setting(server)}, loop)
-    # The first rounds fill the allocators' pools.
-    assert sizes[-1] - sizes[2] < 8 * 1024 * 1024, sizes
+    # The allocators' pools grow by whole pieces, in any of the first rounds: what counts is that the size stays then.
+    assert min(sizes[18:]) - max(sizes[:12]) < 8 * 1024 * 1024, sizes
     assert objects[-1] - objects[2] < 500, objects
 
 

@@ -234,7 +234,7 @@ async def main():
     for number in range(100):
         await cache.aexecute("SET", f"k{number}", f"value {number}")
     measured = []
-    for turn in range(8):
+    for turn in range(24):
         await cancel(10_000)
         await asyncio.sleep(0)
         gc.collect()
@@ -250,8 +250,8 @@ run(main())
 def test_ten_thousand_cancelled_calls_a_round_leave_nothing_behind(server: ValkeyServer, loop: str) -> None:
     measured = run_program(MANY, {"default": cache_setting(server)}, loop)
     sizes, objects, references, descriptors, threads = zip(*measured, strict=True)
-    # The first rounds fill the allocators' pools.
-    assert sizes[-1] - sizes[2] < 8 * 1024 * 1024, sizes
+    # The allocators' pools grow by whole pieces, in any of the first rounds: what counts is that the size stays then.
+    assert min(sizes[18:]) - max(sizes[:12]) < 8 * 1024 * 1024, sizes
     assert objects[-1] - objects[2] < 500, objects
     assert references[-1] == references[0] < 5, references
     assert descriptors[-1] <= descriptors[1], descriptors
