@@ -3,6 +3,7 @@
 
 import functools
 import hashlib
+import inspect
 import re
 import sys
 import weakref
@@ -170,6 +171,8 @@ def all_throttles() -> list[ViewThrottle]:
 class _Around(NamedTuple):
     """What a decorated view says of itself."""
 
+    wrapper: "weakref.ref[Callable[..., Any]]"
+    """Whom it is about: other decorators, and ``as_view()``, copy a view's attributes to their own."""
     view: Callable[..., Any]
     """The view inside."""
     rules: Rules
@@ -180,8 +183,7 @@ def _decorated(limit: ViewThrottle, view: View) -> View:
     known: _Around | None = getattr(view, "_vcache_around", None)
     rules: Rules = ((limit, limit.name or _name_for(_path_of(view), limit)),)
     inner: Callable[..., Any] = view
-    # Another decorator may stand between: it hands on the attribute, and wraps what is not the view inside.
-    if known and getattr(view, "__wrapped__", None) is known.view:
+    if known and known.wrapper() is view:
         rules, inner = rules + known.rules, known.view
     wrapper: Any
 
@@ -204,7 +206,7 @@ def _decorated(limit: ViewThrottle, view: View) -> View:
             return inner(*args, **kwargs) if response is None else response
 
     _take_the_place_of(view, inner, wrapper)
-    wrapper._vcache_around = _Around(inner, rules)
+    wrapper._vcache_around = _Around(weakref.ref(wrapper), inner, rules)
     decorated: View = wrapper
     return decorated
 
@@ -253,12 +255,23 @@ def _request_of(args: tuple[Any, ...]) -> HttpRequest:
 def _is_async(view: Callable[..., Any]) -> bool:
     # `dispatch` of an async class is not async itself, and returns what is to be awaited.
     is_dispatch = getattr(view, "__name__", "") == "dispatch"
-    return iscoroutinefunction(view) or (is_dispatch and getattr(_instance_of(view), "view_is_async", False))
+    return iscoroutinefunction(view) or (is_dispatch and getattr(_instance_of(_inside(view)), "view_is_async", False))
+
+
+def _inside(view: Callable[..., Any]) -> Callable[..., Any]:
+    """What other decorators, and ours, stand around: the first thing inside that tells its class, or else the last."""
+    return inspect.unwrap(view, stop=lambda each: _class_of(each) is not None or _instance_of(each) is not None)
 
 
 def _instance_of(view: Callable[..., Any]) -> Any:
     """The object whose method a view is. What ``method_decorator`` decorates is a ``partial`` of one."""
     return getattr(getattr(view, "func", view), "__self__", None)
+
+
+def _class_of(view: Callable[..., Any]) -> type | None:
+    """The class whose ``as_view()`` returned a view, Django's or REST framework's."""
+    found = getattr(view, "view_class", None) or getattr(view, "cls", None)
+    return found if isinstance(found, type) else None
 
 
 _named: dict[str, dict["weakref.ref[ViewThrottle]", int]] = {}
@@ -273,17 +286,19 @@ def _name_for(path: str, limit: ViewThrottle) -> str:
     """A name for a limit of the view at an import path: the path, with a number from the second limit on."""
     limits = _named.setdefault(path, {})
     number = limits.setdefault(weakref.ref(limit), len(limits))
-    name = re.sub(r"[^A-Za-z0-9_.-]", "_", path) + (f".{number + 1}" if number else "")
-    if len(name) <= LONGEST_NAME:
+    full = path + (f".{number + 1}" if number else "")
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", full)
+    # Of what is cut off or replaced, but for `<locals>`, the hash tells one from another.
+    if len(name) <= LONGEST_NAME and re.fullmatch(r"[A-Za-z0-9_.<>-]*", full):
         return name
-    digest = hashlib.blake2s(name.encode(), digest_size=5).hexdigest()
+    digest = hashlib.blake2s(full.encode(), digest_size=5).hexdigest()
     return f"{digest}.{name[len(digest) + 1 - LONGEST_NAME :]}"
 
 
 def _path_of(view: Callable[..., Any]) -> str:
+    view = _inside(view)
     # What `as_view()` returns has the same name for every class.
-    view_class = getattr(view, "view_class", None) or getattr(view, "cls", None)
-    if isinstance(view_class, type):
+    if view_class := _class_of(view):
         return _path_of_class(view_class)
     name = getattr(view, "__name__", "")
     instance = _instance_of(view)
