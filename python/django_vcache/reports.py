@@ -1,5 +1,6 @@
 """What is not raised is logged, on the logger ``django_vcache``: values that could not be read, with IGNORE_EXCEPTIONS
-the errors that were ignored, and what a consumer of a stream gets over by itself. A dead server under load fails
+the errors that were ignored, limits that were decided without the server, and what a consumer of a stream gets over by
+itself. A dead server under load fails
 thousands of times a second, so each kind is logged once a second at most, with the number of those that were left
 out."""
 
@@ -37,6 +38,7 @@ class _Throttled:
 
 _misses = _Throttled()
 _errors = _Throttled()
+_outages = _Throttled()
 _retries = _Throttled()
 _burials = _Throttled()
 
@@ -49,6 +51,11 @@ def unreadable(alias: str, key: str, reason: str) -> None:
 def ignored(alias: str, error: Exception) -> None:
     """IGNORE_EXCEPTIONS is set; the caller gets a miss."""
     _errors(logging.ERROR, alias, "%s (ignored: IGNORE_EXCEPTIONS is set)", error)
+
+
+def unasked(alias: str, reason: str) -> None:
+    """A throttle, a quota, a gate or a stream could not ask the server; its outage policy decided."""
+    _outages(logging.WARNING, alias, "%s (decided without the server, as the outage policy says)", reason)
 
 
 def retried(alias: str, what: str, error: Exception) -> None:

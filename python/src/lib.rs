@@ -21,7 +21,8 @@ pub use codec::fuzz_decode;
 mod _vcache {
     #[pymodule_export]
     use crate::admission::{
-        PyDecision, PyGate, PyQuota, PyRefund, PyRefusal, PyRuleState, PyStream, PyThrottle, parse_rate,
+        PyDecision, PyGate, PyQuota, PyRefund, PyRefusal, PyRuleState, PyStream, PyThrottle, aliases_in_use,
+        parse_rate,
     };
     #[pymodule_export]
     use crate::cache::Client;

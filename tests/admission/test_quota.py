@@ -78,7 +78,7 @@ def test_a_refund_is_given_once(ask: Any) -> None:
     assert (refund.refunded, refund.used, repr(refund)) == (True, {"events": 2}, "<Refund>")
     again = ask(quota, "refund", receipt)
     assert not again
-    assert (again.refunded, again.used, repr(again)) == (False, {"events": 2}, "<Refund, done before>")
+    assert (again.refunded, again.used, repr(again)) == (False, {"events": 2}, "<Refund of nothing>")
     assert ask(quota, "usage", 1).used == 2
 
 

@@ -218,9 +218,23 @@ impl Error {
         self.0.code.as_deref()
     }
 
+    /// The cache alias that it is of, if it is one's.
+    #[must_use]
+    pub fn alias(&self) -> Option<&str> {
+        self.0.alias.as_deref()
+    }
+
     #[cfg(feature = "python")]
     pub(crate) fn raised(&self) -> Option<&Raised> {
         self.0.raised.as_ref()
+    }
+}
+
+/// Errors are equal if they say the same.
+impl PartialEq for Error {
+    fn eq(&self, other: &Self) -> bool {
+        let said = |error: &Self| (error.kind(), error.0.code.clone(), error.to_string());
+        Arc::ptr_eq(&self.0, &other.0) || said(self) == said(other)
     }
 }
 

@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
+use vcache::Error;
 use vcache::admission::{Decision, Refund, Refusal, RuleState};
 
 /// What was decided. It is true if it was to go on. Of a refusal nothing was charged and nothing written.
@@ -11,8 +12,19 @@ pub(crate) struct PyDecision(Decision);
 
 impl PyDecision {
     pub(super) fn make(py: Python<'_>, decision: Decision) -> PyResult<Py<PyAny>> {
+        if let Some(error) = &decision.outage {
+            report(py, error)?;
+        }
         Ok(Bound::new(py, Self(decision))?.into_any().unbind())
     }
+}
+
+/// Has it logged that the server was not asked: with the policy "open" nobody else would notice.
+#[cold]
+fn report(py: Python<'_>, error: &Error) -> PyResult<()> {
+    static UNASKED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let unasked = UNASKED.import(py, "django_vcache.reports", "unasked")?;
+    unasked.call1((error.alias().unwrap_or("default"), error.to_string())).map(drop)
 }
 
 #[pymethods]
@@ -67,6 +79,12 @@ impl PyDecision {
     #[getter]
     fn source(&self) -> &'static str {
         self.0.source.as_str()
+    }
+
+    /// Why the server could not be asked, if `source` is "outage": the error's text. None otherwise.
+    #[getter]
+    fn outage(&self) -> Option<String> {
+        self.0.outage.as_ref().map(ToString::to_string)
     }
 
     /// The HTTP status: 200, 429 for a refusal, 503 for one because of an outage.
@@ -219,7 +237,7 @@ impl PyRuleState {
     }
 }
 
-/// What a refund did. It is true if units were given back now, and false if this receipt was refunded before.
+/// What a refund did. It is true if units were given back now.
 #[pyclass(frozen, name = "Refund", module = "django_vcache.admission")]
 pub(crate) struct PyRefund(Refund);
 
@@ -235,7 +253,8 @@ impl PyRefund {
         self.0.refunded
     }
 
-    /// Whether units were given back now.
+    /// Whether units were given back now: not if this receipt was refunded before, or nothing of what it charged is counted
+    /// any more.
     #[getter]
     fn refunded(&self) -> bool {
         self.0.refunded
@@ -252,7 +271,7 @@ impl PyRefund {
     }
 
     fn __repr__(&self) -> &'static str {
-        if self.0.refunded { "<Refund>" } else { "<Refund, done before>" }
+        if self.0.refunded { "<Refund>" } else { "<Refund of nothing>" }
     }
 }
 

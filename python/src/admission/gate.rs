@@ -10,6 +10,7 @@ use pyo3::types::{PyDict, PyTuple};
 use vcache::admission::{Admission, Decision, Gate, Rate, Receipt, Refund, RuleState};
 use vcache::python::{Bytes, connection_for, to_exception};
 
+use super::alias::Alias;
 use super::call::{Call, Outcome, plain};
 use super::decision::{PyDecision, PyRefund, PyRuleState, metrics};
 use super::limit::{GivenLimit, GivenRate, cost as cost_of, limit, rate};
@@ -29,7 +30,7 @@ use super::throttle::PyThrottle;
 #[pyclass(frozen, subclass, name = "Gate", module = "django_vcache.admission")]
 pub(crate) struct PyGate {
     gate: Gate,
-    using: String,
+    using: Alias,
     throttles: Vec<Py<PyThrottle>>,
     quotas: Vec<Py<PyQuota>>,
 }
@@ -218,9 +219,11 @@ impl PyGate {
         if let (Some(given), Some(stream)) = (stream, gate.stream()) {
             given.get().join(stream, &using)?;
         }
+        throttles.iter().for_each(|throttle| throttle.get().using.release());
+        quotas.iter().for_each(|quota| quota.get().using.release());
         Ok(Self {
             gate,
-            using,
+            using: Alias::new(Some(using)),
             throttles: throttles.into_iter().map(Bound::unbind).collect(),
             quotas: quotas.into_iter().map(Bound::unbind).collect(),
         })
@@ -243,7 +246,7 @@ impl PyGate {
     /// The stream, with the gate's prefix and shards; None if there is none.
     #[getter]
     fn stream(&self) -> Option<PyStream> {
-        Some(PyStream::of(self.gate.stream()?.clone(), self.using.clone()))
+        Some(PyStream::of(self.gate.stream()?.clone(), Some(self.using.to_string())))
     }
 
     /// Decides, charges and writes: all of it, or nothing.

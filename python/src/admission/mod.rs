@@ -5,11 +5,13 @@
 //! |---|---|
 //! | [`throttle`], [`quota`], [`stream`], [`gate`] | a class each |
 //! | [`decision`] | what they answer |
+//! | [`alias`] | the cache aliases that are counted on |
 //! | [`call`] | a call in its two forms |
 //! | [`scope`] | a scope, or the value that stands for one |
 //! | [`limit`] | limits and rates that are callables of the scope |
 //! | [`settings`] | the keywords that all constructors have |
 
+mod alias;
 mod call;
 mod decision;
 mod gate;
@@ -20,6 +22,7 @@ mod settings;
 mod stream;
 mod throttle;
 
+pub(crate) use alias::aliases_in_use;
 pub(crate) use decision::{PyDecision, PyRefund, PyRefusal, PyRuleState};
 pub(crate) use gate::PyGate;
 pub(crate) use quota::PyQuota;

@@ -6,6 +6,7 @@ use pyo3::types::PyDict;
 use vcache::admission::{Decision, Mode, Period, Quota, Receipt, Refund, RuleState};
 use vcache::python::{connection_for, to_exception};
 
+use super::alias::Alias;
 use super::call::{Call, Outcome, plain};
 use super::decision::{PyDecision, PyRefund, PyRuleState, metrics};
 use super::limit::{GivenLimit, cost as cost_of, limit as limit_of};
@@ -27,7 +28,7 @@ use super::settings::{self, Keywords};
 pub(crate) struct PyQuota {
     pub(super) quota: Quota,
     pub(super) limit: GivenLimit,
-    pub(super) using: String,
+    pub(super) using: Alias,
 }
 
 impl PyQuota {
@@ -140,7 +141,7 @@ impl PyQuota {
         if let Some(outage) = outage {
             quota = quota.outage(outage);
         }
-        Ok(Self { quota: quota.settings(settings)?, limit, using: settings::alias(using) })
+        Ok(Self { quota: quota.settings(settings)?, limit, using: Alias::new(using) })
     }
 
     /// The quota's name.

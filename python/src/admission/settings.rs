@@ -13,7 +13,7 @@ pub(super) const OF_RULES: &[&str] =
     &["using", "prefix", "shards", "outage", "deny_cache", "guard", "processes", "deadline", "breaker"];
 /// What streams take.
 pub(super) const OF_STREAMS: &[&str] =
-    &["using", "prefix", "shards", "deadline", "breaker", "dedupe_for", "max_payload"];
+    &["using", "prefix", "shards", "outage", "deadline", "breaker", "dedupe_for", "max_payload"];
 /// What gates take: all of it.
 pub(super) const OF_GATES: &[&str] = &[
     "using",
@@ -81,11 +81,6 @@ impl Keywords {
         }
         Ok(())
     }
-}
-
-/// The alias that is meant where none is named.
-pub(super) fn alias(using: Option<String>) -> String {
-    using.unwrap_or_else(|| "default".to_owned())
 }
 
 fn text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {

@@ -9,6 +9,7 @@ use pyo3::types::{PyDict, PyTuple};
 use vcache::admission::{Decision, Event, Full, Stream};
 use vcache::python::{Bytes, connection_for};
 
+use super::alias::Alias;
 use super::call::{Call, Outcome, plain};
 use super::decision::{PyDecision, metrics};
 use super::scope::Given;
@@ -16,17 +17,18 @@ use super::settings::{self, Keywords};
 
 /// A stream of entries for a batch job to find.
 ///
-/// In a gate it takes on the gate's keywords. `maxlen` is the greatest length of all its shards together; None is none. `full` is what happens at it: "refuse", or
-/// "trim", which drops the oldest entries, also those that nobody has read.
+/// In a gate it takes on the gate's keywords. `maxlen` is the greatest length of all its shards together; None is none.
+/// `full` is what happens at it: "refuse", or "trim", which drops the oldest entries, also those that nobody has read.
 ///
-/// Keywords: using="default" (the cache alias), prefix="vcache", shards=1, deadline=0.1 (seconds, None is the alias's
-/// RESPONSE_TIMEOUT), breaker=True, dedupe_for=3600 (seconds), max_payload=1048576 (bytes).
+/// Keywords: using="default" (the cache alias), prefix="vcache", shards=1, outage="open" (without the server an entry is
+/// refused; "raise" is an exception instead), deadline=0.1 (seconds, None is the alias's RESPONSE_TIMEOUT), breaker=True,
+/// dedupe_for=3600 (seconds), max_payload=1048576 (bytes).
 ///
 /// Raises ValueError for what is not a name.
 #[pyclass(frozen, subclass, name = "Stream", module = "django_vcache.admission")]
 pub(crate) struct PyStream {
     stream: Stream,
-    using: String,
+    using: Alias,
     /// As it is in the gate that it was given to: there is where its entries are.
     joined: OnceLock<(Stream, String)>,
 }
@@ -35,8 +37,8 @@ pub(crate) struct PyStream {
 type Ids = Vec<Option<String>>;
 
 impl PyStream {
-    pub(super) fn of(stream: Stream, using: String) -> Self {
-        Self { stream, using, joined: OnceLock::new() }
+    pub(super) fn of(stream: Stream, using: Option<String>) -> Self {
+        Self { stream, using: Alias::new(using), joined: OnceLock::new() }
     }
 
     pub(super) fn stream(&self) -> &Stream {
@@ -52,6 +54,7 @@ impl PyStream {
     /// # Errors
     /// `ValueError` if it is the stream of another gate already, whose entries are elsewhere.
     pub(super) fn join(&self, stream: &Stream, using: &str) -> PyResult<()> {
+        self.using.release();
         let (known, alias) = self.joined.get_or_init(|| (stream.clone(), using.to_owned()));
         if known.keys() == stream.keys() && alias == using {
             return Ok(());
@@ -141,7 +144,7 @@ impl PyStream {
             }
             stream = stream.maxlen(maxlen);
         }
-        Ok(Self::of(stream.settings(settings)?, settings::alias(using)))
+        Ok(Self::of(stream.settings(settings)?, using))
     }
 
     /// The stream's name.

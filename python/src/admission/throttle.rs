@@ -6,6 +6,7 @@ use pyo3::types::PyDict;
 use vcache::admission::{Decision, Rate, RuleState, Throttle};
 use vcache::python::connection_for;
 
+use super::alias::Alias;
 use super::call::{Call, Outcome, plain};
 use super::decision::{PyDecision, PyRuleState, metrics};
 use super::limit::{GivenRate, cost as cost_of, rate as rate_of};
@@ -27,7 +28,7 @@ use super::settings::{self, Keywords};
 pub(crate) struct PyThrottle {
     pub(super) throttle: Throttle,
     pub(super) rate: GivenRate,
-    pub(super) using: String,
+    pub(super) using: Alias,
 }
 
 impl PyThrottle {
@@ -123,7 +124,7 @@ impl PyThrottle {
         if let Some(outage) = outage {
             throttle = throttle.outage(outage);
         }
-        Ok(Self { throttle: throttle.settings(settings)?, rate, using: settings::alias(using) })
+        Ok(Self { throttle: throttle.settings(settings)?, rate, using: Alias::new(using) })
     }
 
     /// The throttle's name.

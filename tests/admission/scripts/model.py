@@ -236,8 +236,11 @@ class Model:
         if marker in self.values:
             return [0, *used]
         self.put(marker, 1, max([keep, *(self.expiries[key] - self.now_ms for key in keys if key in self.values)]))
+        given_back = 0
         for index, key in enumerate(keys):
-            used[index] -= min(cost, used[index])
+            back = min(cost, used[index])
+            given_back = max(given_back, min(back, 1))
+            used[index] -= back
             if key in self.values:
                 self.values[key] = used[index]
-        return [1, *used]
+        return [given_back, *used]

@@ -26,7 +26,8 @@ pub struct Allowance {
     pub retry_after: Option<Duration>,
 }
 
-/// Spends `cost` units of `key`'s budget of `limit` units per `period` seconds. A cost of 0 asks and writes nothing.
+/// Spends `cost` units of `key`'s budget of `limit` units per `period` seconds. A cost of 0 asks whether a
+/// unit would be let through, and writes nothing.
 ///
 /// # Errors
 /// [`ErrorKind::Value`](crate::ErrorKind::Value) for an empty key, a limit below 0, a period that is not positive, or
@@ -82,17 +83,13 @@ pub async fn allow(
         Ok(packet)
     })
     .await?;
-    read(reply, cost)
+    read(reply)
 }
 
-fn read(reply: Value, cost: i64) -> Result<Allowance> {
+fn read(reply: Value) -> Result<Allowance> {
     let mut reply = Packed::of(reply)?;
     let (verdict, _rule, _now) = (reply.int()?, reply.int()?, reply.int()?);
     let (remaining, wait) = (reply.int()?.max(0), reply.int()?);
-    if cost == 0 {
-        // Nothing is always there.
-        return Ok(Allowance { allowed: true, remaining, retry_after: Some(Duration::ZERO) });
-    }
     Ok(Allowance {
         allowed: verdict == 1,
         remaining,

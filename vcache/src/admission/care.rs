@@ -6,7 +6,6 @@ use redis::Value;
 
 use super::decision::{Refund, RuleState, Usage};
 use super::inner::Inner;
-use super::keys::write_int;
 use super::local;
 use super::plan::Plan;
 use super::receipt::{Parts, Receipt};
@@ -39,7 +38,8 @@ impl Plan<'_> {
         }
         Err(Error::refused(
             "the server's clock is elsewhere each time it is asked: no window is the one that is now",
-        ))
+        )
+        .with_alias(conn.alias()))
     }
 }
 
@@ -94,7 +94,7 @@ impl Inner {
                 self.space.write(parts.shard, &quota.middle, &mut key);
                 key.extend_from_slice(value.as_bytes());
                 key.push(b':');
-                write_int(*start, &mut key);
+                quota.calendar.write_start(*start, &mut key);
                 (key, quota.name.clone())
             });
         Ok(keys.collect())
@@ -144,7 +144,7 @@ impl Inner {
         self.forget(&keys);
         match conn.check(reply?)? {
             Value::Int(deleted) => Ok(u64::try_from(deleted).unwrap_or(0)),
-            other => Err(Error::refused(format!("DEL was answered with {other:?}"))),
+            other => Err(Error::refused(format!("DEL was answered with {other:?}")).with_alias(conn.alias())),
         }
     }
 }

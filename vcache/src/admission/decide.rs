@@ -128,6 +128,7 @@ impl Plan<'_> {
             refused_by,
             rules,
             source: Source::Server,
+            outage: None,
         }))
     }
 
@@ -247,6 +248,7 @@ impl Plan<'_> {
             retry_after: None,
             rules: (0..rules).map(|rule| self.state(rule)).collect(),
             source: Source::Settings,
+            outage: None,
         }))
     }
 
@@ -297,6 +299,7 @@ pub(super) fn refusal(state: RuleState, retry_after: Option<Duration>, source: S
         retry_after,
         rules: vec![state],
         source,
+        outage: None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::receipt::Receipt;
+use crate::error::Error;
 
 /// What kind of rule it is; as a refusal's, what refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -115,6 +116,8 @@ pub struct Decision {
     pub rules: Vec<RuleState>,
     /// Who decided.
     pub source: Source,
+    /// Why the server could not be asked, if the outage policies decided.
+    pub outage: Option<Error>,
 }
 
 impl Decision {
@@ -143,7 +146,8 @@ pub struct Usage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refund {
-    /// Whether units were given back now; `false` if this receipt was refunded before.
+    /// Whether units were given back now; `false` if this receipt was refunded before, or nothing of what it charged is
+    /// counted any more.
     pub refunded: bool,
     /// Every quota that had been charged.
     pub usage: Vec<Usage>,

@@ -1,6 +1,7 @@
 //! Rules and a stream, decided together in one round trip.
 
 use std::fmt;
+use std::slice;
 use std::sync::Arc;
 
 use super::decision::{Decision, Refund, RuleState};
@@ -198,7 +199,19 @@ impl Gate {
         quotas: &[QuotaSpec],
         stream: Option<&StreamSpec>,
     ) -> Self {
-        Self { inner: Arc::new(Inner::new(settings, throttles, quotas, stream)), stream: None }
+        Self { inner: Arc::new(Inner::new(settings, throttles, quotas, stream, None)), stream: None }
+    }
+
+    /// A throttle or a quota as it is asked by itself.
+    pub(super) fn alone(
+        settings: &Settings,
+        throttle: Option<&ThrottleSpec>,
+        quota: Option<&QuotaSpec>,
+    ) -> Self {
+        let by = throttle.map(|spec| &spec.by).or(quota.map(|spec| &spec.by)).cloned();
+        let (throttles, quotas) =
+            (throttle.map_or(&[][..], slice::from_ref), quota.map_or(&[][..], slice::from_ref));
+        Self { inner: Arc::new(Inner::new(settings, throttles, quotas, None, by)), stream: None }
     }
 
     pub(super) fn inner(&self) -> &Inner {
@@ -243,7 +256,7 @@ impl Gate {
         self.inner.refund(conn, receipt).await
     }
 
-    /// Forgets what was charged for a scope, by one rule or by all; of how many there was anything. Of a quota it is what
+    /// Forgets what was charged for a scope, by one rule or by all; how many of them had been charged anything. Of a quota it is what
     /// was counted in the window that is now.
     ///
     /// # Errors

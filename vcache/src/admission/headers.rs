@@ -95,6 +95,7 @@ mod tests {
             retry_after: None,
             rules,
             source: Source::Server,
+            outage: None,
         }
     }
 

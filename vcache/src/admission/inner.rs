@@ -136,17 +136,20 @@ pub(super) struct Inner {
     /// Nanoseconds after birth until which the deny cache may hold something of this gate's.
     denies_until: AtomicU64,
     forgets: AtomicU64,
+    /// What a rule that stands alone is by.
+    alone: Option<By>,
     /// By how many microseconds the server's clock was ahead of ours when that last mattered.
     ahead: AtomicI64,
 }
 
 impl Inner {
-    /// A gate of what was checked when it was said.
+    /// A gate of what was checked when it was said; `alone` is what its one rule is by, if that is no gate.
     pub(super) fn new(
         settings: &Settings,
         throttles: &[ThrottleSpec],
         quotas: &[QuotaSpec],
         stream: Option<&StreamSpec>,
+        alone: Option<By>,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // Now, and not in the middle of a call.
@@ -200,6 +203,7 @@ impl Inner {
             born: Instant::now(),
             denies_until: AtomicU64::new(0),
             forgets: AtomicU64::new(0),
+            alone,
             ahead: AtomicI64::new(0),
         }
     }
@@ -228,12 +232,7 @@ impl Inner {
 
     /// What says which shard a scope is in: the owner, or for a rule that stands alone, what it is by.
     pub(super) fn sharded_by<'a>(&self, scope: &'a Scope<'a>) -> Result<&'a ScopeValue<'a>> {
-        let only = match (&*self.throttles, &*self.quotas, &self.stream) {
-            ([throttle], [], None) => Some(&throttle.by),
-            ([], [quota], None) => Some(&quota.by),
-            _ => None,
-        };
-        let entry = only.and_then(By::first).and_then(|name| scope.get(name));
+        let entry = self.alone.as_ref().and_then(By::first).and_then(|name| scope.get(name));
         entry.map_or_else(|| scope.owner().map(|(_, value)| value), Ok)
     }
 
@@ -265,11 +264,13 @@ fn dedupe<'a>(rules: impl Iterator<Item = &'a str>, stream: Option<&StreamSpec>)
     }
 }
 
-/// A number for all that makes a receipt one of these quotas: where they count, by what, and whether they do.
+/// A number for all that makes a receipt one of these quotas: where they count, by what, in which windows, and whether
+/// they do.
 fn fingerprint(settings: &Settings, quotas: &[QuotaRule]) -> u64 {
     let mut hash = fnv(FNV_SEED, format!("{} {}", settings.prefix, settings.shards).as_bytes());
     for quota in quotas {
-        hash = fnv(hash, format!(" {} {:?} {}", quota.name, quota.by, quota.charges()).as_bytes());
+        let period = char::from(quota.calendar.letter());
+        hash = fnv(hash, format!(" {} {:?} {period} {}", quota.name, quota.by, quota.charges()).as_bytes());
     }
     hash
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <prefix>:{v07}:t:<name>:<values>                 a throttle's state
-//! <prefix>:{v07}:q:<name>:<values>:<unix seconds>  a quota's counter, in the window that began then
+//! <prefix>:{v07}:q:<name>:<values>:h<unix seconds> a quota's counter, in the hour (d: day, m: month) that began then
 //! <prefix>:{v07}:d:<name>:<owner>:<id>             what a dedupe id was answered, by a stream, or by a gate without one
 //! <prefix>:{v07}:r:<nonce>                         a receipt that was refunded
 //! <prefix>:{v07}:s:<name>                          a stream, and with `:dead` behind it, its dead letters

@@ -193,7 +193,7 @@ impl<'a> Plan<'a> {
         self.inner.space.write(self.shard, &quota.middle, out);
         quota.by.write(&quota.name, self.scope, out)?;
         out.push(b':');
-        super::keys::write_int(self.windows[at].start, out);
+        quota.calendar.write_start(self.windows[at].start, out);
         Ok(())
     }
 

@@ -136,7 +136,7 @@ impl Quota {
     }
 
     fn of(spec: QuotaSpec, settings: Settings) -> Self {
-        let alone = Gate::of(&settings, &[], std::slice::from_ref(&spec), None);
+        let alone = Gate::alone(&settings, None, Some(&spec));
         Self { spec, settings, alone }
     }
 

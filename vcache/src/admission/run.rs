@@ -77,7 +77,9 @@ impl<'a> Plan<'a> {
                             sent = Instant::now();
                             continue;
                         }
-                        Verdict::Stale(server_now) => return Err(restless(server_now)),
+                        Verdict::Stale(server_now) => {
+                            return Err(restless(server_now).with_alias(conn.alias()));
+                        }
                     }
                 }
                 Err(error) => error,
@@ -118,6 +120,10 @@ impl<'a> Plan<'a> {
         for (rule, _) in self.counted() {
             let limits = self.rate(rule);
             let share = Share { limit: limits.limit, window: limits.window, burst: limits.burst, factor };
+            // A smaller bucket would refuse what the server admits.
+            if !share.is_whole() {
+                continue;
+            }
             let key = self.local_key(rule)?;
             // What is more than the guard ever has is more than the burst: the server says that.
             if let Err(Empty::For(wait)) = bucket::spend(&GUARDS, &key, self.version(rule), &share, self.cost)
@@ -138,6 +144,7 @@ impl<'a> Plan<'a> {
         let counters = &inner.counters;
         counters.outages.count();
         let retry = left.max(OUTAGE_RETRY);
+        let error = error.unwrap_or_else(|| left_alone(left)).with_alias(alias);
         let policies = || {
             let throttles = self.counted().map(|(rule, _)| (rule, inner.throttles[rule].outage));
             let refuses = |at: usize| self.limit(at) >= 0 && inner.quotas[at].mode != Mode::Shadow;
@@ -148,7 +155,7 @@ impl<'a> Plan<'a> {
         if policies().any(|(_, policy)| policy == Outage::Raise)
             || (stream.is_some() && inner.settings.outage == Outage::Raise)
         {
-            return Err(error.unwrap_or_else(|| left_alone(left).with_alias(alias)));
+            return Err(error);
         }
         // What is not stored is not admitted, whatever the policies are.
         let closed = match stream {
@@ -166,12 +173,15 @@ impl<'a> Plan<'a> {
             refused_by: closed.map(|rule| Refusal { rule, kind: RuleKind::Outage }),
             rules: Vec::new(),
             source: Source::Outage,
+            outage: Some(error.clone()),
         };
         if !decision.allowed {
             counters.outage_closed.count();
             return Ok(decision);
         }
-        for (rule, _) in policies().filter(|(_, policy)| *policy == Outage::Local) {
+        let counts =
+            |rule: usize| rule.checked_sub(inner.throttles.len()).is_none_or(|at| inner.quotas[at].charges());
+        for (rule, _) in policies().filter(|(rule, policy)| *policy == Outage::Local && counts(*rule)) {
             let share = self.share(rule);
             let spent = bucket::spend(&LOCAL, &self.local_key(rule)?, self.version(rule), &share, self.cost);
             if let Err(empty) = spent {
@@ -182,7 +192,7 @@ impl<'a> Plan<'a> {
                 };
                 let mut state = self.state(rule);
                 (state.remaining, state.reset_after) = (Some(0), wait);
-                return Ok(refusal(state, Some(wait), Source::Outage));
+                return Ok(Decision { outage: Some(error), ..refusal(state, Some(wait), Source::Outage) });
             }
         }
         counters.outage_open.count();

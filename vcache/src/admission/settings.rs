@@ -2,6 +2,7 @@
 //! without asking the server.
 
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::keys::{MOST_SHARDS, check_prefix};
@@ -67,7 +68,7 @@ pub struct Settings {
     pub deadline: Option<Duration>,
     /// Whether a server that failed 5 times in a row is left alone for 1 to 10 seconds. Default true.
     pub breaker: bool,
-    /// For how long a dedupe id is remembered. Default 1 hour.
+    /// For how long a dedupe id is remembered: twice the deadline at least, a year at most. Default 1 hour.
     pub dedupe_for: Duration,
     /// The largest payload in bytes. Default 1 MiB.
     pub max_payload: usize,
@@ -111,6 +112,15 @@ impl Settings {
         if self.deadline.is_some_and(|deadline| deadline.is_zero()) {
             return Err(Error::value("the deadline is 0 s: give more, or none for the connection's own"));
         }
+        if let Some(deadline) = self.deadline
+            && self.dedupe_for < deadline.saturating_mul(2)
+        {
+            return Err(Error::value(format!(
+                "dedupe ids are to be kept for {} s, and a call under one may take {} s, twice the deadline: keep them longer",
+                self.dedupe_for.as_secs_f64(),
+                deadline.saturating_mul(2).as_secs_f64()
+            )));
+        }
         let longest = Duration::from_secs(366 * 86_400);
         if self.dedupe_for < Duration::from_millis(1) || self.dedupe_for > longest {
             return Err(Error::value(format!(
@@ -123,9 +133,16 @@ impl Settings {
 
     /// Among how many processes the limits are divided.
     pub(super) fn sharers(&self) -> u32 {
-        self.processes.unwrap_or_else(|| {
-            std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1))
-        })
+        // It reads files, and calls that cannot ask the server are many.
+        static CPUS: AtomicU32 = AtomicU32::new(0);
+        if let Some(processes) = self.processes {
+            return processes;
+        }
+        if CPUS.load(Ordering::Relaxed) == 0 {
+            let count = std::thread::available_parallelism().map_or(1, |count| count.get());
+            CPUS.store(u32::try_from(count).unwrap_or(1), Ordering::Relaxed);
+        }
+        CPUS.load(Ordering::Relaxed)
     }
 }
 
@@ -150,6 +167,10 @@ mod tests {
         told(|settings| settings.processes = Some(0), "processes is 0");
         told(|settings| settings.deadline = Some(Duration::ZERO), "deadline is 0 s");
         told(|settings| settings.dedupe_for = Duration::ZERO, "for 0 s");
+        told(
+            |settings| settings.dedupe_for = Duration::from_millis(199),
+            "0.199 s, and a call under one may take 0.2 s",
+        );
         told(|settings| settings.dedupe_for = Duration::MAX, "a millisecond to a year");
     }
 

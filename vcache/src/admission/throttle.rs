@@ -75,7 +75,7 @@ impl Throttle {
     }
 
     fn of(spec: ThrottleSpec, settings: Settings) -> Self {
-        let alone = Gate::of(&settings, std::slice::from_ref(&spec), &[], None);
+        let alone = Gate::alone(&settings, Some(&spec), None);
         Self { spec, settings, alone }
     }
 

@@ -9,6 +9,7 @@ use jiff::civil::Date;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{Timestamp, ToSpan};
 
+use super::keys::write_int;
 use super::quota::Period;
 use crate::error::{Error, Result};
 
@@ -70,6 +71,21 @@ impl Calendar {
 
     pub(super) fn with_zone(&self, zone: TimeZone) -> Self {
         Self::new(self.period, zone)
+    }
+
+    /// What tells the window that begins then in a key: the hour, the day and the month may begin at the same moment.
+    pub(super) fn write_start(&self, start: i64, out: &mut Vec<u8>) {
+        out.push(self.letter());
+        write_int(start, out);
+    }
+
+    /// The period's, in keys and in what a receipt is checked by.
+    pub(super) fn letter(&self) -> u8 {
+        match self.period {
+            Period::Hour => b'h',
+            Period::Day => b'd',
+            Period::Month => b'm',
+        }
     }
 
     /// The window that a second since 1970 is in.

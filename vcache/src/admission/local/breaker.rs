@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 /// Failures one after the other after which it opens.
 const FAILURES: u32 = 5;
+/// What fails sooner after a failure than this belongs to it: a connection that is refused says so to hundreds of calls
+/// in the time that a restart takes.
+const APART: Duration = Duration::from_millis(50);
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(10);
 
@@ -69,13 +72,15 @@ impl Breaker {
         self.age(now).saturating_add(nanos(rest)).max(1)
     }
 
-    /// Counts a failure, unless its call was already under way when the one before it was noticed: what a server does to many
-    /// calls at a time is one failure. `true` if that opened it.
+    /// Counts a failure, unless it is [`APART`] of none, or its call was already under way when the one before it was
+    /// noticed: what a server does to many calls at a time is one failure. `true` if that opened it.
     fn count(&self, sent: Instant, now: Instant) -> bool {
-        if self.age(sent) < self.failed.load(Ordering::Acquire) {
+        let before = self.failed.load(Ordering::Acquire);
+        let apart = self.age(now) >= before.saturating_add(nanos(APART)) && self.age(sent) >= before;
+        if before != 0 && !apart {
             return false;
         }
-        self.failed.fetch_max(self.age(now), Ordering::AcqRel);
+        self.failed.fetch_max(self.age(now).max(1), Ordering::AcqRel);
         self.failures.fetch_add(1, Ordering::AcqRel) + 1 >= FAILURES
             && self.until.load(Ordering::Acquire) == 0
             && self.until.compare_exchange(0, self.rest(now), Ordering::AcqRel, Ordering::Relaxed).is_ok()
@@ -148,19 +153,26 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn opened(now: Instant) -> Breaker {
-        let breaker = Breaker::new();
+        let breaker = Breaker { born: before(now, FAILURES), ..Breaker::new() };
         for failure in 1..=FAILURES {
-            assert_eq!(breaker.permit(now).ok().unwrap().failed(now, now), failure == FAILURES);
+            let then = before(now, FAILURES - failure);
+            assert_eq!(breaker.permit(then).ok().unwrap().failed(then, then), failure == FAILURES);
         }
         breaker
     }
 
+    /// The moment when the last failure but so many is noticed, so that the last one is `now`.
+    fn before(now: Instant, failures: u32) -> Instant {
+        now.checked_sub(APART * failures).unwrap()
+    }
+
     #[test]
     fn it_opens_after_so_many_failures_in_a_row() {
-        let now = Instant::now();
+        let mut now = Instant::now();
         let breaker = Breaker::new();
         for _ in 0..3 {
             for _ in 1..FAILURES {
+                now += APART;
                 assert!(!breaker.permit(now).ok().unwrap().failed(now, now));
             }
             breaker.permit(now).ok().unwrap().succeeded();
@@ -188,6 +200,16 @@ mod tests {
     }
 
     #[test]
+    fn what_a_refused_connection_says_at_once_to_many_is_one_failure() {
+        let now = Instant::now();
+        let breaker = Breaker::new();
+        for micros in 0..1_000 {
+            let then = now + Duration::from_micros(40 * micros);
+            assert!(!breaker.permit(then).ok().unwrap().failed(then, then));
+        }
+    }
+
+    #[test]
     fn one_call_at_a_time_asks_whether_the_server_is_back() {
         let now = Instant::now();
         let breaker = opened(now);
@@ -212,6 +234,7 @@ mod tests {
         now += SECOND * 11;
         breaker.permit(now).ok().unwrap().succeeded();
         for _ in 0..FAILURES {
+            now += APART;
             breaker.permit(now).ok().unwrap().failed(now, now);
         }
         assert!(breaker.permit(now + SECOND / 2).is_err());
@@ -240,10 +263,11 @@ mod tests {
 
     #[test]
     fn a_late_answer_closes_it() {
-        let now = Instant::now();
+        let mut now = Instant::now();
         let breaker = Breaker::new();
         let slow = breaker.permit(now).ok().unwrap();
         for _ in 0..FAILURES {
+            now += APART;
             breaker.permit(now).ok().unwrap().failed(now, now);
         }
         assert!(breaker.permit(now).is_err());

@@ -46,6 +46,13 @@ pub(in crate::admission) struct Share {
 }
 
 impl Share {
+    /// Whether a bucket holds as much as it is to: governor counts in 32 bits.
+    pub(in crate::admission) fn is_whole(&self) -> bool {
+        #[expect(clippy::cast_precision_loss, reason = "it is a share of a limit, not a count")]
+        let burst = self.burst as f64 * self.factor;
+        burst <= f64::from(u32::MAX)
+    }
+
     /// `None` for what is too fast to be counted, a unit a nanosecond. What takes longer than `LONGEST` to fill is smaller.
     fn quota(&self) -> Option<Quota> {
         #[expect(clippy::cast_precision_loss, reason = "it is a share of a limit, not a count")]
@@ -145,6 +152,13 @@ mod tests {
         for version in [1, 2, 1] {
             assert!(spend(&BUCKETS, b"versions", [version; 3], &share(1.0), 1).is_err());
         }
+    }
+
+    #[test]
+    fn a_share_that_no_bucket_holds_is_told() {
+        let share = |burst| Share { burst, ..share(2.0) };
+        assert!(share(i64::from(u32::MAX / 2)).is_whole());
+        assert!(!share(i64::from(u32::MAX / 2) + 1).is_whole());
     }
 
     #[test]

@@ -55,7 +55,7 @@ end
 -- Decide. `longest` is the longest wait of a rule that refuses: -1 while none does. Until the end the slot for what a
 -- throttle has left stays empty, and the one for its reset holds its debt.
 local longest = -1
-local from_future
+local from_future, overflowing
 local arg, slot = 6, 5
 for i = 1, throttles do
   local limit, period, burst = ARGV[arg + 1] + 0, ARGV[arg + 2] + 0, ARGV[arg + 3] + 0
@@ -113,7 +113,7 @@ for i = throttles + 1, counters do
       longest, reply[2] = wait, i
     end
   elseif mode ~= '2' and cost > 9007199254740991 - used and not duplicate then
-    return redis.error_reply('ERR the counter ' .. KEYS[i] .. ' would pass 2^53')
+    overflowing = overflowing or i
   end
   slot = slot + 1
   reply[slot] = used
@@ -129,6 +129,10 @@ if streams == 1 then
   end
   slot = slot + 1
   reply[slot] = depth
+end
+
+if overflowing and longest < 0 then
+  return redis.error_reply('ERR the counter ' .. KEYS[overflowing] .. ' would pass 2^53')
 end
 
 -- Write.

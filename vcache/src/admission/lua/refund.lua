@@ -2,7 +2,7 @@
 --
 -- KEYS     the marker of the receipt, a quota each
 -- ARGV     cost, milliseconds that the marker is kept at least
--- returns  {1 if it was refunded or 0 if it had been already, per quota: units used}
+-- returns  {1 if units were given back; 0 if they had been already, or none is counted any more; per quota: units used}
 --
 -- A counter never falls below 0, none is made, and each keeps its time to live. The marker stays as long as any of
 -- them does, so that no receipt is refunded twice. Every key is read before the first write.
@@ -22,9 +22,11 @@ for i = 2, #KEYS do
 end
 if reply[1] == 1 then
   redis.call('SET', KEYS[1], 1, 'PX', keep)
+  reply[1] = 0
   for i = 2, #KEYS do
     local back = math.min(cost, reply[i])
     if back > 0 then
+      reply[1] = 1
       reply[i] = redis.call('DECRBY', KEYS[i], back)
     end
   end

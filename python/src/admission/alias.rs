@@ -1,0 +1,65 @@
+//! The cache alias that an object counts on, and which aliases are in use: the system checks look at their servers.
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::prelude::*;
+
+/// How many objects count on an alias.
+///
+/// NOTE: it is locked only where the GIL is held, so a forked child finds it free.
+static IN_USE: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
+
+/// An alias, in use for as long as its object lives, unless that becomes a part of a gate, which has its own.
+pub(super) struct Alias {
+    name: String,
+    counted: AtomicBool,
+}
+
+impl Alias {
+    /// The one that was named, or `default`.
+    pub(super) fn new(named: Option<String>) -> Self {
+        let name = named.unwrap_or_else(|| "default".to_owned());
+        *in_use().entry(name.clone()).or_default() += 1;
+        Self { name, counted: AtomicBool::new(true) }
+    }
+
+    /// Its object does not count there by itself any more.
+    pub(super) fn release(&self) {
+        if self.counted.swap(false, Ordering::Relaxed) {
+            let mut aliases = in_use();
+            if let Some(count) = aliases.get_mut(&self.name) {
+                *count -= 1;
+                if *count == 0 {
+                    aliases.remove(&self.name);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Alias {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl Deref for Alias {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.name
+    }
+}
+
+fn in_use() -> MutexGuard<'static, BTreeMap<String, usize>> {
+    IN_USE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The cache aliases that the limits, gates and streams of this process count on.
+#[pyfunction]
+pub(crate) fn aliases_in_use() -> Vec<String> {
+    in_use().keys().cloned().collect()
+}
