@@ -44,12 +44,12 @@ def test_the_key_is_the_owner_unless_it_is_said(ask: Any, server: ValkeyServer) 
     ask(Quota("b", 5, "day", key="project"), "consume", scope)
     ask(Quota("c", 5, "day", key=["org", "project"]), "consume", scope)
     ask(Quota("d", 5, "day"), "consume", 9)
-    keys = [re.sub(rb":\d{10}$", b":<start>", key) for key in server.keys("*")]
+    keys = [re.sub(rb":d\d{10}$", b":d<start>", key) for key in server.keys("*")]
     assert keys == [
-        b"vcache:{v00}:q:a:1:<start>",
-        b"vcache:{v00}:q:b:2:<start>",
-        b"vcache:{v00}:q:c:1:2:<start>",
-        b"vcache:{v00}:q:d:9:<start>",
+        b"vcache:{v00}:q:a:1:d<start>",
+        b"vcache:{v00}:q:b:2:d<start>",
+        b"vcache:{v00}:q:c:1:2:d<start>",
+        b"vcache:{v00}:q:d:9:d<start>",
     ]
 
 

@@ -163,17 +163,20 @@ class Model:
                 waits.append((inf if retries[-1] < 0 else retries[-1], index))
 
         used = [self.values.get(rule.key, 0) for rule in call.quotas]
+        overflows = False
         for index, (quota, count) in enumerate(zip(call.quotas, used, strict=True), len(owed) + 1):
             if known is None and not quota.start * 1000 <= self.moment < quota.end * 1000:
                 return Reply(STALE, index, self.moment, "", "")
             if (wait := self._quota_wait(quota, count, asked)) is not None:
                 waits.append((wait, index))
             elif quota.mode != CHECK_ONLY and count + call.cost >= LARGEST and known is None:
-                raise Rejected
+                overflows = True
 
         length = self.values.get(call.stream.key, 0) if call.stream else None
         if call.stream and not call.stream.trims and 0 < call.stream.bound <= length:
             waits.append((0, len(owed) + len(used) + 1))
+        if overflows and not waits:
+            raise Rejected
 
         def reply(verdict: int, rule: int, entry: str, receipt: str) -> Reply:
             states = zip(call.throttles, owed, retries, strict=True)

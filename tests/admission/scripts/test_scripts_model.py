@@ -177,12 +177,14 @@ class History:
         if not self.receipts:
             return
         marker, keys, cost = self.receipts[-1 - which % len(self.receipts)]
+        known = marker in self.model.values
         reply = self.scripts.refund(marker, keys, cost, keep)
         assert reply == self.model.refund(marker, keys, cost, keep)
-        if reply[0]:
-            self.snapshot = self.scripts.snapshot()
-        else:
+        if known:
             self.unchanged()
+        else:
+            # At least the marker is new, also where nothing was left to give back.
+            self.snapshot = self.scripts.snapshot()
 
     def same_keys(self) -> None:
         """In the end both hold the same, and it expires at the same time."""

@@ -49,6 +49,9 @@
 //!
 //! # What holds
 //!
+//! A refusal leaves every key as it was, byte for byte. (There is one exception: when the server's clock was set back by more
+//! than a second, a throttle that was charged in what is now the future is dated back, owing the same.)
+//!
 //! A **throttle** is decided by GCRA on the server's clock: in any window W at most `burst + rate * W` units pass. A
 //! **quota** is exact within its calendar window, barring a failover that loses writes. A **stream** at its greatest
 //! length refuses, unless it is told to drop what is oldest. Everything of one owner, the first entry of its scope, has
@@ -85,6 +88,8 @@ mod care;
 mod decide;
 #[cfg(feature = "admission")]
 mod decision;
+#[cfg(all(test, feature = "testing"))]
+mod edges;
 mod enqueue;
 #[cfg(feature = "admission")]
 mod gate;

@@ -149,7 +149,8 @@ impl Throttle {
         self.spend(conn, of.into(), cost, None)
     }
 
-    /// [`Throttle::check`] at another rate.
+    /// [`Throttle::check`] at another rate, which has to go by the subject: what is owed is counted at the rate of whoever
+    /// asks, so calls that take turns with different rates under one key would let more through than either.
     ///
     /// # Errors
     /// As there.

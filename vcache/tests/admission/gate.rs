@@ -143,6 +143,41 @@ async fn a_duplicate_is_answered_the_first_and_charged_nothing(conn: &mut Connec
 }
 
 #[vcache::test]
+async fn a_gate_of_one_rule_goes_by_the_owner_like_any_other(conn: &mut Connection) {
+    let gate = Gate::builder()
+        .settings(patient())
+        .throttle(Throttle::new("project", "100/d").unwrap())
+        .shards(16)
+        .build()
+        .unwrap();
+    for (project, duplicate) in [(42, false), (43, true), (44, true)] {
+        let scope = Scope::new().with("org", 1).with("project", project);
+        let decision = gate.admit(conn, Admission::new(&scope).dedupe("a")).await.unwrap();
+        assert_eq!((decision.allowed, decision.duplicate), (true, duplicate), "{project}");
+    }
+    let tag = |key: &str| key.split(':').nth(1).unwrap().to_owned();
+    let tags: std::collections::BTreeSet<_> = keys(conn).await.iter().map(|key| tag(key)).collect();
+    assert_eq!(tags.len(), 1, "all of an owner is in one slot");
+}
+
+#[vcache::test]
+async fn what_never_fits_is_refused_also_where_a_counter_would_overflow(conn: &mut Connection) {
+    let gate = Gate::builder()
+        .settings(patient())
+        .throttle(Throttle::new("org", "100/d").unwrap())
+        .quota(Quota::new("seen", -1, Period::Month).unwrap())
+        .build()
+        .unwrap();
+    let scope = scope();
+    let refused = gate.admit(conn, Admission::new(&scope).cost(1 << 53)).await.unwrap();
+    assert_eq!((refused_by(&refused), refused.retry_after), (Some(("org", RuleKind::Throttle)), None));
+    assert!(keys(conn).await.is_empty());
+    let counting = Quota::new("seen", -1, Period::Month).unwrap().settings(patient()).unwrap();
+    let error = counting.consume(conn, 1, 1 << 53).await.unwrap_err();
+    assert!(error.to_string().contains("would pass 2^53"), "{error}");
+}
+
+#[vcache::test]
 async fn a_refused_id_may_come_again(conn: &mut Connection) {
     let gate = builder().build().unwrap();
     let scope = scope();

@@ -76,6 +76,11 @@ impl Stopped {
         let info: String = cmd("INFO").arg("server").query_async(conn).await.unwrap();
         let pid = info.lines().find_map(|line| line.strip_prefix("process_id:")).unwrap().to_owned();
         signal("-STOP", &pid);
+        // The signal is on its way: what the server does until it has it, it may still answer.
+        let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        while state().rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('T')) {
+            std::thread::yield_now();
+        }
         Self(pid)
     }
 }

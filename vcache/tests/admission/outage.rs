@@ -39,6 +39,8 @@ async fn each_policy_says_what_it_is_for(conn: &mut Connection, server: &mut Ser
     assert_eq!((decision.allowed, decision.source, decision.status()), (false, Source::Outage, 503));
     assert_eq!(refused_by(&decision), Some(("org", RuleKind::Outage)));
     assert!(decision.retry_after.is_some());
+    let why = decision.outage.unwrap();
+    assert_eq!((why.kind(), why.alias()), (ErrorKind::Connection, Some(conn.alias())));
     let error = throttle(Outage::Raise).check(conn, 1, 1).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connection);
     let (open, closed) = (open.metrics(), closed.metrics());
@@ -51,13 +53,17 @@ async fn a_wrong_call_is_told_whether_the_server_is_asked_or_not(conn: &mut Conn
     server.kill();
     let throttle = Throttle::new("org", "10/d").unwrap();
     let (nobody, long) = (Scope::new().with("user", 1), Scope::new().with("org", "x".repeat(600)));
-    for _ in 0..10 {
+    loop {
         for scope in [&nobody, &long] {
             assert_eq!(throttle.check(conn, scope, 1).await.unwrap_err().kind(), ErrorKind::Value);
         }
-        assert!(throttle.check(conn, 1, 1).await.unwrap().allowed);
+        let decision = throttle.check(conn, 1, 1).await.unwrap();
+        assert!(decision.allowed);
+        // The last time round, the breaker was open.
+        if decision.outage.unwrap().to_string().contains("left alone") {
+            break;
+        }
     }
-    assert_eq!(throttle.metrics().breaker_opened, 1, "and for half of these the breaker was open");
 }
 
 #[vcache::test]
@@ -83,6 +89,12 @@ async fn local_counts_this_process_share(conn: &mut Connection, server: &mut Ser
     let quota = Quota::new("events", 100, Period::Month).unwrap().settings(shared).unwrap();
     assert!(quota.consume(conn, 1, 50).await.unwrap().allowed);
     assert!(!quota.consume(conn, 1, 5).await.unwrap().allowed);
+    let looks = quota.mode(Mode::CheckOnly);
+    assert!(looks.consume(conn, 2, 50).await.unwrap().allowed);
+    assert!(
+        looks.consume(conn, 2, 50).await.unwrap().allowed,
+        "what counts nothing counts nothing here either"
+    );
 }
 
 #[vcache::test]
@@ -213,8 +225,10 @@ async fn a_call_with_an_id_is_sent_again_and_admitted_once(conn: &mut Connection
 
 #[vcache::test]
 async fn the_breaker_leaves_a_failing_server_alone_and_finds_it_again(conn: &mut Connection) {
-    let throttle = Throttle::new("org", "1000/d").unwrap();
-    throttle.check(conn, 1, 1).await.unwrap();
+    let mut settings = Settings::default();
+    settings.deadline = Some(Duration::from_millis(300));
+    let throttle = Throttle::new("org", "1000/d").unwrap().settings(settings).unwrap();
+    assert_eq!(throttle.check(conn, 1, 1).await.unwrap().source, Source::Server);
     let stopped = Stopped::now(conn).await;
     for failure in 1..=5 {
         throttle.check(conn, 1, 1).await.unwrap();
@@ -258,7 +272,9 @@ async fn a_server_that_was_restarted_is_asked_again(conn: &mut Connection, serve
 
 #[vcache::test]
 async fn a_call_that_is_given_up_leaves_nothing_half_done(conn: &mut Connection) {
-    let throttle = Throttle::new("org", "1000/d").unwrap();
+    let mut patient = Settings::default();
+    patient.deadline = None;
+    let throttle = Throttle::new("org", "1000/d").unwrap().settings(patient).unwrap();
     throttle.check(conn, 1, 1).await.unwrap();
     let stopped = Stopped::now(conn).await;
     for _ in 0..20 {

@@ -111,11 +111,31 @@ async fn the_counter_stands_under_its_windows_start_and_ends_after_it(conn: &mut
         .unwrap();
     assert!(quota.consume(conn, &Scope::new().with("org", "a b").with("user", 2), 1).await.unwrap().allowed);
     let keys = keys(conn).await;
-    let start: i64 = keys[0].strip_prefix("vcache:{v00}:q:events:a%20b:").unwrap().parse().unwrap();
+    let start: i64 = keys[0].strip_prefix("vcache:{v00}:q:events:a%20b:h").unwrap().parse().unwrap();
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
     assert!(start % 3_600 == 0 && (now - 3_601..=now).contains(&start), "{start} at {now}");
     let ends: i64 = cmd("PEXPIRETIME").arg(&keys[0]).query_async(conn).await.unwrap();
     assert!((ends - (start + 3_600 + 600) * 1_000).abs() < 5_000, "{ends}");
+}
+
+#[vcache::test]
+async fn quotas_of_one_name_and_several_periods_count_apart(conn: &mut Connection) {
+    let quota = |period| Quota::new("events", 5, period).unwrap().settings(patient()).unwrap();
+    let mut receipts = Vec::new();
+    for period in [Period::Hour, Period::Day, Period::Month] {
+        let decision = quota(period).consume(conn, 1, 5).await.unwrap();
+        assert_eq!((decision.allowed, decision.rules[0].used), (true, 5));
+        receipts.push(decision.receipt.unwrap());
+    }
+    // They may begin at the same moment, and so differ in a letter only.
+    let letters: Vec<_> = keys(conn)
+        .await
+        .iter()
+        .map(|key| key.strip_prefix("vcache:{v00}:q:events:1:").unwrap().chars().next().unwrap())
+        .collect();
+    assert_eq!(letters, ['d', 'h', 'm']);
+    let error = quota(Period::Hour).refund(conn, &receipts[1]).await.unwrap_err();
+    assert!(error.to_string().contains("not of these quotas"), "{error}");
 }
 
 #[vcache::test]
@@ -157,9 +177,11 @@ async fn a_refund_makes_no_key_and_goes_not_below_nothing(conn: &mut Connection)
     let two = quota.consume(conn, 1, 4).await.unwrap().receipt.unwrap();
     assert!(quota.reset(conn, 1).await.unwrap());
     assert!(consume(&quota, conn, 1).await);
-    assert_eq!(quota.refund(conn, &one).await.unwrap().usage[0].used, 0, "1 less 4");
+    let refund = quota.refund(conn, &one).await.unwrap();
+    assert_eq!((refund.refunded, refund.usage[0].used), (true, 0), "1 less 4");
     quota.reset(conn, 1).await.unwrap();
-    assert_eq!(quota.refund(conn, &two).await.unwrap().usage[0].used, 0);
+    let refund = quota.refund(conn, &two).await.unwrap();
+    assert_eq!((refund.refunded, refund.usage[0].used), (false, 0), "there is nothing to give back");
     assert!(keys(conn).await.iter().all(|key| key.contains("}:r:")), "{:?}", keys(conn).await);
 }
 
