@@ -1,4 +1,4 @@
-# The same few words for everybody: make demo, make test, make serve, make bench, make lint.
+# The same few words for everybody: make demo, make test, make serve, make bench, make lint, make format.
 
 PYTHON ?= $(shell sh scripts/python.sh newest)
 VENV ?= .venv
@@ -21,7 +21,8 @@ help:
 	@echo "make test    everything that must hold: lint, Rust tests, Python tests"
 	@echo "make bench   compare with the other cache backends on this machine (about 25 minutes)"
 	@echo "make lint    formatting, clippy, ruff, mypy"
-	@echo "make clean   remove what was built"
+	@echo "make format  mend what the formatters can"
+	@echo "make clean   remove what was built, examples and fuzz targets included"
 
 setup: $(VENV)/.installed
 
@@ -82,3 +83,4 @@ bench: setup
 
 clean:
 	rm -rf .venv .venv-oldest .build target
+	rm -rf benches/guest/target examples/*/target fuzz/target tests/guests/*/target

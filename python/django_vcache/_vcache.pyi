@@ -98,76 +98,167 @@ _Scope: TypeAlias = Mapping[str, int | str]
 _Outage: TypeAlias = Literal["open", "closed", "local", "raise"]
 
 def parse_rate(rate: str) -> tuple[int, float]:
-    """A rate's text as its limit and its period in seconds. Raises ValueError for what is not a rate."""
+    """A rate's text as its limit and its period in seconds: ``parse_rate("10/30s") == (10, 30.0)``.
+
+    Raises ValueError for what is not a rate, TypeError for what is not a str.
+    """
 
 @final
 class Refusal:
-    """What refused."""
+    """What refused: the ``refused_by`` of a decision.
+
+    ``str(refusal)`` is such as ``throttle 'org'``.
+    """
 
     @property
-    def rule(self) -> str: ...
+    def rule(self) -> str:
+        """The name of the rule or stream."""
     @property
-    def kind(self) -> Literal["throttle", "quota", "stream", "outage"]: ...
+    def kind(self) -> Literal["throttle", "quota", "stream", "outage"]:
+        """``"stream"`` is one that is full; ``"outage"`` is a server that could not be asked."""
 
 @final
 class RuleState:
-    """How a rule stands."""
+    """How a throttle or quota stands, after a decision or a look.
+
+    >>> state = throttle.peek(42)  # doctest: +SKIP
+    >>> print(f"{state.remaining} of {state.burst}, all of them in {state.reset_after:.0f} s")  # doctest: +SKIP
+    """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The rule's name."""
     @property
-    def kind(self) -> Literal["throttle", "quota"]: ...
+    def kind(self) -> Literal["throttle", "quota"]:
+        """What the rule is."""
     @property
-    def limit(self) -> int: ...
+    def limit(self) -> int:
+        """Units in a window; -1 is no limit."""
     @property
-    def burst(self) -> int: ...
+    def burst(self) -> int:
+        """Units that may come at once; of a quota, its limit."""
     @property
-    def remaining(self) -> int | None: ...
+    def remaining(self) -> int | None:
+        """Units left, never below 0; None if there is no limit."""
     @property
-    def used(self) -> int: ...
+    def used(self) -> int:
+        """Of a quota, units counted in the window so far, which may be more than the limit; of a throttle, 0."""
     @property
-    def reset_after(self) -> float: ...
+    def reset_after(self) -> float:
+        """Seconds until everything is there again: a throttle's burst, or a quota's next window."""
     @property
-    def window(self) -> float: ...
+    def window(self) -> float:
+        """The window's length in seconds."""
 
 @final
 class Decision:
-    """What was decided. It is true if it was to go on."""
+    """What was decided. It is true if it may go on; of a refusal nothing was charged and nothing written.
 
-    def __bool__(self) -> bool: ...
+    >>> decision = await throttle.acheck(42)  # doctest: +SKIP
+    >>> if not decision:  # doctest: +SKIP
+    ...     return decision.response()
+    """
+
+    def __bool__(self) -> bool:
+        """The same as ``allowed``."""
     @property
-    def allowed(self) -> bool: ...
+    def allowed(self) -> bool:
+        """Whether it may go on."""
     @property
-    def duplicate(self) -> bool: ...
+    def duplicate(self) -> bool:
+        """Whether the dedupe id was admitted before.
+
+        Then nothing was charged or written now, and ``id`` and ``receipt`` are the first call's.
+        """
     @property
-    def id(self) -> str | None: ...
+    def id(self) -> str | None:
+        """The id of the stream's entry, if one was written."""
     @property
-    def receipt(self) -> str | None: ...
+    def receipt(self) -> str | None:
+        """For a refund, if a quota was charged. It is not signed: take none from strangers."""
     @property
-    def refused_by(self) -> Refusal | None: ...
+    def refused_by(self) -> Refusal | None:
+        """What refused, and if several did, the one with the longest wait. None if nothing did."""
     @property
-    def retry_after(self) -> float | None: ...
+    def retry_after(self) -> float | None:
+        """Of a refusal, seconds until the same may be admitted. None if it never will be, and if it was admitted.
+
+        Nobody knows when a full stream has room, or when an outage ends: then it is a second, or until the server is
+        asked again.
+        """
     @property
-    def rules(self) -> tuple[RuleState, ...]: ...
+    def rules(self) -> tuple[RuleState, ...]:
+        """How every rule stands now, throttles first; only what is known if ``source`` is not ``"server"``."""
     @property
-    def source(self) -> Literal["server", "settings", "deny_cache", "guard", "outage"]: ...
+    def source(self) -> Literal["server", "settings", "deny_cache", "guard", "outage"]:
+        """Who decided.
+
+        ``"settings"`` is a limit of 0 or none at all, ``"deny_cache"`` a refusal of the server's that still holds,
+        ``"guard"`` this process by itself, ``"outage"`` the ``outage`` policies.
+        """
     @property
-    def status(self) -> int: ...
-    def headers(self, legacy: bool = False) -> dict[str, str]: ...
-    def response(self) -> HttpResponse: ...
+    def status(self) -> int:
+        """The HTTP status: 200, 429 for a refusal, 503 for one because of an outage."""
+    def headers(self, legacy: bool = False) -> dict[str, str]:
+        """The headers that tell a client: ``RateLimit-Policy``, ``RateLimit``, and for a refusal ``Retry-After``.
+
+        With ``legacy`` also ``X-RateLimit-Limit``, ``X-RateLimit-Remaining`` and ``X-RateLimit-Reset`` (seconds).
+        """
+    def response(self) -> HttpResponse:
+        """The response of a refusal: 429, or 503 for an outage, with the headers and a line that names the rule.
+
+        Raises ValueError for a decision that admits.
+        """
 
 @final
 class Refund:
-    """What a refund did. It is true if units were given back now."""
+    """What a refund did. It is true if units were given back now, and false if this receipt was refunded before.
 
-    def __bool__(self) -> bool: ...
+    >>> refund = quota.refund(decision.receipt)  # doctest: +SKIP
+    >>> refund.used  # doctest: +SKIP
+    {'exports': 41}
+    """
+
+    def __bool__(self) -> bool:
+        """The same as ``refunded``."""
     @property
-    def refunded(self) -> bool: ...
+    def refunded(self) -> bool:
+        """Whether units were given back now."""
     @property
-    def used(self) -> dict[str, int]: ...
+    def used(self) -> dict[str, int]:
+        """Each quota that had been charged, and the units that it counts now in the window of the receipt."""
 
 class Throttle:
-    """A rate limit for each value of a scope's entry."""
+    """A rate limit for each value of a scope's entry. Make it once, as a global of a module.
+
+    In any window of W seconds at most ``burst + rate * W`` units pass.
+
+    >>> lookups = Throttle("customer", "20/m", burst=5)
+    >>> decision = lookups.check(42)  # doctest: +SKIP
+    >>> decision = await lookups.acheck({"customer": 42, "org": 1}, cost=3)  # doctest: +SKIP
+
+    Args:
+        name: up to 64 letters, digits, ``_``, ``.`` and ``-``. On the server it is part of the key.
+        rate: ``"100/m"`` or ``"10/30s"``; or a callable of the scope that returns one, or None for no limit. ``"-1/s"``
+            is no limit, a limit of 0 refuses all. The callable is called before anything is sent, and must not be
+        async.
+        burst: units that may come at once; the rate's limit if left out.
+        key: the entry of the scope that it is keyed by, or several; if left out, the one that has the throttle's name.
+        using: the cache alias whose server counts, a ``django_vcache.ValkeyCache``.
+        prefix: what the keys on the server begin with.
+        shards: over how many hash tags they are spread, 1 to 9999. A change leaves old counters behind.
+        outage: without the server: ``"open"`` admits, ``"closed"`` refuses with a 503, ``"local"`` counts in this
+            process, ``"raise"`` raises.
+        deny_cache: whether this process remembers a refusal until it ends, for 5 seconds at most.
+        guard: times the limit beyond which this process refuses by itself, 1.0 or more; None is never.
+        processes: among how many processes the limit is divided under ``"local"``; as many as there are CPUs if left
+            out.
+        deadline: seconds that the server may take for a decision; None is the alias's ``RESPONSE_TIMEOUT``.
+        breaker: whether a server that failed five times in a row is left alone for 1 to 10 seconds.
+
+    Raises ValueError for what is not a name or not a rate, a burst of 0, and settings out of range; TypeError for wrong
+    types and unknown keywords.
+    """
 
     def __new__(
         cls,
@@ -187,19 +278,72 @@ class Throttle:
         breaker: bool = True,
     ) -> Throttle: ...
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The throttle's name."""
     @property
-    def using(self) -> str: ...
-    def check(self, scope: _Scope | int | str, cost: int = 1, *, rate: str | None = None) -> Decision: ...
-    def acheck(self, scope: _Scope | int | str, cost: int = 1, *, rate: str | None = None) -> Future[Decision]: ...
-    def peek(self, scope: _Scope | int | str, *, rate: str | None = None) -> RuleState: ...
-    def apeek(self, scope: _Scope | int | str, *, rate: str | None = None) -> Future[RuleState]: ...
-    def reset(self, scope: _Scope | int | str) -> bool: ...
-    def areset(self, scope: _Scope | int | str) -> Future[bool]: ...
-    def metrics(self) -> dict[str, int]: ...
+    def using(self) -> str:
+        """The cache alias whose server counts."""
+    def check(self, scope: _Scope | int | str, cost: int = 1, *, rate: str | None = None) -> Decision:
+        """Spends ``cost`` units of a scope, or of the value of its entry. Blocks, with the GIL released.
+
+        A cost of 0 asks whether a unit would be let through, and charges nothing. ``rate`` is another rate for this
+        call.
+
+        Raises, before anything is sent, ValueError for a negative or too large cost and for a scope that lacks an
+        entry, TypeError for wrong types, ConfigurationError for an alias that cannot count. Under ``outage="raise"``
+        ConnectionError, TimeoutError or ResponseError for a server that cannot be asked; under any policy ResponseError
+        for what the server refuses otherwise, such as NOPERM. The last four are of ``django_vcache.exceptions``.
+        """
+    def acheck(self, scope: _Scope | int | str, cost: int = 1, *, rate: str | None = None) -> Future[Decision]:
+        """As ``check``, to be awaited: a future that is already under way.
+
+        Raises RuntimeError where no event loop runs.
+        """
+    def peek(self, scope: _Scope | int | str, *, rate: str | None = None) -> RuleState:
+        """How it stands; nothing is charged.
+
+        It has the alias's ``RESPONSE_TIMEOUT`` and no outage policy: raises as ``check`` under ``outage="raise"``.
+        """
+    def apeek(self, scope: _Scope | int | str, *, rate: str | None = None) -> Future[RuleState]:
+        """As ``peek``, to be awaited."""
+    def reset(self, scope: _Scope | int | str) -> bool:
+        """Forgets what was charged; whether there was anything. Raises as ``peek``.
+
+        Other processes may still remember a refusal, for 5 seconds at most.
+        """
+    def areset(self, scope: _Scope | int | str) -> Future[bool]:
+        """As ``reset``, to be awaited."""
+    def metrics(self) -> dict[str, int]:
+        """What it decided in this process, standing alone.
+
+        ``admitted``, ``refused``, ``duplicates``, ``deny_cache`` and ``guard`` (whom they refused), ``outages`` and of
+        these ``outage_open``, ``outage_closed`` and ``outage_local``, ``breaker_opened``, ``replayed`` (sent again
+        under the dedupe id) and ``stale_windows`` (sent again because a quota's window had just ended).
+        """
 
 class Quota:
-    """So many units in each calendar window, for each value of a scope's entry."""
+    """So many units in each calendar window, for each value of a scope's entry; exact within the window.
+
+    >>> exports = Quota("exports", limit=100, period="month", timezone="Europe/Vienna")
+    >>> decision = await exports.aconsume({"org": 1})  # doctest: +SKIP
+    >>> await exports.arefund(decision.receipt)  # doctest: +SKIP
+
+    Args:
+        name: up to 64 letters, digits, ``_``, ``.`` and ``-``. On the server it is part of the key.
+        limit: -1 only counts, 0 refuses all; or a callable of the scope that returns an int, or None for no limit. The
+            callable is called before anything is sent, and must not be async.
+        period: the window, by the calendar of ``timezone``.
+        key: the entry of the scope that it is keyed by, or several; if left out, the scope's first, the owner.
+        timezone: a name of the IANA database.
+        mode: ``"strict"`` refuses what would go over, ``"crossing"`` takes the one that crosses the limit and refuses
+            those after it, ``"check_only"`` counts nothing, ``"shadow"`` counts and never refuses.
+        keep: seconds after a window's end for which it can still be refunded; a day if left out.
+        using, prefix, shards, outage, deny_cache, guard, processes, deadline, breaker: as for ``Throttle``; a guard is
+            for throttles only.
+
+    Raises ValueError for what is not a name, a period, a mode, a time zone or a limit, and settings out of range;
+    TypeError for wrong types and unknown keywords.
+    """
 
     def __new__(
         cls,
@@ -222,21 +366,70 @@ class Quota:
         breaker: bool = True,
     ) -> Quota: ...
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The quota's name."""
     @property
-    def using(self) -> str: ...
-    def consume(self, scope: _Scope | int | str, cost: int = 1, *, limit: int | None = None) -> Decision: ...
-    def aconsume(self, scope: _Scope | int | str, cost: int = 1, *, limit: int | None = None) -> Future[Decision]: ...
-    def usage(self, scope: _Scope | int | str, *, limit: int | None = None) -> RuleState: ...
-    def ausage(self, scope: _Scope | int | str, *, limit: int | None = None) -> Future[RuleState]: ...
-    def refund(self, receipt: str) -> Refund: ...
-    def arefund(self, receipt: str) -> Future[Refund]: ...
-    def reset(self, scope: _Scope | int | str) -> bool: ...
-    def areset(self, scope: _Scope | int | str) -> Future[bool]: ...
-    def metrics(self) -> dict[str, int]: ...
+    def using(self) -> str:
+        """The cache alias whose server counts."""
+    def consume(self, scope: _Scope | int | str, cost: int = 1, *, limit: int | None = None) -> Decision:
+        """Takes ``cost`` units of a scope, or of the value of its entry. Blocks, with the GIL released.
+
+        A cost of 0 asks whether a unit is left, and counts nothing. ``limit`` is another limit for this call. The
+        decision's ``receipt`` is for a refund. Raises as ``Throttle.check``.
+        """
+    def aconsume(self, scope: _Scope | int | str, cost: int = 1, *, limit: int | None = None) -> Future[Decision]:
+        """As ``consume``, to be awaited: a future that is already under way.
+
+        Raises RuntimeError where no event loop runs.
+        """
+    def usage(self, scope: _Scope | int | str, *, limit: int | None = None) -> RuleState:
+        """How it stands in the window that is now. Raises as ``Throttle.peek``."""
+    def ausage(self, scope: _Scope | int | str, *, limit: int | None = None) -> Future[RuleState]:
+        """As ``usage``, to be awaited."""
+    def refund(self, receipt: str) -> Refund:
+        """Gives back what was taken under a receipt, once, in the window that it was taken in.
+
+        A count never falls below 0, also if it was reset in between. The dedupe id of the call is not forgotten.
+
+        Raises ValueError for what is not a receipt of this quota; ConnectionError, TimeoutError or ResponseError for a
+        server that cannot be asked. It may be repeated after any error.
+        """
+    def arefund(self, receipt: str) -> Future[Refund]:
+        """As ``refund``, to be awaited."""
+    def reset(self, scope: _Scope | int | str) -> bool:
+        """Forgets what was counted in the window that is now; whether there was anything. Raises as ``usage``."""
+    def areset(self, scope: _Scope | int | str) -> Future[bool]:
+        """As ``reset``, to be awaited."""
+    def metrics(self) -> dict[str, int]:
+        """What it decided in this process, standing alone; the names are those of ``Throttle.metrics``."""
 
 class Stream:
-    """A stream of entries for a batch job to find."""
+    """A stream of entries for a batch job to find.
+
+    >>> mails = Stream("mails", maxlen=100_000)
+    >>> decision = mails.add(b"to: somebody", {"org": 1}, dedupe="mail-17")  # doctest: +SKIP
+    >>> for batch in mails.consumer("sender"):  # doctest: +SKIP
+    ...     send([entry.payload for entry in batch])
+
+    Given to a gate, it takes on the gate's alias, prefix, shards and other settings.
+
+    Args:
+        name: up to 64 letters, digits, ``_``, ``.`` and ``-``. On the server it is part of the key.
+        maxlen: the most entries of all shards together, each of which takes its part; None is no bound.
+        full: what happens then: ``"refuse"``, or ``"trim"``, which drops the oldest entries, also those that nobody has
+            read.
+        using: the cache alias on whose server it is, a ``django_vcache.ValkeyCache``.
+        prefix: what the keys on the server begin with.
+        shards: over how many hash tags entries are spread, 1 to 9999. A change leaves old entries behind: drain it
+        first.
+        deadline: seconds that the server may take for ``add``; None is the alias's ``RESPONSE_TIMEOUT``.
+        breaker: whether a server that failed five times in a row is left alone for 1 to 10 seconds.
+        dedupe_for: seconds for which a dedupe id is remembered, up to a year.
+        max_payload: bytes of a payload at the most.
+
+    Raises ValueError for what is not a name, a maxlen of 0 and settings out of range; TypeError for wrong types and
+    unknown keywords.
+    """
 
     def __new__(
         cls,
@@ -253,19 +446,50 @@ class Stream:
         max_payload: int = 1_048_576,
     ) -> Stream: ...
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The stream's name."""
     @property
-    def using(self) -> str: ...
+    def using(self) -> str:
+        """The cache alias on whose server it is."""
     @property
-    def keys(self) -> tuple[str, ...]: ...
+    def keys(self) -> tuple[str, ...]:
+        """The keys of its shards on the server."""
     @property
-    def dead_keys(self) -> tuple[str, ...]: ...
-    def add(self, payload: _Payload, scope: _Scope | None = None, dedupe: str | None = None) -> Decision: ...
-    def aadd(self, payload: _Payload, scope: _Scope | None = None, dedupe: str | None = None) -> Future[Decision]: ...
-    def add_many(self, payloads: Iterable[_Payload], scope: _Scope | None = None) -> list[str | None]: ...
-    def aadd_many(self, payloads: Iterable[_Payload], scope: _Scope | None = None) -> Future[list[str | None]]: ...
-    def length(self) -> int: ...
-    def alength(self) -> Future[int]: ...
+    def dead_keys(self) -> tuple[str, ...]:
+        """The keys of its shards' dead letters."""
+    def add(self, payload: _Payload, scope: _Scope | None = None, dedupe: str | None = None) -> Decision:
+        """Appends an entry: the field ``payload``, and one for each entry of the scope. Blocks, with the GIL released.
+
+        The decision's ``id`` is the entry's. A full stream refuses, and so does an outage, since it could not be
+        stored. With ``dedupe`` it is written only once under that id, which counts for the scope's owner; with several
+        shards it needs a scope. Without a scope the shards take turns.
+
+        Raises ValueError for a payload above max_payload and for a scope or id that cannot be written, TypeError for
+        wrong types, both before anything is sent; ResponseError for what the server refuses otherwise than in an
+        outage.
+        """
+    def aadd(self, payload: _Payload, scope: _Scope | None = None, dedupe: str | None = None) -> Future[Decision]:
+        """As ``add``, to be awaited: a future that is already under way.
+
+        Raises RuntimeError where no event loop runs.
+        """
+    def add_many(self, payloads: Iterable[_Payload], scope: _Scope | None = None) -> list[str | None]:
+        """Appends entries in order, in one round trip; the ids, None for what found no room.
+
+        They are no transaction: what was written before an error stays. It has the alias's ``RESPONSE_TIMEOUT``.
+
+        Raises ValueError and TypeError as ``add``; ConnectionError, TimeoutError or ResponseError, after which it is
+        not known which entries were written.
+        """
+    def aadd_many(self, payloads: Iterable[_Payload], scope: _Scope | None = None) -> Future[list[str | None]]:
+        """As ``add_many``, to be awaited."""
+    def length(self) -> int:
+        """How many entries its shards have together.
+
+        Raises ConnectionError, TimeoutError or ResponseError for a server that cannot be asked.
+        """
+    def alength(self) -> Future[int]:
+        """As ``length``, to be awaited."""
     def consumer(
         self,
         group: str,
@@ -277,11 +501,50 @@ class Stream:
         max_deliveries: int | None = 5,
         delete: bool = True,
         signals: Sequence[int] = ...,
-    ) -> Consumer: ...
-    def metrics(self) -> dict[str, int]: ...
+    ) -> Consumer:
+        """A consumer of a group: iterate over it for batches. See ``django_vcache.admission.consumer.Consumer``.
+
+        Args:
+            group: consumers of one group share the work.
+            batch: entries of a batch at the most.
+            max_wait: seconds for which a batch is collected, from its first entry on.
+            name: of this consumer in its group; made up if left out.
+            reclaim_after: seconds after which what was not acknowledged is delivered again; at least twice max_wait.
+            max_deliveries: how often before an entry goes to the dead letters; None is no end.
+            delete: whether to delete entries that all groups have acknowledged.
+            signals: the signals that stop it, SIGTERM and SIGINT; ``()`` where somebody else handles them.
+
+        Raises ValueError or TypeError for an argument that makes no sense.
+        """
+    def metrics(self) -> dict[str, int]:
+        """What ``add`` and ``add_many`` did in this process; the names are those of ``Throttle.metrics``."""
 
 class Gate:
-    """Throttles, quotas and a stream that say yes together or no."""
+    """Throttles, quotas and a stream that say yes together or no, in one round trip.
+
+    Of a refusal nothing is charged and nothing written. Make it once, as a global of a module.
+
+    >>> gate = Gate(
+    ...     throttles=[Throttle("org", "10000/m"), Throttle("project", "1000/m", burst=200)],
+    ...     quotas=[Quota("events", limit=1_000_000, period="month")],
+    ...     stream=Stream("events", maxlen=1_000_000),
+    ... )
+    >>> decision = await gate.aadmit({"org": 1, "project": 42}, payload=b"{}", dedupe="0b51")  # doctest: +SKIP
+
+    Args:
+        throttles, quotas: the rules, up to 64, each with a name of its own.
+        stream: where payloads are written.
+        using: the cache alias whose server decides; that of the parts if left out.
+        outage: as for ``Throttle``, for rules that do not say so themselves. What has a payload is refused in an
+            outage, with a 503, unless a policy is ``"raise"``.
+        dedupe_for: seconds for which a dedupe id is remembered, up to a year.
+        max_payload: bytes of a payload at the most.
+        prefix, shards, deny_cache, guard, processes, deadline, breaker: as for ``Throttle``. They hold for the rules
+            and the stream too, whose own do not count here.
+
+    Raises ValueError for two rules of one name, more than 64, parts on several aliases, nothing at all, and settings
+    out of range; TypeError for wrong types and unknown keywords.
+    """
 
     def __new__(
         cls,
@@ -302,11 +565,14 @@ class Gate:
         max_payload: int = 1_048_576,
     ) -> Gate: ...
     @property
-    def using(self) -> str: ...
+    def using(self) -> str:
+        """The cache alias whose server decides."""
     @property
-    def rules(self) -> tuple[str, ...]: ...
+    def rules(self) -> tuple[str, ...]:
+        """The names of the rules: throttles, then quotas."""
     @property
-    def stream(self) -> Stream | None: ...
+    def stream(self) -> Stream | None:
+        """The stream, with the gate's settings; None if there is none."""
     def admit(
         self,
         scope: _Scope,
@@ -316,7 +582,25 @@ class Gate:
         dedupe: str | None = None,
         limits: dict[str, int] | None = None,
         rates: dict[str, str] | None = None,
-    ) -> Decision: ...
+    ) -> Decision:
+        """Decides, charges and writes: all of it, or nothing. Blocks, with the GIL released.
+
+        Args:
+            scope: whom it is for: every entry that a rule is keyed by. The first is the owner.
+            payload: what is written to the stream; without one nothing is.
+            cost: units that every rule is charged. At 0 it is asked whether a unit is left and nothing is charged; a
+                payload is written all the same.
+            dedupe: an id, 1 to 512 bytes, under which it is admitted only once for its owner: a second time charges and
+                writes nothing, and answers the first id and receipt. Only with one is it sent again after a time-out.
+            limits: other limits for this call, by the rule's name: ``{"events": 500}``.
+            rates: other rates of throttles for this call: ``{"org": "50/m"}``.
+
+        Raises, before anything is sent, ValueError for what cannot be decided (a scope that lacks an entry, a payload
+        above max_payload or without a stream, an unknown rule), TypeError for wrong types, ConfigurationError for an
+        alias that cannot count. Under ``outage="raise"`` ConnectionError, TimeoutError or ResponseError for a server
+        that cannot be asked; under any policy ResponseError for what the server refuses otherwise, such as NOPERM. The
+        last four are of ``django_vcache.exceptions``.
+        """
     def aadmit(
         self,
         scope: _Scope,
@@ -326,15 +610,32 @@ class Gate:
         dedupe: str | None = None,
         limits: dict[str, int] | None = None,
         rates: dict[str, str] | None = None,
-    ) -> Future[Decision]: ...
+    ) -> Future[Decision]:
+        """As ``admit``, to be awaited: a future that is already under way.
+
+        Raises RuntimeError where no event loop runs.
+        """
     def peek(
         self, scope: _Scope, *, limits: dict[str, int] | None = None, rates: dict[str, str] | None = None
-    ) -> tuple[RuleState, ...]: ...
+    ) -> tuple[RuleState, ...]:
+        """How every rule stands; nothing is charged. Raises as ``Throttle.peek``."""
     def apeek(
         self, scope: _Scope, *, limits: dict[str, int] | None = None, rates: dict[str, str] | None = None
-    ) -> Future[tuple[RuleState, ...]]: ...
-    def refund(self, receipt: str) -> Refund: ...
-    def arefund(self, receipt: str) -> Future[Refund]: ...
-    def reset(self, scope: _Scope, rule: str | None = None) -> int: ...
-    def areset(self, scope: _Scope, rule: str | None = None) -> Future[int]: ...
-    def metrics(self) -> dict[str, int]: ...
+    ) -> Future[tuple[RuleState, ...]]:
+        """As ``peek``, to be awaited."""
+    def refund(self, receipt: str) -> Refund:
+        """Gives back to the quotas what was charged under a receipt, once, in the windows that it was charged in.
+
+        Throttles are not refunded, and the dedupe id is not forgotten. Raises as ``Quota.refund``.
+        """
+    def arefund(self, receipt: str) -> Future[Refund]:
+        """As ``refund``, to be awaited."""
+    def reset(self, scope: _Scope, rule: str | None = None) -> int:
+        """Forgets what was charged for a scope, by one rule or by all; of how many there was anything.
+
+        Raises ValueError for a rule that is not there and for a scope that lacks an entry; otherwise as ``peek``.
+        """
+    def areset(self, scope: _Scope, rule: str | None = None) -> Future[int]:
+        """As ``reset``, to be awaited."""
+    def metrics(self) -> dict[str, int]:
+        """What it decided in this process; the names are those of ``Throttle.metrics``."""

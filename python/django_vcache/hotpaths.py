@@ -6,7 +6,7 @@ Each has a blocking form and, with an ``a`` in front, one to await::
 
     decision = await hotpaths.aallow(f"project:{project_id}", limit=100, period=60)
     if not decision.allowed:
-        return HttpResponse(status=429, headers={"Retry-After": math.ceil(decision.retry_after)})
+        return HttpResponse(status=429, headers={"Retry-After": math.ceil(decision.retry_after or 60)})
     entry_id = await hotpaths.aenqueue("events", request.body)
 """
 

@@ -14,16 +14,72 @@ __all__ = [
 ]
 
 class Decision(NamedTuple):
-    allowed: bool
-    remaining: int
-    retry_after: float | None
-    def __bool__(self) -> bool: ...
+    """The answer of ``allow``. It is true if the call may go on.
 
-def allow(key: str, limit: int, period: float, cost: int = 1) -> Decision: ...
-def aallow(key: str, limit: int, period: float, cost: int = 1) -> Future[Decision]: ...
-def enqueue(stream: str, payload: bytes | bytearray | memoryview | str, maxlen: int | None = None) -> str: ...
-def aenqueue(stream: str, payload: bytes | bytearray | memoryview | str, maxlen: int | None = None) -> Future[str]: ...
-def read(key: str) -> bytes | None: ...
-def aread(key: str) -> Future[bytes | None]: ...
-def connection_id() -> int: ...
-def aconnection_id() -> Future[int]: ...
+    >>> bool(Decision(allowed=False, remaining=0, retry_after=0.6))
+    False
+    """
+
+    allowed: bool
+    """Whether the call may go on. If not, nothing was charged."""
+    remaining: int
+    """Whole units left in the budget."""
+    retry_after: float | None
+    """Seconds until the same cost would be allowed: 0.0 if it was, None if it never will be."""
+    def __bool__(self) -> bool:
+        """The same as ``allowed``."""
+
+def allow(key: str, limit: int, period: float, cost: int = 1) -> Decision:
+    """Spends ``cost`` units of the budget ``key``, which has ``limit`` units for each ``period`` seconds.
+
+    >>> decision = allow(f"project:{project_id}", limit=100, period=60)  # doctest: +SKIP
+
+    One script on the server, on the server's clock (GCRA). A refused call charges nothing; a cost of 0 asks and charges
+    nothing. The key is the server's own, without prefix and version. Blocks, with the GIL released.
+
+    Raises ValueError for an empty key and numbers that make no sense, TypeError for wrong types; ConnectionError,
+    TimeoutError or ResponseError, of ``django_vcache.exceptions``, if the server does not answer or refuses.
+    """
+
+def aallow(key: str, limit: int, period: float, cost: int = 1) -> Future[Decision]:
+    """As ``allow``, to be awaited: a future that is already under way.
+
+    >>> decision = await aallow(f"project:{project_id}", limit=100, period=60)  # doctest: +SKIP
+
+    Raises RuntimeError where no event loop runs.
+    """
+
+def enqueue(stream: str, payload: bytes | bytearray | memoryview | str, maxlen: int | None = None) -> str:
+    """Appends ``payload`` to a stream, as the field ``payload``, and returns the entry's id.
+
+    >>> entry_id = enqueue("events", request.body, maxlen=1_000_000)  # doctest: +SKIP
+
+    With ``maxlen`` the stream is trimmed to about that many entries, the oldest first, whether or not they were read;
+    without it, it grows. Blocks, with the GIL released.
+
+    Raises TypeError for wrong types; ConnectionError, TimeoutError or ResponseError, of ``django_vcache.exceptions``.
+    After a time-out it is not known whether the entry was written.
+    """
+
+def aenqueue(stream: str, payload: bytes | bytearray | memoryview | str, maxlen: int | None = None) -> Future[str]:
+    """As ``enqueue``, to be awaited. Raises RuntimeError where no event loop runs."""
+
+def read(key: str) -> bytes | None:
+    """The bytes under ``key``, as they are stored, or None.
+
+    The key is the server's own, without prefix and version. A value that the cache wrote comes as the cache encoded it.
+
+    Raises ConnectionError, TimeoutError or ResponseError, of ``django_vcache.exceptions``.
+    """
+
+def aread(key: str) -> Future[bytes | None]:
+    """As ``read``, to be awaited. Raises RuntimeError where no event loop runs."""
+
+def connection_id() -> int:
+    """The server's number for the connection that this runs on: its ``CLIENT ID``.
+
+    Raises ConnectionError, TimeoutError or ResponseError, of ``django_vcache.exceptions``.
+    """
+
+def aconnection_id() -> Future[int]:
+    """As ``connection_id``, to be awaited. Raises RuntimeError where no event loop runs."""

@@ -70,6 +70,7 @@ def test_manifests_agree_on_names_and_versions(crate: Path) -> None:
     assert project["tool"]["maturin"]["module-name"] == f"shop_hot.{cargo['lib']['name']}"
     series = ".".join(__version__.split(".")[:2])
     assert project["project"]["dependencies"][0].startswith(f"django-vcache>={series},<")
+    assert project["project"]["optional-dependencies"]["test"][0].startswith(f"django-vcache[embedded]>={series},<")
     own = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
     assert project["build-system"] == own["build-system"]
     assert project["project"]["requires-python"] == own["project"]["requires-python"]

@@ -21,7 +21,7 @@ On a view, sync or async::
     @throttle("100/m", key="user_or_ip")
     def search(request): ...
 
-``docs/admission.md`` is the guide.
+The guide is ``docs/admission.md`` in the source.
 """
 
 from django_vcache import _vcache
