@@ -253,7 +253,7 @@ def _request_of(args: tuple[Any, ...]) -> HttpRequest:
 
 
 async def _settled(answer: Any) -> Any:
-    # A sync decorator around a method of an async class hands on what is to be awaited, or returns a response by itself.
+    # A sync decorator around a method of an async class hands on what is to be awaited, or returns a response itself.
     return await answer if inspect.isawaitable(answer) else answer
 
 
