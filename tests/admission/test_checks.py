@@ -133,7 +133,7 @@ def test_a_callable_rate_is_not_called_by_a_check(server: ValkeyServer) -> None:
     [
         ("nowhere.at.all", "nowhere.at.all.*cannot be imported.*No module named"),
         ("limits_of_a_test.missing", "cannot be imported"),
-        ("limits_of_a_test.number", "is not a django_vcache.admission.Gate, but int"),
+        ("limits_of_a_test.number", "is not a django_vcache.admission.Gate, nor a Throttle or Quota, but int"),
         ("os.path.join", "is not a django_vcache.admission.Gate"),
         ("limits_of_a_test_that_fails.gate", "cannot be imported: ValueError: .*burst"),
     ],
@@ -150,6 +150,16 @@ def test_a_gate_that_cannot_be_imported_is_an_error(
     messages = found(VCACHE={"GATES": [path]}, CACHES={"default": cache_setting(server)})
     assert messages.keys() == {"vcache.E003"}
     assert re.search(text, messages["vcache.E003"])
+
+
+def test_a_throttle_or_a_quota_may_stand_where_a_gate_does(module: Any, server: ValkeyServer) -> None:
+    from django_vcache.admission import Quota, Throttle
+
+    module.lookups, module.mails = Throttle("org", "1/s"), Quota("mails", 100, "day", using="mails")
+    gates = {"GATES": ["limits_of_a_test.lookups", "limits_of_a_test.mails"]}
+    setting = cache_setting(server)
+    assert found(VCACHE=gates, CACHES={"default": setting, "mails": setting}) == {}
+    assert "'mails'" in found(VCACHE=gates, CACHES={"default": setting})["vcache.E005"]
 
 
 def test_a_stream_that_cannot_be_imported_is_an_error(module: Any, server: ValkeyServer) -> None:

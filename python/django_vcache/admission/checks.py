@@ -2,7 +2,8 @@
 
 ``vcache.E001``  ``VCACHE`` holds something that is not understood
 ``vcache.E002``  a ``throttle`` decorator's arguments are wrong: a rate that is none, a burst of 0
-``vcache.E003``  a gate of ``VCACHE["GATES"]`` or a stream of ``VCACHE["STREAMS"]`` cannot be imported
+``vcache.E003``  a gate (or throttle, or quota) of ``VCACHE["GATES"]`` or a stream of ``VCACHE["STREAMS"]`` cannot be
+                 imported
 ``vcache.E004``  a rate or a burst of REST framework's throttles, in settings or on a class, is none
 ``vcache.E005``  a cache alias that is to count does not exist, or is another backend's
 ``vcache.W001``  a server's maxmemory-policy may evict counters (``--deploy``)
@@ -16,9 +17,9 @@ from typing import Any, cast
 from django.conf import settings
 from django.core.cache import caches
 from django.core.checks import CheckMessage, Error, Warning, register
-from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
+from django_vcache.admission.decorated import views_with_urls
 from django_vcache.admission.decorators import all_throttles
 from django_vcache.admission.gates import import_gate, import_stream
 from django_vcache.admission.settings import current, problems
@@ -55,7 +56,7 @@ def check_decorators(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     # A mistake there is told by its own check, and not by each decorator.
     if problems(getattr(settings, "VCACHE", {})):
         return []
-    _views()
+    views_with_urls()
     found: list[CheckMessage] = []
     for limit in all_throttles():
         try:
@@ -69,7 +70,7 @@ def check_decorators(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 def check_rest_framework(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Whether the rates and bursts of REST framework's throttles, of settings and of views, are some."""
     found: set[str] = set()
-    for each, view in _rest_framework_throttles(_views()):
+    for each, view in _rest_framework_throttles(views_with_urls()):
         from django_vcache.rest_framework import problem_of
 
         if problem := problem_of(each, *_rate_of(each, view)):
@@ -85,27 +86,13 @@ def check_servers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return [message for alias in _aliases() if not _check_alias(alias) for message in _check_server(alias)]
 
 
-def _views() -> list[Any]:
-    """The views that have a URL. Decorators are known once these are imported."""
-    found: list[Any] = []
-    if getattr(settings, "ROOT_URLCONF", None):
-        # What goes wrong there is for Django's own checks to tell.
-        with contextlib.suppress(Exception):
-            patterns: list[Any] = [get_resolver()]
-            while patterns:
-                pattern = patterns.pop()
-                patterns += getattr(pattern, "url_patterns", ())
-                found.append(getattr(pattern, "callback", None))
-    return found
-
-
 def _rest_framework() -> dict[str, Any]:
     return getattr(settings, "REST_FRAMEWORK", None) or {}
 
 
 def _aliases() -> list[str]:
     """The cache aliases that limits count on, as far as settings and decorators tell."""
-    views, default = _views(), current().throttle_alias
+    views, default = views_with_urls(), current().throttle_alias
     known = {limit.policy.using or default for limit in all_throttles()}
     # What cannot be imported is told elsewhere.
     for path in current().gates:

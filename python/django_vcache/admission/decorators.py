@@ -20,7 +20,7 @@ from django_vcache.admission.limits import refusal, refusal_now
 from django_vcache.admission.settings import current
 from django_vcache.exceptions import ConfigurationError
 
-__all__ = ["Policy", "Rule", "ViewThrottle", "all_throttles", "throttle"]
+__all__ = ["Policy", "Rule", "ViewThrottle", "all_throttles", "path_of", "rules_of", "throttle"]
 
 View = TypeVar("View", bound=Callable[..., Any])
 Rules = tuple[tuple["ViewThrottle", str], ...]
@@ -168,6 +168,32 @@ def all_throttles() -> list[ViewThrottle]:
     return sorted(_all, key=lambda limit: limit.where)
 
 
+def rules_of(view: Callable[..., Any]) -> Rules | None:
+    """The limits of a view as a URL has it, of its class and of its methods, with their names.
+
+    None if there are some that get their names with the first request: ``method_decorator`` decorates anew for each.
+    """
+    found: dict[tuple[ViewThrottle, str], None] = {}
+    view_class: Any = _class_of(view)
+    names = ("dispatch", *getattr(view_class, "http_method_names", ()))
+    parts = [view, *(getattr(view_class, name, None) for name in names)]
+    while parts:
+        part = parts.pop(0)
+        around: _Around | None = getattr(part, "_vcache_around", None)
+        if around is not None and around.wrapper() is None:
+            return None
+        if around is not None and around.wrapper() is part:
+            found |= dict.fromkeys(around.rules)
+        inside = getattr(part, "__wrapped__", None)
+        known = getattr(part, "_vcache_class", None)
+        if known and known[0] is inside:
+            path = _path_of_class(view_class)
+            found |= dict.fromkeys((limit, limit.name or _name_for(path, limit)) for limit in known[1])
+        if inside is not None:
+            parts.append(inside)
+    return tuple(found)
+
+
 class _Around(NamedTuple):
     """What a decorated view says of itself."""
 
@@ -181,7 +207,7 @@ class _Around(NamedTuple):
 
 def _decorated(limit: ViewThrottle, view: View) -> View:
     known: _Around | None = getattr(view, "_vcache_around", None)
-    rules: Rules = ((limit, limit.name or _name_for(_path_of(view), limit)),)
+    rules: Rules = ((limit, limit.name or _name_for(path_of(view), limit)),)
     inner: Callable[..., Any] = view
     if known and known.wrapper() is view:
         rules, inner = rules + known.rules, known.view
@@ -311,14 +337,15 @@ def _name_for(path: str, limit: ViewThrottle) -> str:
     return f"{digest}.{name[len(digest) + 1 - LONGEST_NAME :]}"
 
 
-def _path_of(view: Callable[..., Any]) -> str:
+def path_of(view: Callable[..., Any]) -> str:
+    """The import path of a view, as budgets are named by it."""
     view = _inside(view)
     # What `as_view()` returns has the same name for every class.
     if view_class := _class_of(view):
         return _path_of_class(view_class)
     name = getattr(view, "__name__", "")
     if not name and isinstance(view, functools.partial):
-        return _path_of(view.func)
+        return path_of(view.func)
     instance = _instance_of(view)
     if instance is not None:
         # Not the class that defines the method, which is Django's as often as not.
