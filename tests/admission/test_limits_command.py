@@ -199,6 +199,10 @@ def test_what_was_done_is_told_also_if_looking_fails_afterwards(gates: Any) -> N
         "reset": ["limits_of_a_shop.flaky: events"],
         "error": "the server could not be asked: gone",
     }
+    out = io.StringIO()
+    with pytest.raises(CommandError, match="gone"):
+        call_command("vcache_limits", *words, "--json", stdout=out)
+    assert out.getvalue() == ""
 
 
 def test_a_limit_that_cannot_be_said_does_not_hide_the_other_gates(gates: Any) -> None:

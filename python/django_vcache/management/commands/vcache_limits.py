@@ -22,6 +22,8 @@ ALL = object()
 VIEWS = "views"
 """Stands for the limits of decorated views, where a gate's dotted path does for others."""
 
+NO_GATE = "there is no gate: list them in VCACHE['GATES'], or name one with --gate shop.limits.gate"
+
 Scope = dict[str, int | str]
 Limits = _vcache.Gate | Alone | LimitsOfViews
 T = TypeVar("T")
@@ -64,7 +66,7 @@ class Command(BaseCommand):
 
     def _end(self, text: str, error: Exception) -> None:
         # What was done before is told all the same.
-        if self._as_json and self._report.keys() & {"refunded", "reset"}:
+        if self._as_json and ("refunded" in self._report or self._report.get("reset")):
             self.stdout.write(json.dumps(self._report | {"error": text}, indent=2))
         raise CommandError(text) from error
 
@@ -169,7 +171,7 @@ def _limits(path: str | None, scope: Scope) -> dict[str, Limits]:
         raise CommandError(
             "no view with a URL has a throttle by user or address, or no user=5 or ip=192.0.2.1 is given"
         )
-    raise CommandError("there is no gate: list them in VCACHE['GATES'], or name one with --gate shop.limits.gate")
+    raise CommandError(NO_GATE)
 
 
 def _to_reset(limits: Mapping[str, Limits], rule: Any) -> dict[str, Limits]:
@@ -179,16 +181,18 @@ def _to_reset(limits: Mapping[str, Limits], rule: Any) -> dict[str, Limits]:
         raise CommandError(
             f"no rule is called {rule!r}; there are {known}" if rule is not ALL else "there are no rules"
         )
-    # The rules of a gate by its owner would take the user for one.
-    if rule is ALL and VIEWS in chosen and len(chosen) > 1:
+    # A rule of a gate's that is by the owner would take the user for one.
+    if VIEWS in chosen and len(chosen) > 1:
         paths = " or ".join(f"--gate {path}" for path in chosen)
-        raise CommandError(f"reset all rules of what? The scope may be meant for views and for gates: add {paths}")
+        raise CommandError(f"reset what? The scope may be meant for views and for gates: add {paths}")
     return chosen
 
 
 def _to_refund(limits: Mapping[str, Limits]) -> dict[str, _vcache.Gate | Alone]:
     """Those that give receipts. They must be on one server: a receipt does not say on which it was given."""
     found = {path: each for path, each in limits.items() if not isinstance(each, LimitsOfViews)}
+    if not found:
+        raise CommandError(NO_GATE)
     found = {path: each for path, each in found.items() if not (isinstance(each, Alone) and each.is_throttle)} or found
     if len({each.using for each in found.values()}) > 1:
         where = ", ".join(f"{path} on {each.using!r}" for path, each in found.items())
