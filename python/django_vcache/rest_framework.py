@@ -17,6 +17,7 @@ The classes are here under REST framework's names too, so that subclasses of you
 import functools
 import math
 import re
+from fractions import Fraction
 from typing import Any
 
 from django.conf import settings
@@ -133,7 +134,7 @@ class ValkeyRateThrottle(throttling.SimpleRateThrottle):
         return None if self.decision is None else self.decision.retry_after
 
     def _throttle(self) -> Throttle:
-        name = re.sub(r"[^A-Za-z0-9_.-]", "_", self.scope or type(self).__name__)[-64:]
+        name = _name_of(self.scope or type(self).__name__)
         return _throttle(name, self.num_requests, self.duration, self.burst, alias_of(self), self.outage, self.deadline)
 
 
@@ -176,15 +177,43 @@ def parse_rate(rate: str) -> tuple[int, float]:
         return int(found[1]), _SECONDS[found[2]]
 
 
+def problem_of(throttle: Any, where: str, rate: str | None) -> str | None:
+    """What is wrong with a class of throttles, or with its rate, which stands somewhere; None if nothing is.
+
+    It is for the system checks. A rate of None is not looked at, nor is one that somebody's own `parse_rate` reads.
+    """
+    requests, seconds = 1, 1.0
+    if rate is not None and throttle.parse_rate is ValkeyRateThrottle.parse_rate:
+        try:
+            requests, seconds = parse_rate(rate)
+        except ConfigurationError as error:
+            return f"{where}: {error}"
+    said = throttle.burst, "default", throttle.outage, throttle.deadline
+    # What is a property is known with the request.
+    if not any(isinstance(value, property) for value in said):
+        try:
+            _throttle(_name_of(throttle.scope or throttle.__name__), requests, seconds, *said)
+        except (ValueError, TypeError, OverflowError, ConfigurationError) as error:
+            return f"{throttle.__name__}: {error}"
+    return None
+
+
+def _name_of(scope: Any) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", str(scope))[-64:]
+
+
 @functools.lru_cache(maxsize=1024)
 def _throttle(
     name: str, requests: int, seconds: float, burst: int | None, using: str, outage: Any, deadline: float | None
 ) -> Throttle:
-    # A `parse_rate` of somebody's own may give fractions of a second, which a rate's text has not.
-    whole = math.ceil(seconds)
-    if whole != seconds:
-        requests, burst = math.floor(requests * whole / seconds), burst or requests
-    return Throttle(name, f"{requests}/{whole}s", burst, using=using, outage=outage, deadline=deadline)
+    period = Fraction(math.ceil(seconds))
+    # A `parse_rate` of somebody's own may give fractions of a second, which a rate's text has not: (1, 1.5) is two in
+    # 3 s, of which one may come at once.
+    if period != seconds:
+        period = Fraction(math.ceil(seconds * 1000), 1000)
+        burst = (requests or None) if burst is None else burst
+    rate = f"{requests * period.denominator}/{period.numerator}s"
+    return Throttle(name, rate, burst, using=using, outage=outage, deadline=deadline)
 
 
 def alias_of(throttle: Any) -> str:

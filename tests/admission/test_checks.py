@@ -61,6 +61,18 @@ def test_what_is_wrong_in_vcache_is_an_error_each() -> None:
     assert "Did you mean GATES" in texts
 
 
+def test_a_decorator_is_not_blamed_for_a_mistake_in_vcache(server: ValkeyServer) -> None:
+    from django_vcache.admission import throttle
+
+    @throttle("1/s")
+    def view(request: Any) -> HttpResponse:
+        return HttpResponse()
+
+    messages = found(VCACHE={"TRUSTED_PROXIES": "one"}, CACHES={"default": cache_setting(server)})
+    assert messages.keys() == {"vcache.E001"}
+    assert view
+
+
 @pytest.mark.parametrize(
     ("rate", "options", "text"),
     [
@@ -121,7 +133,7 @@ def test_a_callable_rate_is_not_called_by_a_check(server: ValkeyServer) -> None:
     [
         ("nowhere.at.all", "nowhere.at.all.*cannot be imported.*No module named"),
         ("limits_of_a_test.missing", "cannot be imported"),
-        ("limits_of_a_test.number", "is not a django_vcache.admission.Gate, but int"),
+        ("limits_of_a_test.number", "is not a django_vcache.admission.Gate, nor a Throttle or Quota, but int"),
         ("os.path.join", "is not a django_vcache.admission.Gate"),
         ("limits_of_a_test_that_fails.gate", "cannot be imported: ValueError: .*burst"),
     ],
@@ -138,6 +150,16 @@ def test_a_gate_that_cannot_be_imported_is_an_error(
     messages = found(VCACHE={"GATES": [path]}, CACHES={"default": cache_setting(server)})
     assert messages.keys() == {"vcache.E003"}
     assert re.search(text, messages["vcache.E003"])
+
+
+def test_a_throttle_or_a_quota_may_stand_where_a_gate_does(module: Any, server: ValkeyServer) -> None:
+    from django_vcache.admission import Quota, Throttle
+
+    module.lookups, module.mails = Throttle("org", "1/s"), Quota("mails", 100, "day", using="mails")
+    gates = {"GATES": ["limits_of_a_test.lookups", "limits_of_a_test.mails"]}
+    setting = cache_setting(server)
+    assert found(VCACHE=gates, CACHES={"default": setting, "mails": setting}) == {}
+    assert "'mails'" in found(VCACHE=gates, CACHES={"default": setting})["vcache.E005"]
 
 
 def test_a_stream_that_cannot_be_imported_is_an_error(module: Any, server: ValkeyServer) -> None:
@@ -189,6 +211,77 @@ def test_a_throttle_of_rest_frameworks_may_read_rates_by_itself(module: Any, ser
 
     assert of("Reads", "Rated", "Missing") == {}
     assert "Wrong.rate: " in of("Wrong")["vcache.E004"]
+
+
+def test_a_throttle_of_rest_frameworks_that_cannot_work_is_found_wherever_it_stands(
+    module: Any, server: ValkeyServer
+) -> None:
+    framework = pytest.importorskip("django_vcache.rest_framework")
+    from rest_framework.decorators import action
+    from rest_framework.routers import SimpleRouter
+    from rest_framework.views import APIView
+    from rest_framework.viewsets import ViewSet
+
+    def throttle(name: str, base: Any = framework.UserRateThrottle, **attributes: Any) -> Any:
+        return type(name, (base,), attributes)
+
+    scoped = {"THROTTLE_RATES": {"fine": "5/m", "odd": "sometimes", "rare": "now and then"}}
+    Scoped = throttle("Scoped", framework.ScopedRateThrottle, **scoped)
+
+    class Page(APIView):
+        throttle_classes = (
+            throttle("OfView", rate="seldom"),
+            throttle("OwnRates", THROTTLE_RATES={"user": "at times"}),
+            throttle("NoBurst", rate="5/m", burst=0),
+            throttle("NoOutage", rate="5/m", outage="shrug"),
+            throttle("Later", rate="5/m", burst=property(lambda self: 5)),
+            throttle("Asked", scope="late", THROTTLE_RATES={"late": "?"}, get_rate=lambda self: "5/m"),
+            throttle("Changing", rate=property(lambda self: "5/m")),
+            Scoped,
+        )
+        throttle_scope = "odd"
+
+    class Fine(Page):
+        throttle_classes = (Scoped,)
+        throttle_scope = "fine"
+
+    class Pages(ViewSet):
+        throttle_classes = ()
+        throttle_scope = "fine"
+
+        @action(detail=False, throttle_classes=[Scoped], throttle_scope="rare")
+        def some(self, request: Any) -> HttpResponse:
+            return HttpResponse()
+
+    router = SimpleRouter()
+    router.register("pages", Pages, basename="pages")
+    module.DefaultBurst = throttle("DefaultBurst", burst=0)
+    module.urlpatterns = [
+        path("page", Page.as_view()),
+        path("again", Page.as_view()),
+        path("fine", Fine.as_view()),
+        path("unscoped", Fine.as_view(throttle_scope=None)),
+        path("router/", include((router.urls, "router"))),
+    ]
+    with override_settings(
+        ROOT_URLCONF=module.__name__,
+        CACHES={"default": cache_setting(server)},
+        REST_FRAMEWORK={"DEFAULT_THROTTLE_CLASSES": [f"{module.__name__}.DefaultBurst"]},
+    ):
+        messages = run_checks(tags=["vcache"])
+    assert {message.id for message in messages} == {"vcache.E004"}
+    texts = [message.msg for message in messages]
+    assert [text.partition(": ")[0] for text in texts] == [
+        "DefaultBurst",
+        "NoBurst",
+        "NoOutage",
+        "OfView.rate",
+        "OwnRates.THROTTLE_RATES['user']",
+        "Scoped.THROTTLE_RATES['odd']",
+        "Scoped.THROTTLE_RATES['rare']",
+    ]
+    assert "burst" in texts[0]
+    assert "sometimes" in texts[5]
 
 
 def test_an_alias_that_cannot_count_is_an_error(module: Any, server: ValkeyServer) -> None:

@@ -106,11 +106,22 @@ def test_all_rules_or_one_are_reset(gates: Any) -> None:
         "reset limits_of_a_shop.exports: org-exports",
     ]
     assert [rule.remaining for rule in gates.ingest.peek(SCOPE)] == [100, 200, 10_000, None]
-    assert [line for line in run("--reset", *WORDS).splitlines() if line.startswith("reset")] == [
-        line for line in printed.splitlines() if line.startswith("reset")
-    ]
+    alone = run("--reset", "org=7", "--gate", "limits_of_a_shop.exports").splitlines()
+    assert alone[0] == "reset limits_of_a_shop.exports: org-exports"
     found = json.loads(run(*WORDS, "--reset", "project", "--json"))
     assert found["reset"] == ["limits_of_a_shop.ingest: project"]
+
+
+def test_a_part_of_the_scope_that_stands_after_reset_is_an_error_and_resets_nobody(gates: Any) -> None:
+    """It would be taken for the owner, and reset somebody else."""
+    gates.ingest.admit(SCOPE, cost=30)
+    gates.ingest.admit({"project": 42, "org": 7}, cost=30)
+    for words in (("org=7", "--reset", "project=42"), ("--reset", "org=7", "project=42")):
+        with pytest.raises(CommandError, match=r"names no rule.*before --reset, such as org=1 project=42 --reset"):
+            run(*words)
+    assert gates.ingest.peek(SCOPE)[0].remaining == 40
+    run("--reset", "org=7 project=42")
+    assert gates.ingest.peek(SCOPE)[0].remaining == 100
 
 
 def test_another_scope_is_not_reset(gates: Any) -> None:
@@ -133,11 +144,105 @@ def test_a_gate_by_other_entries_of_the_scope_does_not_hide_the_rest(gates: Any,
 
 def test_a_receipt_is_refunded_once(gates: Any) -> None:
     receipt = gates.ingest.admit(SCOPE, cost=30).receipt
-    assert run("--refund", receipt) == "refunded\n"
+    assert run("--refund", receipt) == "refunded limits_of_a_shop.ingest\n"
     assert gates.ingest.peek(SCOPE)[2].used == 0
-    assert run("--refund", receipt) == "nothing to refund: that was done before\n"
-    assert json.loads(run("--refund", receipt, "--json"))["refunded"] is False
+    assert run("--refund", receipt) == ("nothing to refund in limits_of_a_shop.ingest: that was done before\n")
+    told = json.loads(run("--refund", receipt, "--json"))
+    assert (told["refunded"], told["refunded_by"]) == (False, "limits_of_a_shop.ingest")
     assert "refunded" in run(*WORDS, "--refund", gates.ingest.admit(SCOPE).receipt)
+
+
+def test_a_receipt_that_may_be_of_several_servers_is_refunded_only_by_the_gate_that_is_named(
+    gates: Any, server: ValkeyServer
+) -> None:
+    """A receipt does not say on which server it was given."""
+    from django_vcache.admission import Gate, Quota
+    from django_vcache.backend import publish_alias
+
+    settings = {"default": cache_setting(server), "other": cache_setting(server, DB=1)}
+    with override_settings(CACHES=settings):
+        publish_alias("other")
+        gates.here, gates.there = (Gate(quotas=[Quota("events", 100, "day")], using=alias) for alias in settings)
+        receipt = gates.there.admit({"org": 7}, cost=5).receipt
+        gates.here.admit({"org": 7}, cost=5)
+        with override_settings(VCACHE={"GATES": ["limits_of_a_shop.here", "limits_of_a_shop.there"]}):
+            with pytest.raises(CommandError, match=r"here on 'default', .*there on 'other'.*--gate"):
+                run("--refund", receipt)
+            assert run("--refund", receipt, "--gate", "limits_of_a_shop.there") == "refunded limits_of_a_shop.there\n"
+        assert [each.peek({"org": 7})[0].used for each in (gates.here, gates.there)] == [5, 0]
+
+
+def test_what_was_done_is_told_also_if_looking_fails_afterwards(gates: Any) -> None:
+    from django_vcache.admission import Gate, Quota
+    from django_vcache.exceptions import ConnectionError
+
+    def limit(scope: Any) -> int:
+        if scope["org"] == 8:
+            raise ConnectionError("gone")
+        return 10
+
+    gates.flaky = Gate(quotas=[Quota("events", limit, "day")])
+    words = ("--gate", "limits_of_a_shop.flaky", "org=8")
+    receipt = gates.flaky.admit({"org": 7}).receipt
+    out = io.StringIO()
+    with pytest.raises(CommandError, match="the server could not be asked: gone"):
+        call_command("vcache_limits", *words, "--reset", "events", "--refund", receipt, stdout=out, no_color=True)
+    assert out.getvalue() == "refunded limits_of_a_shop.flaky\nreset limits_of_a_shop.flaky: events\n"
+    out = io.StringIO()
+    with pytest.raises(CommandError, match="the server could not be asked: gone"):
+        call_command("vcache_limits", *words, "--reset", "--refund", receipt, "--json", stdout=out)
+    assert json.loads(out.getvalue()) == {
+        "scope": {"org": 8},
+        "gates": {},
+        "refunded": False,
+        "refunded_by": "limits_of_a_shop.flaky",
+        "reset": ["limits_of_a_shop.flaky: events"],
+        "error": "the server could not be asked: gone",
+    }
+    out = io.StringIO()
+    with pytest.raises(CommandError, match="gone"):
+        call_command("vcache_limits", *words, "--json", stdout=out)
+    assert out.getvalue() == ""
+
+
+def test_a_limit_that_cannot_be_said_does_not_hide_the_other_gates(gates: Any) -> None:
+    from django.core.exceptions import ObjectDoesNotExist
+
+    from django_vcache.admission import Gate, Quota
+
+    def missing(scope: Any) -> int:
+        raise ObjectDoesNotExist("no such organisation")
+
+    gates.missing = Gate(quotas=[Quota("events", missing, "day")])
+    gates.wordy = Gate(quotas=[Quota("events", lambda scope: "many", "day")])  # type: ignore[arg-type,return-value]
+    paths = [f"limits_of_a_shop.{name}" for name in ("missing", "wordy", "exports")]
+    out, errors = io.StringIO(), io.StringIO()
+    with override_settings(VCACHE={"GATES": paths}):
+        call_command("vcache_limits", "org=7", stdout=out, stderr=errors, no_color=True)
+    assert "org-exports" in out.getvalue()
+    assert "limits_of_a_shop.missing: ObjectDoesNotExist: no such organisation" in errors.getvalue()
+    assert "limits_of_a_shop.wordy: TypeError: " in errors.getvalue()
+    with pytest.raises(CommandError, match="no such organisation"):
+        run("org=7", "--gate", "limits_of_a_shop.missing")
+
+
+def test_a_throttle_and_a_quota_that_stand_alone_are_shown_reset_and_refunded(gates: Any) -> None:
+    from django_vcache.admission import Quota, Throttle
+
+    gates.lookups, gates.mails = Throttle("org", "20/d", burst=10), Quota("mails", 100, "day")
+    gates.lookups.check({"org": 7}, 4)
+    receipt = gates.mails.consume({"org": 7}, 30).receipt
+    with override_settings(VCACHE={"GATES": ["limits_of_a_shop.lookups", "limits_of_a_shop.mails"]}):
+        lines = run("org=7").splitlines()
+        assert [lines[0], lines[3]] == ["limits_of_a_shop.lookups", "limits_of_a_shop.mails"]
+        assert re.fullmatch(r"  org   throttle  20 / 1 d +10 +6 .*", lines[2])
+        assert re.fullmatch(r"  mails  quota +100 / 1 d +30 +70 .*", lines[5])
+        assert run("--refund", receipt) == "refunded limits_of_a_shop.mails\n"
+        assert gates.mails.usage({"org": 7}).used == 0
+        assert run("org=7", "--reset", "org").startswith("reset limits_of_a_shop.lookups: org\n")
+        assert gates.lookups.peek({"org": 7}).remaining == 10
+    with pytest.raises(CommandError, match="a throttle gives no receipts"):
+        run("--refund", receipt, "--gate", "limits_of_a_shop.lookups")
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,22 @@ def test_the_x_ratelimit_triple_is_there_if_it_is_asked_for(get: Get) -> None:
     assert 0 < int(headers["X-RateLimit-Reset"]) <= 3600
 
 
+def test_outside_of_djangos_cache_it_tells_nobody_of_anothers_limits(get: Get) -> None:
+    cached = [f"django.middleware.cache.{name}CacheMiddleware" for name in ("Update", "FetchFrom")]
+    with override_settings(MIDDLEWARE=MIDDLEWARE + cached):
+        assert told(get("decorated")).keys() == {"RateLimit-Policy", "RateLimit"}
+        again = get("decorated")
+    assert (again.content, told(again)) == (b"seen", {})
+
+
+def test_outside_of_conditional_get_it_tells_of_what_is_not_modified(get: Get) -> None:
+    with override_settings(MIDDLEWARE=[*MIDDLEWARE, "django.middleware.http.ConditionalGetMiddleware"]):
+        first = get("decorated")
+        again = get("decorated", headers={"if-none-match": first.headers["ETag"]})
+    assert again.status_code == 304
+    assert told(again).keys() == {"RateLimit-Policy", "RateLimit"}
+
+
 def test_several_decisions_become_one_set_of_headers() -> None:
     from django_vcache.admission import Throttle
     from django_vcache.admission.responses import headers_of

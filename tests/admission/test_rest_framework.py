@@ -368,34 +368,6 @@ def test_every_throttle_of_a_view_sees_each_request_and_the_longest_wait_is_told
     assert 17_000 < int(response["Retry-After"]) <= 17_280
 
 
-@pytest.mark.parametrize(
-    ("rate", "expected"),
-    [
-        ("3/s", (3, 1)),
-        ("3/sec", (3, 1)),
-        ("3/second", (3, 1)),
-        ("3/seconds", (3, 1)),
-        ("10/min", (10, 60)),
-        ("10/minutes", (10, 60)),
-        ("100/hour", (100, 3600)),
-        ("100/hours", (100, 3600)),
-        ("1000/day", (1000, 86_400)),
-        ("1000/days", (1000, 86_400)),
-        ("10/30s", (10, 30)),
-        ("10/15m", (10, 900)),
-        ("0/day", (0, 86_400)),
-    ],
-)
-def test_rates_are_those_of_rest_framework_and_more(rate: str, expected: tuple[int, float]) -> None:
-    assert SimpleRateThrottle.parse_rate(object.__new__(SimpleRateThrottle), rate) == expected
-
-
-@pytest.mark.parametrize("rate", ["often", "10", "10/", "/s", "ten/s", "10/fortnight", "-5/s", 5, "1.5/s"])
-def test_what_is_not_a_rate_is_a_configuration_error_with_the_text(rate: Any) -> None:
-    with pytest.raises(ImproperlyConfigured, match=r"rate"):
-        type("Wrong", (UserRateThrottle,), {"rate": rate})()
-
-
 def test_a_parse_rate_and_a_cache_key_of_ones_own_are_used(server: ValkeyServer) -> None:
     class Own(SimpleRateThrottle):
         rate = "two in half an hour"

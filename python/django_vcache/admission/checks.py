@@ -2,23 +2,24 @@
 
 ``vcache.E001``  ``VCACHE`` holds something that is not understood
 ``vcache.E002``  a ``throttle`` decorator's arguments are wrong: a rate that is none, a burst of 0
-``vcache.E003``  a gate of ``VCACHE["GATES"]`` or a stream of ``VCACHE["STREAMS"]`` cannot be imported
-``vcache.E004``  a rate in REST framework's settings is none
+``vcache.E003``  a gate (or throttle, or quota) of ``VCACHE["GATES"]`` or a stream of ``VCACHE["STREAMS"]`` cannot be
+                 imported
+``vcache.E004``  a rate or a burst of REST framework's throttles, in settings or on a class, is none
 ``vcache.E005``  a cache alias that is to count does not exist, or is another backend's
 ``vcache.W001``  a server's maxmemory-policy may evict counters (``--deploy``)
 ``vcache.W002``  a server could not be asked for its policy (``--deploy``)
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from django.conf import settings
 from django.core.cache import caches
 from django.core.checks import CheckMessage, Error, Warning, register
-from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
+from django_vcache.admission.decorated import views_with_urls
 from django_vcache.admission.decorators import all_throttles
 from django_vcache.admission.gates import import_gate, import_stream
 from django_vcache.admission.settings import current, problems
@@ -52,7 +53,10 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 @register(TAG)
 def check_decorators(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Whether every ``throttle`` on a view can work."""
-    _views()
+    # A mistake there is told by its own check, and not by each decorator.
+    if problems(getattr(settings, "VCACHE", {})):
+        return []
+    views_with_urls()
     found: list[CheckMessage] = []
     for limit in all_throttles():
         try:
@@ -64,22 +68,14 @@ def check_decorators(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 @register(TAG)
 def check_rest_framework(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """Whether the rates of REST framework's default throttles are rates."""
-    rates = _rest_framework().get("DEFAULT_THROTTLE_RATES") or {}
-    found: list[CheckMessage] = []
-    for each in _ours_among(_rest_framework().get("DEFAULT_THROTTLE_CLASSES")):
-        from django_vcache.rest_framework import ValkeyRateThrottle
+    """Whether the rates and bursts of REST framework's throttles, of settings and of views, are some."""
+    found: set[str] = set()
+    for each, view in _rest_framework_throttles(views_with_urls()):
+        from django_vcache.rest_framework import problem_of
 
-        # A `parse_rate` of somebody's own may read what ours does not.
-        if each.parse_rate is not ValkeyRateThrottle.parse_rate:
-            continue
-        own = getattr(each, "rate", None)
-        where = f"{each.__name__}.rate" if own else f"REST_FRAMEWORK['DEFAULT_THROTTLE_RATES'][{each.scope!r}]"
-        try:
-            each.parse_rate(each, own or rates.get(each.scope))
-        except ConfigurationError as error:
-            found.append(Error(f"{where}: {error}", id="vcache.E004"))
-    return found
+        if problem := problem_of(each, *_rate_of(each, view)):
+            found.add(problem)
+    return [Error(problem, id="vcache.E004") for problem in sorted(found)]
 
 
 @register(TAG, deploy=True)
@@ -90,27 +86,13 @@ def check_servers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return [message for alias in _aliases() if not _check_alias(alias) for message in _check_server(alias)]
 
 
-def _views() -> list[Any]:
-    """The views that have a URL. Decorators are known once these are imported."""
-    found: list[Any] = []
-    if getattr(settings, "ROOT_URLCONF", None):
-        # What goes wrong there is for Django's own checks to tell.
-        with contextlib.suppress(Exception):
-            patterns: list[Any] = [get_resolver()]
-            while patterns:
-                pattern = patterns.pop()
-                patterns += getattr(pattern, "url_patterns", ())
-                found.append(getattr(pattern, "callback", None))
-    return found
-
-
 def _rest_framework() -> dict[str, Any]:
     return getattr(settings, "REST_FRAMEWORK", None) or {}
 
 
 def _aliases() -> list[str]:
     """The cache aliases that limits count on, as far as settings and decorators tell."""
-    views, default = _views(), current().throttle_alias
+    views, default = views_with_urls(), current().throttle_alias
     known = {limit.policy.using or default for limit in all_throttles()}
     # What cannot be imported is told elsewhere.
     for path in current().gates:
@@ -120,13 +102,7 @@ def _aliases() -> list[str]:
         with contextlib.suppress(ValueError):
             if (stream := import_stream(path)) is not None:
                 known.add(stream.using)
-    classes = [*(_rest_framework().get("DEFAULT_THROTTLE_CLASSES") or ())]
-    for view in views:
-        # What `as_view()` is given, and with it an `@action`, goes before what the class says.
-        given = getattr(view, "initkwargs", None) or {}
-        named = given.get("throttle_classes", getattr(getattr(view, "cls", None), "throttle_classes", None))
-        classes += named if isinstance(named, list | tuple) else ()
-    for each in _ours_among(classes):
+    for each, _ in _rest_framework_throttles(views):
         from django_vcache.rest_framework import alias_of
 
         # A cache that is none of ours is told by the first request.
@@ -137,14 +113,49 @@ def _aliases() -> list[str]:
     return sorted(known)
 
 
-def _ours_among(classes: Iterable[Any] | None) -> list[Any]:
+def _rest_framework_throttles(views: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """REST framework's throttles that are ours or made of ours, each with the view that has it or None."""
+    for each in _ours_among(_rest_framework().get("DEFAULT_THROTTLE_CLASSES")):
+        yield each, None
+    for view in views:
+        for each in _ours_among(_of_view(view, "throttle_classes")):
+            yield each, view
+
+
+def _of_view(view: Any, name: str) -> Any:
+    """An attribute of a view of REST framework's."""
+    # What `as_view()` is given, and with it an `@action`, goes before what the class says.
+    given = getattr(view, "initkwargs", None) or {}
+    return given.get(name, getattr(getattr(view, "cls", None), name, None))
+
+
+def _rate_of(each: Any, view: Any) -> tuple[str, Any]:
+    """Where the rate of a throttle of REST framework's stands, and what it is: None if it has none, or is not known."""
+    from rest_framework.settings import api_settings
+    from rest_framework.throttling import ScopedRateThrottle, SimpleRateThrottle
+
+    # Of a scope of the view's, the rate is always that of the scope.
+    scoped = issubclass(each, ScopedRateThrottle)
+    own = None if scoped else getattr(each, "rate", None)
+    if own:
+        return f"{each.__name__}.rate", None if isinstance(own, property) else own
+    scope = _of_view(view, each.scope_attr) if scoped else each.scope
+    where, rates = "REST_FRAMEWORK['DEFAULT_THROTTLE_RATES']", api_settings.DEFAULT_THROTTLE_RATES
+    if each.THROTTLE_RATES is not SimpleRateThrottle.THROTTLE_RATES:
+        where, rates = f"{each.__name__}.THROTTLE_RATES", each.THROTTLE_RATES
+    known = isinstance(rates, Mapping) and each.get_rate is SimpleRateThrottle.get_rate
+    # That a scope has none, REST framework says itself.
+    return f"{where}[{scope!r}]", rates.get(scope) if known else None
+
+
+def _ours_among(classes: Any) -> list[Any]:
     """Those of REST framework's throttles, or of their paths, that are ours or made of ours."""
     try:
         from django_vcache.rest_framework import ValkeyRateThrottle
     except ImportError:
         return []
     found = []
-    for named in classes or ():
+    for named in classes if isinstance(classes, list | tuple) else ():
         # What cannot be imported is for REST framework to tell.
         with contextlib.suppress(ImportError):
             each = import_string(named) if isinstance(named, str) else named

@@ -20,7 +20,7 @@ from django_vcache.admission.limits import refusal, refusal_now
 from django_vcache.admission.settings import current
 from django_vcache.exceptions import ConfigurationError
 
-__all__ = ["Policy", "Rule", "ViewThrottle", "all_throttles", "throttle"]
+__all__ = ["Policy", "Rule", "ViewThrottle", "all_throttles", "path_of", "rules_of", "throttle"]
 
 View = TypeVar("View", bound=Callable[..., Any])
 Rules = tuple[tuple["ViewThrottle", str], ...]
@@ -168,6 +168,32 @@ def all_throttles() -> list[ViewThrottle]:
     return sorted(_all, key=lambda limit: limit.where)
 
 
+def rules_of(view: Callable[..., Any]) -> Rules | None:
+    """The limits of a view as a URL has it, of its class and of its methods, with their names.
+
+    None if there are some that get their names with the first request: ``method_decorator`` decorates anew for each.
+    """
+    found: dict[tuple[ViewThrottle, str], None] = {}
+    view_class: Any = _class_of(view)
+    names = ("dispatch", *getattr(view_class, "http_method_names", ()))
+    parts = [view, *(getattr(view_class, name, None) for name in names)]
+    while parts:
+        part = parts.pop(0)
+        around: _Around | None = getattr(part, "_vcache_around", None)
+        if around is not None and around.wrapper() is None:
+            return None
+        if around is not None and around.wrapper() is part:
+            found |= dict.fromkeys(around.rules)
+        inside = getattr(part, "__wrapped__", None)
+        known = getattr(part, "_vcache_class", None)
+        if known and known[0] is inside:
+            path = _path_of_class(view_class)
+            found |= dict.fromkeys((limit, limit.name or _name_for(path, limit)) for limit in known[1])
+        if inside is not None:
+            parts.append(inside)
+    return tuple(found)
+
+
 class _Around(NamedTuple):
     """What a decorated view says of itself."""
 
@@ -181,7 +207,7 @@ class _Around(NamedTuple):
 
 def _decorated(limit: ViewThrottle, view: View) -> View:
     known: _Around | None = getattr(view, "_vcache_around", None)
-    rules: Rules = ((limit, limit.name or _name_for(_path_of(view), limit)),)
+    rules: Rules = ((limit, limit.name or _name_for(path_of(view), limit)),)
     inner: Callable[..., Any] = view
     if known and known.wrapper() is view:
         rules, inner = rules + known.rules, known.view
@@ -191,12 +217,12 @@ def _decorated(limit: ViewThrottle, view: View) -> View:
 
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
             response = await refusal(rules, _request_of(args), True)
-            return await inner(*args, **kwargs) if response is None else response
+            return await _settled(inner(*args, **kwargs)) if response is None else response
     else:
 
         async def awaited(*args: Any, **kwargs: Any) -> Any:
             response = await refusal(rules, _request_of(args), True)
-            return await inner(*args, **kwargs) if response is None else response
+            return await _settled(inner(*args, **kwargs)) if response is None else response
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             # Of a `dispatch` in a class's body, only the object knows whether it is awaited.
@@ -228,7 +254,7 @@ def _decorated_class(limit: ViewThrottle, view_class: Any) -> Any:
 
     async def awaited(rules: Rules, self: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         response = await refusal(rules, request, True)
-        return await inner(self, request, *args, **kwargs) if response is None else response
+        return await _settled(inner(self, request, *args, **kwargs)) if response is None else response
 
     _take_the_place_of(outer, inner, dispatch)
     dispatch._vcache_class = inner, limits  # type: ignore[attr-defined]
@@ -252,15 +278,31 @@ def _request_of(args: tuple[Any, ...]) -> HttpRequest:
     raise TypeError("a throttle decorates views: a view's first argument is the request")
 
 
+async def _settled(answer: Any) -> Any:
+    # A sync decorator around a method of an async class hands on what is to be awaited, or returns a response itself.
+    return await answer if inspect.isawaitable(answer) else answer
+
+
 def _is_async(view: Callable[..., Any]) -> bool:
-    # `dispatch` of an async class is not async itself, and returns what is to be awaited.
-    is_dispatch = getattr(view, "__name__", "") == "dispatch"
-    return iscoroutinefunction(view) or (is_dispatch and getattr(_instance_of(_inside(view)), "view_is_async", False))
+    if iscoroutinefunction(view):
+        return True
+    method = _inside(view)
+    instance = _instance_of(method)
+    if getattr(method, "__name__", "") == "dispatch":
+        # That of an async class is not async itself, and returns what is to be awaited.
+        return bool(getattr(instance, "view_is_async", False))
+    # A sync decorator between a method and us: the class awaits what comes out of it all the same.
+    return instance is not None and iscoroutinefunction(method)
 
 
 def _inside(view: Callable[..., Any]) -> Callable[..., Any]:
     """What other decorators, and ours, stand around: the first thing inside that tells its class, or else the last."""
-    return inspect.unwrap(view, stop=lambda each: _class_of(each) is not None or _instance_of(each) is not None)
+    inside: Callable[..., Any] = inspect.unwrap(view, stop=_tells_its_class)
+    return inside
+
+
+def _tells_its_class(view: Callable[..., Any]) -> bool:
+    return _class_of(view) is not None or _instance_of(view) is not None
 
 
 def _instance_of(view: Callable[..., Any]) -> Any:
@@ -295,18 +337,21 @@ def _name_for(path: str, limit: ViewThrottle) -> str:
     return f"{digest}.{name[len(digest) + 1 - LONGEST_NAME :]}"
 
 
-def _path_of(view: Callable[..., Any]) -> str:
+def path_of(view: Callable[..., Any]) -> str:
+    """The import path of a view, as budgets are named by it."""
     view = _inside(view)
     # What `as_view()` returns has the same name for every class.
     if view_class := _class_of(view):
         return _path_of_class(view_class)
     name = getattr(view, "__name__", "")
+    if not name and isinstance(view, functools.partial):
+        return path_of(view.func)
     instance = _instance_of(view)
     if instance is not None:
         # Not the class that defines the method, which is Django's as often as not.
-        path = _path_of_class(type(instance))
-        return path if name == "dispatch" else f"{path}.{name}"
-    named = view if name else getattr(view, "func", type(view))
+        path = _path_of_class(instance if isinstance(instance, type) else type(instance))
+        return path if name in ("", "dispatch") else f"{path}.{name}"
+    named = view if name else type(view)
     return f"{named.__module__}.{named.__qualname__}"
 
 

@@ -18,7 +18,7 @@ from django.utils.functional import SimpleLazyObject, empty
 from django_vcache.admission.settings import current
 from django_vcache.exceptions import ConfigurationError
 
-__all__ = ["Key", "Value", "bounded", "checked", "client_ip", "key_for"]
+__all__ = ["Key", "Value", "bounded", "charged", "checked", "client_ip", "key_for"]
 
 logger = logging.getLogger("django_vcache")
 
@@ -59,7 +59,7 @@ def client_ip(request: HttpRequest, proxies: int | None = None) -> str | None:
         entries = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
         if len(entries) >= proxies and (address := _network(entries[-proxies])):
             return address
-    return peer and (_network(peer) or peer)
+    return peer and _normal(peer)
 
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -85,6 +85,10 @@ def _network(entry: str) -> str | None:
         return str(ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF))
     # Whoever has one address of a /64 has all of them.
     return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
+
+
+def _normal(address: str) -> str:
+    return _network(address) or address
 
 
 def bounded(value: str) -> str:
@@ -155,7 +159,7 @@ def _ip(request: HttpRequest) -> Value:
     address = client_ip(request)
     if address is None:
         warn_of_no_address()
-    return f"ip-{bounded(address or NO_ADDRESS)}"
+    return _ip_value(address or NO_ADDRESS)
 
 
 def _user(request: HttpRequest) -> Value:
@@ -200,7 +204,26 @@ def _needs_users(request: HttpRequest) -> None:
 def _name_of(user: Any) -> str | None:
     if user is None or not user.is_authenticated:
         return None
-    return f"user-{bounded(str(user.pk))}"
+    return _user_value(user.pk)
+
+
+def _user_value(pk: object) -> str:
+    return f"user-{bounded(str(pk))}"
+
+
+def _ip_value(address: str) -> str:
+    return f"ip-{bounded(address)}"
+
+
+def charged(key: object, user: Value | None, address: Value | None) -> Value | None:
+    """Whom a key charges for a request of a user from an address, None for what is not known or not by that.
+
+    >>> charged("user_or_ip", 5, "192.0.2.1"), charged("ip", 5, "2001:db8::1"), charged("user", None, "192.0.2.1")
+    ('user-5', 'ip-2001:db8::/64', None)
+    """
+    if key in ("user", "user_or_ip") and user is not None:
+        return _user_value(user)
+    return _ip_value(_normal(str(address))) if key in ("ip", "user_or_ip") and address is not None else None
 
 
 _warned = threading.Event()

@@ -20,7 +20,9 @@ class RateLimitHeadersMiddleware:
     the status 429 or 503 that have none. With ``VCACHE["LEGACY_HEADERS"]`` the triple ``X-RateLimit-Limit``,
     ``X-RateLimit-Remaining`` and ``X-RateLimit-Reset`` (seconds) is added as well.
 
-    It may stand anywhere in MIDDLEWARE, and works under WSGI and ASGI without a thread.
+    It goes first in MIDDLEWARE, outside of all that keeps or replaces responses: inside UpdateCacheMiddleware, a cached
+    response would tell everyone of the limits of the client that it was made for; inside ConditionalGetMiddleware, a
+    304 would tell nothing. It works under WSGI and ASGI without a thread.
     """
 
     sync_capable = True

@@ -3,7 +3,8 @@
 ``TRUSTED_PROXIES`` (0)
     How many proxies of yours stand before this server and add to X-Forwarded-For. 0 reads the header never.
 ``GATES`` (``[]``), ``STREAMS`` (``[]``)
-    Dotted paths of gates and streams, for the system checks and the commands.
+    Dotted paths of gates and streams, for the system checks and the commands. Among the gates there may be throttles
+    and quotas that stand alone.
 ``LEGACY_HEADERS`` (False)
     Whether the middleware adds the X-RateLimit triple as well.
 ``THROTTLE_ALIAS`` (``"default"``)

@@ -1,15 +1,16 @@
 """``manage.py vcache_limits org=1 project=42``: the state of every rule of the gates, as a table or as JSON; and resets
-and refunds on request."""
+and refunds on request. For ``user=5`` or ``ip=192.0.2.1`` the limits of decorated views are among them."""
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from django.core.management.base import BaseCommand, CommandError
 
 from django_vcache import _vcache
-from django_vcache.admission.gates import import_gate
+from django_vcache.admission.decorated import LimitsOfViews
+from django_vcache.admission.gates import Alone, import_gate
 from django_vcache.admission.settings import current
 from django_vcache.exceptions import ConfigurationError, VcacheError
 
@@ -18,21 +19,31 @@ __all__ = ["Command"]
 ALL = object()
 """``--reset`` without a rule."""
 
+VIEWS = "views"
+"""Stands for the limits of decorated views, where a gate's dotted path does for others."""
+
+NO_GATE = "there is no gate: list them in VCACHE['GATES'], or name one with --gate shop.limits.gate"
+
 Scope = dict[str, int | str]
+Limits = _vcache.Gate | Alone | LimitsOfViews
 T = TypeVar("T")
 
 
 class Command(BaseCommand):
     help = (
         "Shows the state of every rule of the gates in VCACHE['GATES'], or of one gate, for a scope: "
-        "manage.py vcache_limits org=1 project=42"
+        "manage.py vcache_limits org=1 project=42. For user=5 or ip=192.0.2.1 also that of decorated views."
     )
     # A gate that cannot be imported is one of its own errors.
     requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("scope", nargs="*", metavar="NAME=VALUE", help="whom to look at, such as org=1 project=42")
-        parser.add_argument("--gate", metavar="PATH", help="the dotted path of one gate, such as shop.limits.gate")
+        parser.add_argument(
+            "--gate",
+            metavar="PATH",
+            help="the dotted path of one gate, throttle or quota, such as shop.limits.gate; or 'views'",
+        )
         parser.add_argument(
             "--reset", nargs="?", const=ALL, metavar="RULE", help="forget what was charged, by one rule or by all"
         )
@@ -42,73 +53,151 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        self._as_json = options["json"]
+        self._report: dict[str, Any] = {"scope": {}, "gates": {}}
         try:
-            gates = _gates(options["gate"])
-            scope, rule = _scope(options["scope"]), options["reset"]
-            if isinstance(rule, str) and "=" in rule:
-                # `--reset org=1`: argparse takes what follows for the rule, whose name has no such character.
-                scope, rule = _scope([rule]) | scope, ALL
-            done: dict[str, Any] = {}
-            if options["refund"] is not None:
-                done["refunded"] = _refund(gates, options["refund"])
-            if not scope and (rule is not None or not done):
-                raise CommandError("whose limits? Give a scope, such as org=1 project=42")
-            if rule is not None:
-                done["reset"] = self._reset(gates, scope, rule)
-            states = self._peek(gates, scope) if scope else {}
-        except (ValueError, ConfigurationError) as error:
-            raise CommandError(str(error)) from error
+            self._do(options["scope"], options["gate"], options["reset"], options["refund"])
+        except (ValueError, ConfigurationError, CommandError) as error:
+            self._end(str(error), error)
         except VcacheError as error:
-            raise CommandError(f"the server could not be asked: {error}") from error
-        if options["json"]:
-            plain = {path: [_plain(state) for state in rules] for path, rules in states.items()}
-            self.stdout.write(json.dumps({"scope": scope, "gates": plain, **done}, indent=2))
+            self._end(f"the server could not be asked: {error}", error)
+        if self._as_json:
+            self.stdout.write(json.dumps(self._report, indent=2))
+
+    def _end(self, text: str, error: Exception) -> None:
+        # What was done before is told all the same.
+        if self._as_json and ("refunded" in self._report or self._report.get("reset")):
+            self.stdout.write(json.dumps(self._report | {"error": text}, indent=2))
+        raise CommandError(text) from error
+
+    def _do(self, words: list[str], path: str | None, rule: Any, receipt: str | None) -> None:
+        if isinstance(rule, str) and "=" in rule:
+            # `--reset org=1`: argparse takes what follows for the rule, whose name has no such character.
+            if words:
+                raise CommandError(
+                    f"--reset {rule} names no rule, and the first entry of a scope is its owner: write the whole scope "
+                    f"before --reset, such as org=1 project=42 --reset"
+                )
+            words, rule = [rule], ALL
+        scope = self._report["scope"] = _scope(words)
+        if not scope and (rule is not None or receipt is None):
+            raise CommandError("whose limits? Give a scope, such as org=1 project=42")
+        limits = _limits(path, scope)
+        chosen = {} if rule is None else _to_reset(limits, rule)
+        if receipt is not None:
+            self._refund(limits, receipt)
+        if chosen:
+            self._reset(chosen, scope, rule)
+        if scope:
+            self._show(self._of_each(limits, lambda path, each: each.peek(scope)))
+            for each in limits.values():
+                for note in dict.fromkeys(each.notes if isinstance(each, LimitsOfViews) else ()):
+                    self._warn(f"{VIEWS}: {note}")
+
+    def _refund(self, limits: Mapping[str, Limits], receipt: str) -> None:
+        """Refunds a receipt by the one that it belongs to."""
+        refused = []
+        for path, each in _to_refund(limits).items():
+            try:
+                refunded = each.refund(receipt).refunded
+            except ValueError as error:
+                refused.append(f"{path}: {error}")
+                continue
+            self._report |= {"refunded": refunded, "refunded_by": path}
+            self._tell(f"refunded {path}" if refunded else f"nothing to refund in {path}: that was done before")
             return
-        for text in _told(done):
-            self.stdout.write(self.style.SUCCESS(text))
-        for path, rules in states.items():
+        raise CommandError(f"no gate takes this receipt: {'; '.join(refused)}")
+
+    def _reset(self, chosen: Mapping[str, Limits], scope: Scope, rule: Any) -> None:
+        done = self._report["reset"] = []
+
+        def reset(path: str, each: Limits) -> None:
+            names = each.rules if rule is ALL else (rule,)
+            # A gate forgets all of its rules at once.
+            at_once = rule is ALL and isinstance(each, _vcache.Gate)
+            for together in [names] if at_once else [(name,) for name in names]:
+                each.reset(scope, None if at_once else together[0])
+                for name in together:
+                    done.append(f"{path}: {name}")
+                    self._tell(f"reset {path}: {name}")
+
+        self._of_each(chosen, reset)
+
+    def _show(self, states: Mapping[str, Iterable[_vcache.RuleState]]) -> None:
+        self._report["gates"] = {path: [_plain(state) for state in rules] for path, rules in states.items()}
+        for path, rules in {} if self._as_json else states.items():
             self.stdout.write(self.style.MIGRATE_HEADING(path))
             for line in _table(rules):
                 self.stdout.write(f"  {line}")
 
-    def _peek(self, gates: dict[str, _vcache.Gate], scope: Scope) -> dict[str, tuple[_vcache.RuleState, ...]]:
-        return self._of_each(gates, lambda gate: gate.peek(scope))
-
-    def _reset(self, gates: dict[str, _vcache.Gate], scope: Scope, rule: Any) -> list[str]:
-        """The rules that were reset, as ``<gate>: <rule>``."""
-        chosen = {path: gate for path, gate in gates.items() if rule is ALL or rule in gate.rules}
-        if not chosen:
-            known = ", ".join(sorted({name for gate in gates.values() for name in gate.rules}))
-            raise CommandError(f"no rule is called {rule!r}; there are {known}")
-
-        def reset(gate: _vcache.Gate) -> list[str]:
-            gate.reset(scope, None if rule is ALL else rule)
-            return [name for name in gate.rules if rule is ALL or name == rule]
-
-        return [f"{path}: {name}" for path, names in self._of_each(chosen, reset).items() for name in names]
-
-    def _of_each(self, gates: dict[str, _vcache.Gate], ask: Callable[[_vcache.Gate], T]) -> dict[str, T]:
-        """What each gate says. One that is by other entries of the scope is told of, unless all are."""
+    def _of_each(self, limits: Mapping[str, Limits], ask: Callable[[str, Limits], T]) -> dict[str, T]:
+        """What each says. One that is by other entries of the scope is told of, unless all are."""
         answers: dict[str, T] = {}
         problems = []
-        for path, gate in gates.items():
+        for path, each in limits.items():
             try:
-                answers[path] = ask(gate)
-            except (ValueError, LookupError) as error:
-                # The latter is a limit's callable that wants another entry.
+                answers[path] = ask(path, each)
+            except VcacheError:
+                raise
+            # A limit's callable may raise anything, or return what is no limit.
+            except Exception as error:
                 problems.append(f"{path}: {type(error).__name__}: {error}")
         if not answers:
             raise CommandError("; ".join(problems))
         for problem in problems:
-            self.stderr.write(self.style.WARNING(problem))
+            self._warn(problem)
         return answers
 
+    def _tell(self, text: str) -> None:
+        """Says at once what was done: what comes after may fail."""
+        if not self._as_json:
+            self.stdout.write(self.style.SUCCESS(text))
 
-def _gates(path: str | None) -> dict[str, _vcache.Gate]:
-    paths = current().gates if path is None else (path,)
-    if not paths:
-        raise CommandError("there is no gate: list them in VCACHE['GATES'], or name one with --gate shop.limits.gate")
-    return {each: import_gate(each) for each in paths}
+    def _warn(self, text: str) -> None:
+        self.stderr.write(self.style.WARNING(text))
+
+
+def _limits(path: str | None, scope: Scope) -> dict[str, Limits]:
+    """What is to be asked, by the paths that it is named by."""
+    limits: dict[str, Limits] = {
+        each: import_gate(each) for each in (current().gates if path is None else (path,)) if each != VIEWS
+    }
+    views = LimitsOfViews(scope) if path in (None, VIEWS) and scope.keys() & {"user", "ip"} else None
+    if views and (views.rules or views.notes):
+        limits[VIEWS] = views
+    if limits:
+        return limits
+    if path == VIEWS:
+        raise CommandError(
+            "no view with a URL has a throttle by user or address, or no user=5 or ip=192.0.2.1 is given"
+        )
+    raise CommandError(NO_GATE)
+
+
+def _to_reset(limits: Mapping[str, Limits], rule: Any) -> dict[str, Limits]:
+    chosen = {path: each for path, each in limits.items() if (each.rules if rule is ALL else rule in each.rules)}
+    if not chosen:
+        known = ", ".join(sorted({name for each in limits.values() for name in each.rules}))
+        raise CommandError(
+            f"no rule is called {rule!r}; there are {known}" if rule is not ALL else "there are no rules"
+        )
+    # A rule of a gate's that is by the owner would take the user for one.
+    if VIEWS in chosen and len(chosen) > 1:
+        paths = " or ".join(f"--gate {path}" for path in chosen)
+        raise CommandError(f"reset what? The scope may be meant for views and for gates: add {paths}")
+    return chosen
+
+
+def _to_refund(limits: Mapping[str, Limits]) -> dict[str, _vcache.Gate | Alone]:
+    """Those that give receipts. They must be on one server: a receipt does not say on which it was given."""
+    found = {path: each for path, each in limits.items() if not isinstance(each, LimitsOfViews)}
+    if not found:
+        raise CommandError(NO_GATE)
+    found = {path: each for path, each in found.items() if not (isinstance(each, Alone) and each.is_throttle)} or found
+    if len({each.using for each in found.values()}) > 1:
+        where = ", ".join(f"{path} on {each.using!r}" for path, each in found.items())
+        raise CommandError(f"the receipt may be of several cache aliases ({where}): name its gate with --gate")
+    return found
 
 
 def _scope(words: Iterable[str]) -> Scope:
@@ -128,24 +217,6 @@ def _scope(words: Iterable[str]) -> Scope:
 def _is_several(word: str) -> bool:
     parts = word.split()
     return len(parts) > 1 and all("=" in part for part in parts)
-
-
-def _refund(gates: dict[str, _vcache.Gate], receipt: str) -> bool:
-    """Whether the receipt was refunded now, and not before, by the gate that it belongs to."""
-    refused = []
-    for path, gate in gates.items():
-        try:
-            return gate.refund(receipt).refunded
-        except ValueError as error:
-            refused.append(f"{path}: {error}")
-    raise CommandError(f"no gate takes this receipt: {'; '.join(refused)}")
-
-
-def _told(done: dict[str, Any]) -> Iterable[str]:
-    if "refunded" in done:
-        yield "refunded" if done["refunded"] else "nothing to refund: that was done before"
-    for rule in done.get("reset", ()):
-        yield f"reset {rule}"
 
 
 def _plain(state: _vcache.RuleState) -> dict[str, Any]:
