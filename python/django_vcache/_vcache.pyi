@@ -97,6 +97,9 @@ _Payload: TypeAlias = bytes | bytearray | memoryview | str
 _Scope: TypeAlias = Mapping[str, int | str]
 _Outage: TypeAlias = Literal["open", "closed", "local", "raise"]
 
+def aliases_in_use() -> list[str]:
+    """The cache aliases that the throttles, quotas, gates and streams of this process count on."""
+
 def parse_rate(rate: str) -> tuple[int, float]:
     """A rate's text as its limit and its period in seconds: ``parse_rate("10/30s") == (10, 30.0)``.
 
@@ -197,6 +200,9 @@ class Decision:
         ``"guard"`` this process by itself, ``"outage"`` the ``outage`` policies.
         """
     @property
+    def outage(self) -> str | None:
+        """Why the server could not be asked, if ``source`` is ``"outage"``: the error's text. None otherwise."""
+    @property
     def status(self) -> int:
         """The HTTP status: 200, 429 for a refusal, 503 for one because of an outage."""
     def headers(self, legacy: bool = False) -> dict[str, str]:
@@ -212,7 +218,7 @@ class Decision:
 
 @final
 class Refund:
-    """What a refund did. It is true if units were given back now, and false if this receipt was refunded before.
+    """What a refund did. It is true if units were given back now.
 
     >>> refund = quota.refund(decision.receipt)  # doctest: +SKIP
     >>> refund.used  # doctest: +SKIP
@@ -223,7 +229,11 @@ class Refund:
         """The same as ``refunded``."""
     @property
     def refunded(self) -> bool:
-        """Whether units were given back now."""
+        """Whether units were given back now.
+
+        Not if this receipt was refunded before, or if nothing of what it charged is counted any more: it was reset, or
+        its window is too long ago.
+        """
     @property
     def used(self) -> dict[str, int]:
         """Each quota that had been charged, and the units that it counts now in the window of the receipt."""
@@ -422,9 +432,10 @@ class Stream:
         prefix: what the keys on the server begin with.
         shards: over how many hash tags entries are spread, 1 to 9999. A change leaves old entries behind: drain it
         first.
+        outage: without the server an entry is refused, with a 503; ``"raise"`` raises instead.
         deadline: seconds that the server may take for ``add``; None is the alias's ``RESPONSE_TIMEOUT``.
         breaker: whether a server that failed five times in a row is left alone for 1 to 10 seconds.
-        dedupe_for: seconds for which a dedupe id is remembered, up to a year.
+        dedupe_for: seconds for which a dedupe id is remembered, twice the deadline at least and up to a year.
         max_payload: bytes of a payload at the most.
 
     Raises ValueError for what is not a name, a maxlen of 0 and settings out of range; TypeError for wrong types and
@@ -440,6 +451,7 @@ class Stream:
         using: str = "default",
         prefix: str = "vcache",
         shards: int = 1,
+        outage: _Outage = "open",
         deadline: float | None = 0.1,
         breaker: bool = True,
         dedupe_for: float = 3600,

@@ -34,8 +34,9 @@ def allow(key: str, limit: int, period: float, cost: int = 1) -> Decision:
 
     >>> decision = allow(f"project:{project_id}", limit=100, period=60)  # doctest: +SKIP
 
-    One script on the server, on the server's clock (GCRA). A refused call charges nothing; a cost of 0 asks and charges
-    nothing. The key is the server's own, without prefix and version. Blocks, with the GIL released.
+    One script on the server, on the server's clock (GCRA). A refused call charges nothing; a cost of 0 asks
+    whether a unit would be let through, and charges nothing. The key is the server's own, without prefix and version.
+    Blocks, with the GIL released.
 
     Raises ValueError for an empty key and numbers that make no sense, TypeError for wrong types; ConnectionError,
     TimeoutError or ResponseError, of ``django_vcache.exceptions``, if the server does not answer or refuses.

@@ -9,8 +9,8 @@ pub mod hotpaths {
 
     /// Spend `cost` units of `key`'s budget of `limit` units per `period` seconds.
     ///
-    /// One script on the server, on the server's clock (GCRA). A refused call charges nothing; a cost of 0 asks and
-    /// charges nothing. Returns `(allowed, remaining, retry_after)`: whether it may go on, the whole units left, and the
+    /// One script on the server, on the server's clock (GCRA). A refused call charges nothing; a cost of 0 asks
+    /// whether a unit would be let through, and charges nothing. Returns `(allowed, remaining, retry_after)`: whether it may go on, the whole units left, and the
     /// seconds to wait until the same cost would be allowed (0.0 if it was, None if it never will be).
     ///
     /// Raises ValueError for numbers that make no sense, and the connection's errors.

@@ -29,13 +29,16 @@ def found(deploy: bool = False, **settings: Any) -> dict[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def no_other_decorators(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_other_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of other tests may be wrong on purpose."""
     import weakref
 
-    from django_vcache.admission import decorators
+    from django_vcache._vcache import aliases_in_use
+    from django_vcache.admission import checks, decorators
 
     monkeypatch.setattr(decorators, "_all", weakref.WeakSet())
+    others = set(checks.aliases_in_use())
+    monkeypatch.setattr(checks, "aliases_in_use", lambda: set(aliases_in_use()) - others)
 
 
 @pytest.fixture
@@ -298,9 +301,12 @@ def test_an_alias_that_cannot_count_is_an_error(module: Any, server: ValkeyServe
     streams = found(VCACHE={"STREAMS": ["limits_of_a_test.events"]}, CACHES={"default": cache_setting(server)})
     assert "'streams'" in streams["vcache.E005"]
 
+    del module.gate, module.events
     module.bare = Gate([Throttle("org", "1/s")], using="default")
     streamless = {"STREAMS": ["limits_of_a_test.bare"]}
-    assert found(VCACHE=streamless, CACHES={"default": LOCMEM}) == {}
+    assert found(VCACHE=streamless, CACHES={"default": cache_setting(server)}) == {}
+    assert "LocMemCache" in found(CACHES={"default": LOCMEM})["vcache.E005"]
+    del module.bare
 
     @throttle("1/s", using="typo")
     def view(request: Any) -> HttpResponse:
@@ -389,6 +395,28 @@ def test_a_server_that_may_evict_counters_is_a_warning_at_deployment(
     assert "when its maxmemory is full" in found(deploy=True, **settings)["vcache.W001"]
     fresh_server.execute("CONFIG", "SET", "maxmemory-policy", "noeviction")
     assert found(deploy=True, **settings) == {}
+
+
+def test_limits_that_no_setting_names_are_seen_while_they_live(fresh_server: ValkeyServer) -> None:
+    from django_vcache.admission import Gate, Quota, Stream, Throttle
+
+    fresh_server.execute("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    aliases = ("a", "b", "c", "d")
+    caches = {alias: cache_setting(fresh_server) for alias in ("default", *aliases)}
+
+    def warned() -> list[str]:
+        with override_settings(CACHES=caches):
+            messages = [message.msg for message in run_checks(tags=["vcache"], include_deployment_checks=True)]
+        return [alias for alias in aliases if any(f"alias {alias!r} has the maxmemory" in text for text in messages)]
+
+    limits = [Throttle("x", "1/s", using="a"), Quota("x", 1, "day", using="b"), Stream("x", using="c")]
+    assert warned() == ["a", "b", "c"]
+    # What is a part of a gate counts where the gate does.
+    limits.append(Gate([Throttle("x", "1/s", using="a")], stream=Stream("x", using="c"), using="d"))
+    del limits[0], limits[1]
+    assert warned() == ["b", "d"]
+    limits.clear()
+    assert warned() == []
 
 
 def test_every_alias_in_use_is_asked(module: Any, fresh_server: ValkeyServer) -> None:

@@ -19,6 +19,7 @@ from django.core.cache import caches
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.utils.module_loading import import_string
 
+from django_vcache._vcache import aliases_in_use
 from django_vcache.admission.decorated import views_with_urls
 from django_vcache.admission.decorators import all_throttles
 from django_vcache.admission.gates import import_gate, import_stream
@@ -91,7 +92,7 @@ def _rest_framework() -> dict[str, Any]:
 
 
 def _aliases() -> list[str]:
-    """The cache aliases that limits count on, as far as settings and decorators tell."""
+    """The cache aliases that limits count on: what settings and views tell, and all that this process has made."""
     views, default = views_with_urls(), current().throttle_alias
     known = {limit.policy.using or default for limit in all_throttles()}
     # What cannot be imported is told elsewhere.
@@ -110,7 +111,7 @@ def _aliases() -> list[str]:
             known.add(alias_of(each))
     if "THROTTLE_ALIAS" in getattr(settings, "VCACHE", {}):
         known.add(default)
-    return sorted(known)
+    return sorted(known.union(aliases_in_use()))
 
 
 def _rest_framework_throttles(views: Iterable[Any]) -> Iterator[tuple[Any, Any]]:

@@ -14,8 +14,12 @@ use crate::error::{Error, Result};
 /// This crate's own version, and thus that of the wheel it was made with.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Wheels from here on may have another table.
-const NEXT: &str = "0.2";
+/// What to do about a wheel that is not there, or not the right one. Its name alone finds another project's package.
+const HOW: &str = concat!(
+    "install django-vcache ",
+    env!("CARGO_PKG_VERSION"),
+    " or a later one of its series from its checkout, pip install PATH"
+);
 
 static TABLE: AtomicPtr<Table> = AtomicPtr::new(std::ptr::null_mut());
 
@@ -133,13 +137,8 @@ fn missing(py: Python<'_>, error: PyErr) -> PyErr {
     if !absent {
         return error;
     }
-    let told = mismatch(
-        py,
-        format!(
-            "{}, of the wheel django-vcache, which is not installed: pip install 'django-vcache>={VERSION},<{NEXT}'",
-            built()
-        ),
-    );
+    let told =
+        mismatch(py, format!("{}, of the wheel django-vcache, which is not installed: {HOW}", built()));
     told.set_cause(py, Some(error));
     told
 }
@@ -148,8 +147,7 @@ fn too_old(py: Python<'_>, version: &str, provided: &str) -> PyErr {
     mismatch(
         py,
         format!(
-            "{}, but the installed django-vcache {version} is older and provides {provided}: pip install --upgrade \
-             'django-vcache>={VERSION},<{NEXT}'",
+            "{}, but the installed django-vcache {version} is older and provides {provided}: {HOW}",
             built()
         ),
     )
@@ -159,8 +157,7 @@ fn unusable(package: &Bound<'_, PyModule>, what: &str) -> PyErr {
     mismatch(
         package.py(),
         format!(
-            "{}, but django_vcache._capi of the installed django-vcache {} is {what}: pip install --force-reinstall \
-             'django-vcache>={VERSION},<{NEXT}'",
+            "{}, but django_vcache._capi of the installed django-vcache {} is {what}: {HOW}",
             built(),
             version_of(package)
         ),
@@ -172,8 +169,8 @@ fn too_new(py: Python<'_>, version: &str, provided: &str) -> PyErr {
         py,
         format!(
             "{}, but the installed django-vcache {version} is newer and provides table {provided}: build the module anew \
-             with `cargo update -p vcache` and `pip install --force-reinstall --no-deps` of its folder, or go back with \
-             pip install 'django-vcache=={VERSION}'",
+             with `cargo update -p vcache` and `pip install --force-reinstall --no-deps` of its folder, or go back \
+             to django-vcache {VERSION}",
             built()
         ),
     )
