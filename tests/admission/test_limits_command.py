@@ -146,7 +146,9 @@ def test_a_receipt_is_refunded_once(gates: Any) -> None:
     receipt = gates.ingest.admit(SCOPE, cost=30).receipt
     assert run("--refund", receipt) == "refunded limits_of_a_shop.ingest\n"
     assert gates.ingest.peek(SCOPE)[2].used == 0
-    assert run("--refund", receipt) == ("nothing to refund in limits_of_a_shop.ingest: that was done before\n")
+    assert run("--refund", receipt) == (
+        "nothing to give back in limits_of_a_shop.ingest: it was refunded before, or is not counted any more\n"
+    )
     told = json.loads(run("--refund", receipt, "--json"))
     assert (told["refunded"], told["refunded_by"]) == (False, "limits_of_a_shop.ingest")
     assert "refunded" in run(*WORDS, "--refund", gates.ingest.admit(SCOPE).receipt)

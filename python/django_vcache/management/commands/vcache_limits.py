@@ -104,7 +104,11 @@ class Command(BaseCommand):
                 refused.append(f"{path}: {error}")
                 continue
             self._report |= {"refunded": refunded, "refunded_by": path}
-            self._tell(f"refunded {path}" if refunded else f"nothing to refund in {path}: that was done before")
+            self._tell(
+                f"refunded {path}"
+                if refunded
+                else f"nothing to give back in {path}: it was refunded before, or is not counted any more"
+            )
             return
         raise CommandError(f"no gate takes this receipt: {'; '.join(refused)}")
 
