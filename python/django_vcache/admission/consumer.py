@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import math
 import os
@@ -190,30 +191,60 @@ class Consumer:
         (:meth:`.Batch.ack`). If it raises, that is logged, the batch is left to be delivered again, and there is a
         pause, of up to 30 seconds when it happens again and again: what is behind the handler may be down. An entry
         whose last delivery has failed goes to the dead letters, with the exception as the reason.
+
+        Raises:
+            TypeError: the handler is a coroutine function, which is for :meth:`arun`, or returns what is still to be
+                awaited or iterated over. Nothing is acknowledged.
+            VcacheError: the server's errors that waiting does not mend.
+
+        >>> stream.consumer("billing").run(save)  # doctest: +SKIP
         """
+        if inspect.iscoroutinefunction(handler):
+            raise TypeError(f"run() calls {handler!r} and does not await it: give it to arun()")
         failures = 0
         with contextlib.closing(self.__iter__()) as batches:
             for batch in batches:
                 try:
-                    handler(batch)
+                    result = handler(batch)
                 except Exception as error:
                     failures += 1
                     self._drive(self._failed(batch, error, failures))
                 else:
+                    if result is not None and _is_still_to_do(result):
+                        raise TypeError(
+                            f"{handler!r} returned {result!r}, which run() does not await: nothing is acknowledged; "
+                            "give arun() what is awaited"
+                        )
                     failures = 0
                     self._drive(batch._finish())
 
     async def arun(self, handler: Callable[[Batch], Awaitable[object]]) -> None:
-        """As :meth:`run`, with a handler that is awaited."""
+        """As :meth:`run`, with a handler that is awaited.
+
+        Raises:
+            TypeError: the handler has returned nothing to await. Its batch is not acknowledged.
+            VcacheError: as :meth:`run`.
+
+        >>> await stream.consumer("billing").arun(asave)  # doctest: +SKIP
+        """
         failures = 0
         async with contextlib.aclosing(self.__aiter__()) as batches:
             async for batch in batches:
+                awaited = False
                 try:
-                    await handler(batch)
+                    result = handler(batch)
+                    awaited = inspect.isawaitable(result)
+                    if awaited:
+                        await result
                 except Exception as error:
                     failures += 1
                     await self._adrive(self._failed(batch, error, failures))
                 else:
+                    if not awaited:
+                        raise TypeError(
+                            f"{handler!r} returned {result!r}, which cannot be awaited: nothing is acknowledged; "
+                            "give arun() a coroutine function, and others to run()"
+                        )
                     failures = 0
                     await self._adrive(batch._finish())
 
@@ -311,6 +342,15 @@ class _LoopBell:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._rung.wait()
+
+
+def _is_still_to_do(result: object) -> bool:
+    """Whether a handler has returned its work instead of doing it."""
+    if inspect.iscoroutine(result):
+        # Or Python warns that it was never awaited, which is what the error says.
+        result.close()
+        return True
+    return inspect.isawaitable(result) or inspect.isgenerator(result) or inspect.isasyncgen(result)
 
 
 def _check_text(what: str, value: object) -> None:
