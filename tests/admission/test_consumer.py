@@ -81,11 +81,11 @@ def test_waiting_for_all_shards_is_one_command(
 
     monkeypatch.setattr(_reading, "WAIT", 0.01)
     consumer = make(any_stream)
-    reads = counted(monkeypatch, _reading.Reader, "_read", consumer, 20)
+    reads = counted(monkeypatch, _reading.Reader, "_read", consumer, 5)
     before = server.command_counts().get("xreadgroup", 0)
     form.consume(consumer, None)  # type: ignore[arg-type]
-    assert len(reads) == 20
-    assert server.command_counts()["xreadgroup"] - before == 20
+    assert len(reads) == 5
+    assert server.command_counts()["xreadgroup"] - before == 5
 
 
 def test_a_look_at_more_shards_than_fit_into_a_batch_asks_each_once(
@@ -96,13 +96,13 @@ def test_a_look_at_more_shards_than_fit_into_a_batch_asks_each_once(
 
     monkeypatch.setattr(_reading, "_POLL", (0.001, 0.001))
     consumer = make(Shards(count=16), batch=3)
-    looks = counted(monkeypatch, module._Bell, "wait", consumer, 20)
-    alooks = counted(monkeypatch, module._LoopBell, "wait", consumer, 20)
+    looks = counted(monkeypatch, module._Bell, "wait", consumer, 5)
+    alooks = counted(monkeypatch, module._LoopBell, "wait", consumer, 5)
     before = server.command_counts().get("xreadgroup", 0)
     form.consume(consumer, None)  # type: ignore[arg-type]
     # Three, three, three, three, three and one; and a pause.
-    assert len(looks) + len(alooks) == 20
-    assert server.command_counts()["xreadgroup"] - before == 20 * 6
+    assert len(looks) + len(alooks) == 5
+    assert server.command_counts()["xreadgroup"] - before == 5 * 6
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, kind: type, method: str, consumer: Any, enough: int) -> list[Any]:
