@@ -53,7 +53,8 @@ class Consumer:
 
     Args:
         stream: what to consume.
-        group: the name of the consumer group. It is created if it is missing, from the first entry on.
+        group: the name of the consumer group. It is created if it is missing, from the first entry on that is there. Of
+            several groups create all before the first consumer runs: :func:`.streams.create_group`.
         batch: the most entries of a batch.
         max_wait: seconds after its first entry when a batch is handed out though it is not full. 0 is at once.
         name: of this consumer, unlike any other's of the group that is alive; by default made of the host's name, the
@@ -64,7 +65,7 @@ class Consumer:
         max_deliveries: how often an entry is delivered before it goes to the dead letters; None is no end. Each time
             fewer others come with it, and the last time it comes alone, so that one which fails or kills its consumer
             does not take others along. With 1, all of a batch that fails go to the dead letters.
-        delete: whether to delete entries once all groups of the stream have acknowledged them. Otherwise the stream is
+        delete: whether to delete entries once all groups that the stream has have acknowledged them. Otherwise the stream is
             yours to trim.
         signals: the signals that stop it. ``()`` in a process where somebody else handles them, such as a web server.
 
