@@ -19,6 +19,14 @@ class Left(Exception):
     """Leaves the loop."""
 
 
+@pytest.fixture(autouse=True)
+def slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call may be under way for long."""
+    from django_vcache.admission import _group
+
+    monkeypatch.setattr(_group, "_SLACK", 10_000)
+
+
 @pytest.fixture
 def long_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """A consumer waits for an entry until one comes."""

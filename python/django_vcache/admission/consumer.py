@@ -65,7 +65,7 @@ class Consumer:
         max_deliveries: how often an entry is delivered before it goes to the dead letters; None is no end. Each time
             fewer others come with it, and the last time it comes alone, so that one which fails or kills its consumer
             does not take others along. With 1, all of a batch that fails go to the dead letters.
-        delete: whether to delete entries once all groups that the stream has have acknowledged them. Otherwise the stream is
+        delete: whether to delete entries once all the groups there are have acknowledged them. Otherwise the stream is
             yours to trim.
         signals: the signals that stop it. ``()`` in a process where somebody else handles them, such as a web server.
 
