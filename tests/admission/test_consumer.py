@@ -74,6 +74,52 @@ def test_a_batch_smaller_than_the_shards_holds_no_more_than_asked(
     assert depth(server, any_stream) == 0
 
 
+def test_waiting_for_all_shards_is_one_command(
+    form: Form, server: ValkeyServer, any_stream: Shards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django_vcache.admission import _reading
+
+    monkeypatch.setattr(_reading, "WAIT", 0.01)
+    consumer = make(any_stream)
+    reads = counted(monkeypatch, _reading.Reader, "_read", consumer, 5)
+    before = server.command_counts().get("xreadgroup", 0)
+    form.consume(consumer, None)  # type: ignore[arg-type]
+    assert len(reads) == 5
+    assert server.command_counts()["xreadgroup"] - before == 5
+
+
+def test_a_look_at_more_shards_than_fit_into_a_batch_asks_each_once(
+    form: Form, server: ValkeyServer, monkeypatch: pytest.MonkeyPatch, default_cache: None
+) -> None:
+    from django_vcache.admission import _reading
+    from django_vcache.admission import consumer as module
+
+    monkeypatch.setattr(_reading, "_POLL", (0.001, 0.001))
+    consumer = make(Shards(count=16), batch=3)
+    looks = counted(monkeypatch, module._Bell, "wait", consumer, 5)
+    alooks = counted(monkeypatch, module._LoopBell, "wait", consumer, 5)
+    before = server.command_counts().get("xreadgroup", 0)
+    form.consume(consumer, None)  # type: ignore[arg-type]
+    # Three, three, three, three, three and one; and a pause.
+    assert len(looks) + len(alooks) == 5
+    assert server.command_counts()["xreadgroup"] - before == 5 * 6
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, kind: type, method: str, consumer: Any, enough: int) -> list[Any]:
+    """The calls of a method so far; at so many of them the consumer is told to stop."""
+    calls: list[Any] = []
+    original = getattr(kind, method)
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(args)
+        if len(calls) == enough:
+            consumer.stop()
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(kind, method, call)
+    return calls
+
+
 def test_a_batch_gathers_what_comes_within_max_wait(form: Form, server: ValkeyServer, any_stream: Shards) -> None:
     add(server, any_stream, 0)
     consumer = make(any_stream, batch=3, max_wait=60.0, reclaim_after=120.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import signal
 from typing import Any
@@ -31,15 +32,17 @@ def test_a_batch_is_acknowledged_when_the_next_one_is_asked_for(
     assert depth(server, single) == 0
 
 
+@pytest.mark.parametrize("size", [64, 500])
 def test_a_batch_costs_one_round_trip_to_read_and_one_to_acknowledge(
-    form: Form, server: ValkeyServer, any_stream: Shards
+    form: Form, server: ValkeyServer, any_stream: Shards, size: int
 ) -> None:
-    size = 4 * any_stream.count
     add(server, any_stream, *range(size * 10))
     consumer = make(any_stream, batch=size)
     counts = []
 
     async def work(batch: Any) -> None:
+        # A batch that the shards cannot be asked for in equal parts is full without the rest.
+        assert size - len(batch) < any_stream.count
         now = server.command_counts()
         counts.append((now["xreadgroup"], now["evalsha"]))
         if len(counts) == 9:
@@ -298,6 +301,68 @@ def test_delete_false_leaves_the_entries(form: Form, server: ValkeyServer, singl
     form.consume(consumer, work)
     assert depth(server, single) == 6
     assert pending(server, single) == []
+
+
+class _Called:
+    async def __call__(self, batch: Any) -> None:
+        raise AssertionError("nobody awaits it")
+
+
+async def _not_awaited(batch: Any) -> None:
+    raise AssertionError("nobody awaits it")
+
+
+def _generator(batch: Any) -> Any:
+    raise AssertionError("nobody iterates over it")
+    yield
+
+
+async def _async_generator(batch: Any) -> Any:
+    raise AssertionError("nobody iterates over it")
+    yield
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        _not_awaited,
+        functools.partial(_not_awaited),
+        lambda batch: _not_awaited(batch),
+        _Called(),
+        _generator,
+        _async_generator,
+    ],
+    ids=["coroutine function", "partial", "lambda", "object", "generator", "async generator"],
+)
+def test_run_does_not_take_for_done_what_nobody_has_awaited(server: ValkeyServer, single: Shards, handler: Any) -> None:
+    add(server, single, 1)
+    consumer = make(single, max_deliveries=1)
+    with pytest.raises(TypeError, match=r"arun\(\)"):
+        consumer.run(handler)
+    assert depth(server, single) == 1
+    assert dead(server, single) == []
+
+
+def test_run_refuses_a_coroutine_function_before_anything_is_delivered(server: ValkeyServer, single: Shards) -> None:
+    add(server, single, 1)
+    with pytest.raises(TypeError, match=r"does not await it: give it to arun\(\)"):
+        make(single).run(_not_awaited)
+    assert pending(server, single) == []
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_arun_does_not_take_a_plain_function_for_a_failure_of_the_entries(
+    server: ValkeyServer, single: Shards, loop: str
+) -> None:
+    add(server, single, 1)
+    consumer = make(single, max_deliveries=1)
+    with (
+        open_runner(loop) as runner,
+        pytest.raises(TypeError, match=r"returned 7, which cannot be awaited: .* run\(\)"),
+    ):
+        runner.run(consumer.arun(lambda batch: 7))
+    assert len(pending(server, single)) == 1
+    assert dead(server, single) == []
 
 
 @pytest.mark.parametrize("loop", LOOPS)

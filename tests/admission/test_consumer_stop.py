@@ -12,7 +12,7 @@ from django.test import override_settings
 from support.caches import cache_setting
 from support.driver import LOOPS, open_runner
 from support.server import ValkeyServer, wait_until
-from support.streams import FORMS, Form, Shards, add, consumers, depth, drain, make, numbers, pending, program
+from support.streams import FORMS, Form, Helper, Shards, add, consumers, depth, drain, make, numbers, pending, program
 
 
 def test_stop_ends_a_consumer_that_waits_and_leaves_no_trace_of_it(form: Form, fresh_server: ValkeyServer) -> None:
@@ -57,6 +57,72 @@ def test_stop_in_the_middle_of_a_batch_ends_after_it(form: Form, server: ValkeyS
     form.consume(consumer, work)
     assert len(seen) == 16
     assert depth(server, stream) == 48
+    assert pending(server, stream) == []
+
+
+def test_an_entry_that_comes_between_the_stop_and_the_end_of_the_wait_is_worked_on(
+    form: Form, server: ValkeyServer, any_stream: Shards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server has given it to the consumer, who ends after it."""
+    from django_vcache.admission import _reading
+
+    monkeypatch.setattr(_reading, "WAIT", 60.0)
+    consumer = make(any_stream)
+    seen: list[int] = []
+
+    async def work(batch: Any) -> None:
+        seen.extend(numbers(batch))
+
+    def stop_and_add() -> None:
+        wait_until(lambda: [client for client in server.clients() if "b" in client["flags"]])
+        consumer.stop()
+        add(server, any_stream, 1, shard=any_stream.count - 1)
+        # It is not read any more.
+        wait_until(lambda: not depth(server, any_stream))
+        add(server, any_stream, 2, shard=0)
+
+    helper = Helper(stop_and_add)
+    helper.start()
+    form.consume(consumer, work)
+    helper.join()
+    assert seen == [1]
+    assert pending(server, any_stream) == []
+    assert depth(server, any_stream) == 1
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_an_entry_that_comes_after_the_signal_to_a_consumer_that_waits_is_worked_on(
+    server: ValkeyServer, stream: Shards, kind: str
+) -> None:
+    source = """
+from django_vcache.admission import _reading
+
+_reading.WAIT = _reading._SEARCH = 600.0
+consumers = []
+
+class Consumer(Consumer):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        consumers.append(self)
+
+def tell():
+    while not (consumers and consumers[0].stopped):
+        time.sleep(0.005)
+    report("stopped")
+
+threading.Thread(target=tell, daemon=True).start()
+seen = []
+consume(lambda batch: seen.extend(int(entry.payload) for entry in batch), reclaim_after=3600.0)
+report(seen)
+"""
+    with program(kind, 4, source, server) as told:
+        wait_until(lambda: [client for client in server.clients() if "b" in client["flags"]])
+        os.kill(told.pid, signal.SIGTERM)
+        assert told.report() == "stopped"
+        add(server, stream, 1, shard=3)
+        assert told.report() == [1]
+        told.end()
+    assert depth(server, stream) == 0
     assert pending(server, stream) == []
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import sys
 from collections.abc import Iterator
 from io import StringIO
-from types import SimpleNamespace
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,26 +21,30 @@ from support.caches import cache_setting
 from support.server import ValkeyServer
 from support.streams import GROUP, Shards, add, dead, depth, pending
 
-shop = SimpleNamespace(
-    gate=SimpleNamespace(stream=Shards("orders", 2)), gate_without=SimpleNamespace(stream=None), one=1
-)
 events = Shards("events", 3)
-PATH = __name__
 
 
 @pytest.fixture(autouse=True)
-def project(server: ValkeyServer) -> Iterator[None]:
+def project(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Its streams are those that the tests read and write."""
+    from django_vcache.admission import Gate, Stream, Throttle
+
+    shop: Any = ModuleType("shop")
+    shop.events = Stream("events", shards=3, prefix="test")
+    shop.single = Stream("events", prefix="test")
+    throttle = Throttle("org", "10/m")
+    shop.gate = Gate([throttle], stream=Stream("orders"), shards=2, prefix="test")
+    shop.gate_without = Gate([throttle])
+    shop.number = 1
+    monkeypatch.setitem(sys.modules, "shop", shop)
     with override_settings(
         CACHES={"default": cache_setting(server)},
         INSTALLED_APPS=["django_vcache"],
-        VCACHE={"STREAMS": [f"{PATH}.events"], "GATES": [f"{PATH}.gate", f"{PATH}.gate_without"]},
+        VCACHE={"STREAMS": ["shop.events"], "GATES": ["shop.gate", "shop.gate_without"]},
     ):
         get_commands.cache_clear()
         yield
     get_commands.cache_clear()
-
-
-gate, gate_without, number = shop.gate, shop.gate_without, shop.one
 
 
 def manage(*arguments: str) -> str:
@@ -120,6 +126,26 @@ def test_lag_is_exact_while_a_consumer_works(server: ValkeyServer) -> None:
     assert lags == [[60], [30], [0]]
 
 
+def test_lag_is_unknown_only_while_entries_are_pending_before_those_that_are_done(server: ValkeyServer) -> None:
+    """Of two consumers the one that was given the later entries is done first."""
+    from django_vcache.admission import streams
+    from django_vcache.admission.consumer import Consumer
+
+    def lag() -> int | None:
+        return streams.state(stream).groups[0].lag
+
+    stream = Shards("events", 1)
+    add(server, stream, *range(20))
+    slow, fast = (iter(Consumer(stream, GROUP, batch=10, max_wait=0.0, signals=())) for _ in range(2))
+    earlier, later = next(slow), next(fast)
+    assert lag() == 0
+    later.ack()
+    add(server, stream, 20)
+    assert lag() is None
+    earlier.ack()
+    assert lag() == 1
+
+
 def test_a_lag_that_the_server_does_not_know_is_a_question_mark(server: ValkeyServer) -> None:
     stream = Shards("orders", 2)
     ids = add(server, stream, *range(6))
@@ -141,14 +167,14 @@ def test_without_an_argument_it_shows_all_that_the_settings_name(server: ValkeyS
 
 
 def test_a_stream_named_twice_is_shown_once() -> None:
-    with override_settings(VCACHE={"STREAMS": [f"{PATH}.events", f"{PATH}.events"]}):
+    with override_settings(VCACHE={"STREAMS": ["shop.events", "shop.events"]}):
         assert len(manage_json()) == 1
 
 
 def test_a_dotted_path_is_a_stream_or_a_gate(server: ValkeyServer) -> None:
     with override_settings(VCACHE={}):
-        assert [state["name"] for state in manage_json(f"{PATH}.events")] == ["events"]
-        assert [state["name"] for state in manage_json(f"{PATH}.gate")] == ["orders"]
+        assert [state["name"] for state in manage_json("shop.events")] == ["events"]
+        assert [state["name"] for state in manage_json("shop.gate")] == ["orders"]
 
 
 def test_a_name_with_shards_and_prefix_is_a_stream_of_no_code(server: ValkeyServer) -> None:
@@ -162,17 +188,28 @@ def test_a_name_with_shards_and_prefix_is_a_stream_of_no_code(server: ValkeyServ
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["no.such.stream"], "'no.such.stream' cannot be imported as a Stream or a Gate"),
-        ([f"{PATH}.number"], "is no Stream and no Gate: int has no 'name'"),
-        ([f"{PATH}.gate_without"], "has no stream"),
+        (
+            ["no.such.stream"],
+            "the stream 'no.such.stream' cannot be imported: ModuleNotFoundError: No module named 'no'",
+        ),
+        (["shop.number"], "'shop.number' is not a django_vcache.admission.Stream, but int"),
+        (["shop.gate_without"], "has no stream"),
         (["a b"], "'a b' is no stream's name"),
         (["other", "--shards", "0"], "shards is 0"),
         (["other", "--prefix", "a{b"], "'a{b' is no prefix"),
         (["other", "--using", "elsewhere"], "'elsewhere'"),
         (["--shards", "2"], "--shards goes with the name of a stream"),
         (["events", "--dead", "--limit", "0"], "--limit is 0"),
-        (["--requeue", "all"], "say which stream's dead letters to move: events, orders"),
-        (["events", "--requeue", "all", "1-1"], "'all' alone"),
+        (["--requeue", "all"], "--requeue is for one stream, say which: events, orders"),
+        (["--drop", "all"], "--drop is for one stream, say which: events, orders"),
+        (["--trim"], "--trim is for one stream, say which: events, orders"),
+        (["events", "--requeue", "all", "1-1"], "--requeue takes ids, or 'all' alone"),
+        (["events", "--drop", "all", "1-1"], "--drop takes ids, or 'all' alone"),
+        (["events", "--drop", "1-1"], "has no dead letter '1-1'"),
+        (["events", "--drop", "1-1", "--requeue", "all"], "--requeue or --drop, one at a time"),
+        (["events", "--create-group", "a", "--trim"], "--create-group or --trim, one at a time"),
+        (["events", "--create-group", ""], "a text of at least one letter, not ''"),
+        (["events", "--delete-group", "", "--trim"], "a text of at least one letter, not ''"),
         (["events", "--requeue", "x"], "'x' is no id of a dead letter"),
         (["events", "--requeue", "1-1"], "has no dead letter '1-1'"),
         (["events", "--requeue", "3/1-1"], "has no shard 3, only 0 to 2"),
@@ -188,6 +225,25 @@ def test_what_makes_no_sense_is_an_error_that_says_why(arguments: list[str], mes
 def test_no_stream_at_all_is_an_error() -> None:
     with override_settings(VCACHE={}), pytest.raises(CommandError, match="no stream is given"):
         manage()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"STREAM": ["shop.events"]}, "unknown setting 'STREAM'. Did you mean STREAMS?"),
+        ({"STREAMS": "shop.events"}, "VCACHE['STREAMS'] must be a list of dotted paths"),
+        ({"STREAMS": ["broken.events"]}, "the stream 'broken.events' cannot be imported: KeyError: 'no such setting'"),
+    ],
+    ids=["misspelled", "no list", "raises"],
+)
+def test_settings_that_make_no_sense_are_an_error_that_says_why(
+    setting: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.py").write_text("{}['no such setting']")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with override_settings(VCACHE=setting), pytest.raises(CommandError) as caught:
+        manage()
+    assert message in str(caught.value)
 
 
 def test_an_error_of_the_server_is_one_of_the_command(server: ValkeyServer) -> None:
@@ -279,16 +335,13 @@ def test_an_id_that_two_shards_have_must_be_told_apart(server: ValkeyServer) -> 
 
 def test_requeue_on_a_full_server_moves_nothing(fresh_server: ValkeyServer) -> None:
     stream = Shards("events", 1)
-    with override_settings(CACHES={"default": cache_setting(fresh_server)}, VCACHE={"STREAMS": [f"{PATH}.single"]}):
+    with override_settings(CACHES={"default": cache_setting(fresh_server)}, VCACHE={"STREAMS": ["shop.single"]}):
         bury(fresh_server, stream, "a")
         fresh_server.execute("CONFIG", "SET", "maxmemory", 1)
         with pytest.raises(CommandError, match="OOM"):
             manage("events", "--requeue", "all")
     assert len(dead(fresh_server, stream)) == 1
     assert depth(fresh_server, stream) == 0
-
-
-single = Shards("events", 1)
 
 
 def test_the_functions_have_an_awaited_form(run: Any, server: ValkeyServer) -> None:
@@ -308,63 +361,56 @@ def test_the_functions_have_an_awaited_form(run: Any, server: ValkeyServer) -> N
     assert pending(server, events) == []
 
 
-def test_a_group_is_deleted_without_what_was_kept_for_it(run: Any, server: ValkeyServer) -> None:
-    from django_vcache.admission import streams
-
-    add(server, events, *range(6))
-    for key in events.keys:
-        for group in ("first", "second"):
-            server.execute("XGROUP", "CREATE", key, group, "0")
-    assert manage("events", "--delete-group", "first") == "group first of events deleted, and 0 entries\n"
-    assert [group.name for group in streams.state(events).groups] == ["second"]
-    assert run(streams.adelete_group(events, "second")) == 0
-    assert streams.state(events).groups == []
-    assert depth(server, events) == 6
-    with pytest.raises(ValueError, match="has no group 'second'"):
-        run(streams.adelete_group(events, "second", trim=True))
-
-
-def test_a_group_that_nobody_reads_is_deleted_with_what_was_kept_for_it(server: ValkeyServer) -> None:
-    from django_vcache.admission.consumer import Consumer
-
-    add(server, events, *range(6))
-    for key in events.keys:
-        server.execute("XGROUP", "CREATE", key, "forgotten", "0")
-    consumer = Consumer(events, GROUP, max_wait=0.0)
-    seen = 0
-    for batch in consumer:
-        seen += len(batch)
-        if seen == 6:
-            consumer.stop()
-    add(server, events, 6)
-    assert depth(server, events) == 7
-    with pytest.raises(CommandError, match="has no group 'unknown'"):
-        manage("events", "--delete-group", "unknown")
-    with pytest.raises(CommandError, match="goes with"):
-        manage("events", "--trim")
-    assert manage("events", "--delete-group", "forgotten", "--trim") == (
-        "group forgotten of events deleted, and 6 entries\n"
-    )
+def test_drop_deletes_dead_letters_and_nothing_else(server: ValkeyServer) -> None:
+    bury(server, events, "a", "b", "c", "d")
+    add(server, events, "alive")
+    chosen = [letter["id"] for letter in manage_json("events", "--dead") if letter["payload"] in "bc"]
+    assert manage("events", "--drop", *chosen) == "2 dead letters of events dropped\n"
+    assert {letter["payload"] for letter in dead(server, events)} == {"a", "d"}
+    with pytest.raises(CommandError, match="has no dead letter '5-5'"):
+        manage("events", "--drop", manage_json("events", "--dead")[0]["id"], "5-5")
+    assert len(dead(server, events)) == 2
+    assert manage_json("events", "--drop", "all") == {"stream": "events", "dropped": 2}
+    assert manage_json("events", "--drop", "all") == {"stream": "events", "dropped": 0}
     assert depth(server, events) == 1
 
 
-def test_what_others_have_acknowledged_goes_with_the_group_whatever_is_pending(run: Any, server: ValkeyServer) -> None:
-    """Acknowledged entries lie before, between and behind what is pending for the groups that stay."""
+def test_dead_letters_are_dropped_in_code(run: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import streams
 
-    add(server, events, *range(500), shard=0)
-    key = events.keys[0]
-    ids = [id for id, _ in server.execute("XRANGE", key, "-", "+")]
-    server.execute("XGROUP", "CREATE", key, "forgotten", "0")
-    for group, read, wanted in [("one", 400, {3, 150, 399}), ("two", 350, {3, 270})]:
-        server.execute("XGROUP", "CREATE", key, group, "0")
-        server.execute("XREADGROUP", "GROUP", group, "c", "COUNT", read, "STREAMS", key, ">")
-        server.execute("XACK", key, group, *(ids[at] for at in range(read) if at not in wanted))
-    kept = [3, 150, 270, *range(350, 500)]
-    assert run(streams.adelete_group(events, "forgotten", trim=True)) == 500 - len(kept)
-    assert [id for id, _ in server.execute("XRANGE", key, "-", "+")] == [ids[at] for at in kept]
-    assert [group.name for group in streams.state(events).groups] == ["one", "two"]
-    assert streams.delete_group(events, "two", trim=True) == len(kept) - len([3, 150, 399, *range(400, 500)])
-    # Nobody reads it any more.
-    assert streams.delete_group(events, "one", trim=True) == 0
-    assert depth(server, events) == 103
+    bury(server, events, *range(250))
+    ids = [letter.id for letter in streams.dead_letters(events, 210)]
+    for function in (streams.drop_dead_letters, streams.requeue):
+        with pytest.raises(TypeError, match="a list of ids, not the string"):
+            function(events, ids[0])
+    assert streams.drop_dead_letters(events, ids[:205]) == 205
+    assert run(streams.adrop_dead_letters(events, ids[205:])) == 5
+    assert run(streams.adrop_dead_letters(events)) == 40
+    assert dead(server, events) == []
+
+
+def test_the_oldest_dead_letters_of_all_shards_come_first(server: ValkeyServer) -> None:
+    from django_vcache.admission import streams
+
+    for shard, ids in enumerate([["9-2", "10-0", "11-0"], ["100-0"], ["9-1", "9-10", "10-0"]]):
+        for id in ids:
+            server.execute("XADD", events.dead_keys[shard], id, "payload", id)
+    assert [letter.id for letter in streams.dead_letters(events, 4)] == ["2/9-1", "0/9-2", "2/9-10", "0/10-0"]
+
+
+@pytest.mark.parametrize("shards", [1, 16])
+def test_looking_at_a_stream_is_one_round_trip(server: ValkeyServer, shards: int) -> None:
+    from django_vcache.admission import streams
+
+    def calls() -> Any:
+        counts = server.command_counts()
+        return counts.get("evalsha", 0), counts.get("eval", 0)
+
+    stream = Shards("events", shards)
+    for key in stream.keys:
+        for group in ("one", "two"):
+            server.execute("XGROUP", "CREATE", key, group, "0", "MKSTREAM")
+    streams.state(stream)
+    before = calls()
+    assert len(streams.state(stream).groups) == 2
+    assert calls() == (before[0] + 1, before[1])

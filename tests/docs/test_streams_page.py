@@ -10,11 +10,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.test import override_settings
 from support.caches import cache_setting
 from support.driver import open_runner
@@ -60,12 +62,14 @@ def names(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[dic
         save(payloads)
 
     limits, billing = ModuleType("shop.limits"), ModuleType("shop.billing")
-    limits.stream, billing.save = stream, save  # type: ignore[attr-defined]
+    gate = SimpleNamespace(stream=stream)
+    limits.gate, billing.save = gate, save  # type: ignore[attr-defined]
     for module in (ModuleType("shop"), limits, billing):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     with override_settings(CACHES={"default": cache_setting(server)}):
         add(server, stream, "{1}", "{2}", "{3}")
         yield {
+            "gate": gate,
             "stream": stream,
             "saved": saved,
             "save": save,
@@ -147,6 +151,19 @@ def test_every_snippet_is_run() -> None:
     source = Path(__file__).read_text(encoding="utf-8")
     asked: Callable[[str], list[str]] = re.compile(r'\bsnippet\("(.+?)"\)').findall
     assert {snippet(start) for start in asked(source)} == set(SNIPPETS)
+
+
+def test_the_table_is_as_the_command_prints_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from django_vcache.admission import streams
+    from django_vcache.management.commands.vcache_stream import Command
+
+    group = streams.GroupState("billing", 500, 1200, [streams.ConsumerState("web-1-4711-5f0c2a9b", 500, 3.0)])
+    told = streams.StreamState("events", "default", 16, True, 1700, 3, [group])
+    monkeypatch.setattr(streams, "state", lambda stream: told)
+    out = StringIO()
+    with override_settings(VCACHE={}):
+        call_command(Command(), "events", "--shards", "16", stdout=out, no_color=True)
+    assert f"```text\n{out.getvalue()}```\n" in PAGE
 
 
 def test_the_sizes_that_the_page_tells_are_so() -> None:

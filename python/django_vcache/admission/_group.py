@@ -11,6 +11,7 @@ import random
 import secrets
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -42,7 +43,7 @@ GRACE = 10.0
 LONGEST_PAUSE = 5.0
 """Seconds between two attempts to reach a server that is away."""
 _REASON = 500  # characters
-# Milliseconds that a call may be under way to the server. A handler that fails pauses for longer, see `lost_after`.
+# Milliseconds that a call may be under way to the server. A handler that fails pauses for longer, see `delivering`.
 _SLACK = 20
 
 logger = logging.getLogger("django_vcache")
@@ -57,6 +58,24 @@ class Whose(enum.Enum):
     """All that this consumer was given before."""
     ANYBODYS = enum.auto()
     """What was left lying, by anybody."""
+
+
+class Sweep:
+    """A walk over pending entries, shard by shard.
+
+    Args:
+        since: when, at the earliest, the lost ones were delivered, by the monotonic clock.
+        after: the lost ones of these shards come after these ids.
+    """
+
+    def __init__(
+        self, shards: int, whose: Whose, *, since: float = 0.0, after: Mapping[int, str] | None = None
+    ) -> None:
+        self.whose = whose
+        self.since = since
+        starts = {shard: f"({id}" for shard, id in (after or {}).items()}
+        # The shards that are left, each with where to go on: "-" is the first entry, and "(" goes after an id.
+        self.left = deque((shard, starts.get(shard, "-")) for shard in range(shards))
 
 
 class Group:
@@ -97,10 +116,12 @@ class Group:
         self.process = os.getpid()
         # A forked child of the same name would take over what its parent works on.
         self.name = self._given_name or f"{socket.gethostname()}-{self.process}-{secrets.token_hex(4)}"
-        # Since when entries may have been delivered in a reply that did not come; None: there is no such reply.
-        self.lost_after: float | None = None
-        # When the last reply with entries came.
+        # The walk over what replies that did not come have delivered; None: there is no such reply. It outlives an
+        # iteration: what it has handed out is behind it, and a failure of that counts.
+        self.lost: Sweep | None = None
+        # When the last reply with entries came, and since when what it delivered is delivered, at the earliest.
         self._heard = time.monotonic()
+        self.since = self._heard
 
     @property
     def stopped(self) -> bool:
@@ -183,54 +204,59 @@ class Group:
         self._count_dead(moved)
         return moved
 
-    def recover(self, shard: int, start: str, whose: Whose) -> Steps[tuple[bool, str, list[Entry]]]:
-        """Takes over pending entries of one shard.
-
-        Args:
-            start: the id to begin with; ``"-"`` is the first, and ``"("`` before an id begins after it.
-
-        Returns:
-            Whether there are no more, where to start the next time, and the entries.
-        """
-        reply = yield from self.delivering(
-            _RECOVER(
-                (self.keys[shard], self.dead_keys[shard]),
-                self.group,
-                self._delete,
-                self.name,
-                "" if whose is Whose.ANYBODYS else self.name,
-                _ms(self.reclaim_after) if whose is Whose.ANYBODYS else 0,
-                self._most_idle() if whose is Whose.LOST else "",
-                start,
-                self._look,
-                self.max_deliveries or 0,
-                *self._sizes,
-            )
+    def recover(self, sweep: Sweep) -> Steps[list[Entry]]:
+        """Takes over the next pending entries of a walk that is not at its end. Of one that is cut short nothing is
+        lost: it goes on where it was."""
+        shard, start = sweep.left[0]
+        call = _RECOVER(
+            (self.keys[shard], self.dead_keys[shard]),
+            self.group,
+            self._delete,
+            self.name,
+            "" if sweep.whose is Whose.ANYBODYS else self.name,
+            _ms(self.reclaim_after) if sweep.whose is Whose.ANYBODYS else 0,
+            _ms(time.monotonic() - sweep.since) + _SLACK if sweep.whose is Whose.LOST else "",
+            start,
+            self._look,
+            self.max_deliveries or 0,
+            *self._sizes,
         )
+        if sweep.whose is Whose.LOST:
+            # It counts nothing, so that it may be made again from the same start.
+            reply = yield from call
+            self._heard = time.monotonic()
+        else:
+            reply = yield from self.delivering(call)
         last, seen, buried, *rows = reply
+        if last:
+            sweep.left.popleft()
+        elif seen:
+            sweep.left[0] = shard, f"({seen.decode()}"
         self._count_dead(buried)
         entries = [entry(shard, id, fields, deliveries) for id, deliveries, fields in rows]
         for each in entries:
             self.counts["redelivered" if each.deliveries > 1 else "delivered"] += 1
-        return bool(last), f"({seen.decode()}" if seen else start, entries
+        return entries
 
     def delivering(self, steps: Send | Steps[Any]) -> Steps[Any]:
-        """A call by which the server counts entries as delivered. One that is cut short leaves ``lost_after``, until
-        whoever looks after what was lost takes that away."""
-        first = self.lost_after is None
-        if first:
-            # NOTE: not since the call was sent, since the server tells how old a delivery is, not when it was, and may
-            # take its time for that; and not since the last reply, of whose entries some may be left on purpose.
-            now = time.monotonic()
-            self.lost_after = max((self._heard + now) / 2, now - 1)
-        reply = (yield steps) if isinstance(steps, Send) else (yield from steps)
+        """A call by which the server counts entries as delivered. One that is cut short leaves the walk ``lost``."""
+        # NOTE: not since the call is sent, since the server tells how old a delivery is, not when it was, and may take
+        # its time for that; and not since the last reply, of whose entries some may be left on purpose.
+        now = time.monotonic()
+        self.since = max((self._heard + now) / 2, now - 1)
+        try:
+            reply = (yield steps) if isinstance(steps, Send) else (yield from steps)
+        except BaseException:
+            # Also when whoever waits for the reply is cancelled.
+            self.lose(self.since)
+            raise
         self._heard = time.monotonic()
-        if first:
-            self.lost_after = None
         return reply
 
-    def _most_idle(self) -> int:
-        return _ms(time.monotonic() - (self.lost_after or 0.0)) + _SLACK
+    def lose(self, since: float, after: Iterable[Entry] = ()) -> None:
+        """What was delivered since then has not arrived, but for these entries and those before them."""
+        ends = {each.shard: each.id for each in after}
+        self.lost = Sweep(len(self.keys), Whose.LOST, since=since, after=ends)
 
     # Trouble.
 

@@ -2,12 +2,11 @@
 
 import random
 import time
-from collections import deque
 from collections.abc import Sequence
 
 from django_vcache.exceptions import VcacheError
 
-from ._group import Group, Whose, entry
+from ._group import Group, Sweep, Whose, entry
 from ._steps import Command, Pause, Send, Steps
 from .batch import Entry
 
@@ -20,20 +19,14 @@ FORGET_AFTER = 3600.0
 # often enough.
 _FETCHES = 20
 _LONGEST_PAUSE = 0.25  # seconds
+# A batch that lacks less than such a part is full, if more shards have entries for it than there is room: a second read
+# would bring next to nothing.
+_FULL = 10
 # Seconds between two looks at shards that no single command can wait for: those of a cluster, or more of them than fit
 # into a batch. From, to.
 _POLL = (0.02, 0.25)
 # Seconds between two searches for what others left lying, at the most.
 _SEARCH = 15.0
-
-
-class _Sweep:
-    """A walk over the pending entries of all shards."""
-
-    def __init__(self, shards: int, whose: Whose) -> None:
-        self.whose = whose
-        self.shards = deque(range(shards))
-        self.start = "-"
 
 
 class Reader:
@@ -46,11 +39,10 @@ class Reader:
         self._shard_of = {key.encode(): shard for shard, key in enumerate(group.keys)}
         self._poll = _POLL[0]
         self._next_search = 0.0
-        self._lost: _Sweep | None = None
-        self._others: _Sweep | None = None
+        self._others: Sweep | None = None
         self._first_shard = 0
         # What this consumer was given and has not acknowledged comes first: its last run ended in the middle.
-        self._own: _Sweep | None = _Sweep(len(group.keys), Whose.OWN)
+        self._own: Sweep | None = Sweep(len(group.keys), Whose.OWN)
 
     def next(self) -> Steps[list[Entry]]:
         """The next entries; none when the consumer was told to stop."""
@@ -69,17 +61,15 @@ class Reader:
         shards = len(self.group.keys)
         if not self.group.joined:
             yield from self.group.join()
-        if self._lost is None and self.group.lost_after is not None:
-            self._lost = _Sweep(shards, Whose.LOST)
-        if self._lost:
-            if entries := (yield from self._go_on(self._lost)):
+        if self.group.lost:
+            if entries := (yield from self._go_on(self.group.lost)):
                 return entries
-            self._lost = self.group.lost_after = None
+            self.group.lost = None
         if self._own and (entries := (yield from self._go_on(self._own))):
             return entries
         self._own = None
         if self._others is None and time.monotonic() >= self._next_search:
-            self._others = _Sweep(shards, Whose.ANYBODYS)
+            self._others = Sweep(shards, Whose.ANYBODYS)
         if self._others:
             if entries := (yield from self._go_on(self._others)):
                 return entries
@@ -89,13 +79,9 @@ class Reader:
             self._next_search = time.monotonic() + interval * random.uniform(0.75, 1.25)
         return (yield from self._new())
 
-    def _go_on(self, sweep: _Sweep) -> Steps[list[Entry]]:
-        while sweep.shards and not self.group.stopped:
-            last, sweep.start, entries = yield from self.group.recover(sweep.shards[0], sweep.start, sweep.whose)
-            if last:
-                sweep.shards.popleft()
-                sweep.start = "-"
-            if entries:
+    def _go_on(self, sweep: Sweep) -> Steps[list[Entry]]:
+        while sweep.left and not self.group.stopped:
+            if entries := (yield from self.group.recover(sweep)):
                 return entries
         return []
 
@@ -105,39 +91,49 @@ class Reader:
         Never more than there is room for: what waits for the next batch would grow old, and be taken over by others.
         """
         entries: list[Entry] = []
-        # The shards that may have more, as far as is known.
-        ask = self._in_turn()
-        ends = 0.0
-        while len(entries) < self._batch and not self.group.stopped:
-            if not ask:
-                if (left := ends - time.monotonic()) <= 0:
+        since = 0.0
+        try:
+            # The shards that may have more, as far as is known.
+            ask = self._in_turn()
+            ends = 0.0
+            while (room := self._batch - len(entries)) and not self.group.stopped:
+                if not ask:
+                    if (left := ends - time.monotonic()) <= 0:
+                        break
+                    pause = min(left, max(self._max_wait / _FETCHES, 0.001), _LONGEST_PAUSE)
+                    yield Pause(pause, until_stopped=True)
+                    ask = self._in_turn()
+                    continue
+                asked, ask = ask[:room], ask[room:]
+                # The server can wait for all shards at once only.
+                waits = self._together and not entries and len(asked) == len(self.group.keys)
+                try:
+                    came, more = yield from self._read(asked, room // len(asked), waits=waits)
+                except VcacheError:
+                    if not entries:
+                        raise
+                    # These are safe in hand. What the server may have given besides is asked for after them.
+                    self.group.lose(self.group.since, after=entries)
                     break
-                pause = min(left, max(self._max_wait / _FETCHES, 0.001), _LONGEST_PAUSE)
-                yield Pause(pause, until_stopped=True)
-                ask = self._in_turn()
-                continue
-            room = self._batch - len(entries)
-            asked, ask = ask[:room], ask[room:]
-            # The server can wait for all shards at once only.
-            waits = self._together and not entries and len(asked) == len(self.group.keys)
-            try:
-                came, more = yield from self._read(asked, room // len(asked), waits=waits)
-            except VcacheError:
-                if not entries:
-                    raise
-                # These are safe in hand. What the server may have given besides is asked for after them.
-                break
-            self._first_shard = asked[-1] + 1
-            ask += more
-            if came:
-                ends = ends or time.monotonic() + self._max_wait
-                self._poll = _POLL[0]
-                entries += came
-            elif not entries and not ask:
-                if not waits:
-                    yield Pause(self._poll, until_stopped=True)
-                    self._poll = min(self._poll * 2, _POLL[1])
-                break
+                self._first_shard = asked[-1] + 1
+                ask += more
+                if came:
+                    ends = ends or time.monotonic() + self._max_wait
+                    since = since or self.group.since
+                    self._poll = _POLL[0]
+                    entries += came
+                    if self._batch - len(entries) < min(len(more), self._batch / _FULL):
+                        break
+                elif not entries and not ask:
+                    if not waits:
+                        yield Pause(self._poll, until_stopped=True)
+                        self._poll = min(self._poll * 2, _POLL[1])
+                    break
+        except BaseException:
+            # Whoever collects is cancelled: nobody was given these.
+            if entries:
+                self.group.lose(since)
+            raise
         return entries
 
     @property

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import math
 import os
@@ -52,7 +53,8 @@ class Consumer:
 
     Args:
         stream: what to consume.
-        group: the name of the consumer group. It is created if it is missing, from the first entry on.
+        group: the name of the consumer group. It is created if it is missing, from the first entry on that is there. Of
+            several groups create all before the first consumer runs: :func:`.streams.create_group`.
         batch: the most entries of a batch.
         max_wait: seconds after its first entry when a batch is handed out though it is not full. 0 is at once.
         name: of this consumer, unlike any other's of the group that is alive; by default made of the host's name, the
@@ -63,7 +65,7 @@ class Consumer:
         max_deliveries: how often an entry is delivered before it goes to the dead letters; None is no end. Each time
             fewer others come with it, and the last time it comes alone, so that one which fails or kills its consumer
             does not take others along. With 1, all of a batch that fails go to the dead letters.
-        delete: whether to delete entries once all groups of the stream have acknowledged them. Otherwise the stream is
+        delete: whether to delete entries once all the groups there are have acknowledged them. Otherwise the stream is
             yours to trim.
         signals: the signals that stop it. ``()`` in a process where somebody else handles them, such as a web server.
 
@@ -190,30 +192,60 @@ class Consumer:
         (:meth:`.Batch.ack`). If it raises, that is logged, the batch is left to be delivered again, and there is a
         pause, of up to 30 seconds when it happens again and again: what is behind the handler may be down. An entry
         whose last delivery has failed goes to the dead letters, with the exception as the reason.
+
+        Raises:
+            TypeError: the handler is a coroutine function, which is for :meth:`arun`, or returns what is still to be
+                awaited or iterated over. Nothing is acknowledged.
+            VcacheError: the server's errors that waiting does not mend.
+
+        >>> stream.consumer("billing").run(save)  # doctest: +SKIP
         """
+        if inspect.iscoroutinefunction(handler):
+            raise TypeError(f"run() calls {handler!r} and does not await it: give it to arun()")
         failures = 0
         with contextlib.closing(self.__iter__()) as batches:
             for batch in batches:
                 try:
-                    handler(batch)
+                    result = handler(batch)
                 except Exception as error:
                     failures += 1
                     self._drive(self._failed(batch, error, failures))
                 else:
+                    if result is not None and _is_still_to_do(result):
+                        raise TypeError(
+                            f"{handler!r} returned {result!r}, which run() does not await: nothing is acknowledged; "
+                            "give arun() what is awaited"
+                        )
                     failures = 0
                     self._drive(batch._finish())
 
     async def arun(self, handler: Callable[[Batch], Awaitable[object]]) -> None:
-        """As :meth:`run`, with a handler that is awaited."""
+        """As :meth:`run`, with a handler that is awaited.
+
+        Raises:
+            TypeError: the handler has returned nothing to await. Its batch is not acknowledged.
+            VcacheError: as :meth:`run`.
+
+        >>> await stream.consumer("billing").arun(asave)  # doctest: +SKIP
+        """
         failures = 0
         async with contextlib.aclosing(self.__aiter__()) as batches:
             async for batch in batches:
+                awaited = False
                 try:
-                    await handler(batch)
+                    result = handler(batch)
+                    awaited = inspect.isawaitable(result)
+                    if awaited:
+                        await result
                 except Exception as error:
                     failures += 1
                     await self._adrive(self._failed(batch, error, failures))
                 else:
+                    if not awaited:
+                        raise TypeError(
+                            f"{handler!r} returned {result!r}, which cannot be awaited: nothing is acknowledged; "
+                            "give arun() a coroutine function, and others to run()"
+                        )
                     failures = 0
                     await self._adrive(batch._finish())
 
@@ -311,6 +343,15 @@ class _LoopBell:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._rung.wait()
+
+
+def _is_still_to_do(result: object) -> bool:
+    """Whether a handler has returned its work instead of doing it."""
+    if inspect.iscoroutine(result):
+        # Or Python warns that it was never awaited, which is what the error says.
+        result.close()
+        return True
+    return inspect.isawaitable(result) or inspect.isgenerator(result) or inspect.isasyncgen(result)
 
 
 def _check_text(what: str, value: object) -> None:

@@ -1,5 +1,6 @@
-"""Looking after streams: how long they are, who reads them and how far, and what ended up among the dead letters. It is
-what ``manage.py vcache_stream`` shows, for code of your own such as a metrics endpoint::
+"""Looking after streams: how long they are, who reads them and how far, and what ended up among the dead letters; and
+groups that are to come, or are over. It is what ``manage.py vcache_stream`` shows and does, for code of your own, such
+as a metrics endpoint::
 
     from django_vcache.admission import streams
 
@@ -8,11 +9,15 @@ what ``manage.py vcache_stream`` shows, for code of your own such as a metrics e
 Each function has an awaited form with an ``a`` in front.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from django_vcache.exceptions import ResponseError
+
+from ._group import is_crossslot
 from ._steps import Script, Steps, adrive, drive, send
 from ._stream import NamedStream, StreamLike
 
@@ -22,16 +27,25 @@ __all__ = [
     "GroupState",
     "NamedStream",
     "StreamState",
+    "acreate_group",
     "adead_letters",
     "adelete_group",
+    "adrop_dead_letters",
     "arequeue",
     "astate",
+    "atrim",
+    "create_group",
     "dead_letters",
     "delete_group",
+    "drop_dead_letters",
     "requeue",
     "state",
+    "trim",
 ]
 
+_STATE = Script("state.lua", flags="flags=no-writes")
+_IDS = Script("ids.lua", flags="flags=no-writes")
+_JOIN = Script("join.lua", flags="flags=allow-oom")
 _REQUEUE = Script("requeue.lua")
 _DELETE_GROUP = Script("entries.lua", "delete_group.lua", flags="flags=allow-oom")
 _AT_ONCE = 100  # dead letters in one call
@@ -139,6 +153,7 @@ def requeue(stream: StreamLike, ids: Iterable[str] | None = None) -> int:
 
     Raises:
         ValueError: for an id that is none, or that is given without its shard and two shards have. Nothing was moved.
+        TypeError: for a string instead of a list. Nothing was moved.
         As :func:`state`; what was moved before the error stays moved.
     """
     return drive(_requeue(stream, ids), stream.using)
@@ -147,6 +162,55 @@ def requeue(stream: StreamLike, ids: Iterable[str] | None = None) -> int:
 async def arequeue(stream: StreamLike, ids: Iterable[str] | None = None) -> int:
     """As :func:`requeue`."""
     return await adrive(_requeue(stream, ids), stream.using)
+
+
+def drop_dead_letters(stream: StreamLike, ids: Iterable[str] | None = None) -> int:
+    """Deletes dead letters, for good. Nothing else does: what is neither dropped nor moved back is kept for ever.
+
+    Args:
+        ids: as those of :func:`requeue`; without, all that are there now.
+
+    Returns:
+        How many were deleted.
+
+    Raises:
+        ValueError: for an id that is none, or that is given without its shard and two shards have. Nothing was deleted.
+        TypeError: for a string instead of a list. Nothing was deleted.
+        As :func:`state`; what was deleted before the error stays deleted.
+
+    >>> streams.drop_dead_letters(gate.stream, ["3/1795383986036-0"])  # doctest: +SKIP
+    1
+    """
+    return drive(_drop_dead_letters(stream, ids), stream.using)
+
+
+async def adrop_dead_letters(stream: StreamLike, ids: Iterable[str] | None = None) -> int:
+    """As :func:`drop_dead_letters`."""
+    return await adrive(_drop_dead_letters(stream, ids), stream.using)
+
+
+def create_group(stream: StreamLike, group: str) -> bool:
+    """Creates a consumer group before its first consumer does, from the first entry on, and the stream with it.
+
+    What all the groups that there are have acknowledged is deleted, so of several groups each has to be there before
+    the first consumer of any runs. A group that is there already stays as it is.
+
+    Returns:
+        Whether it was missing, in any shard.
+
+    Raises:
+        ValueError: if `group` is no text of at least one letter.
+        As :func:`state`.
+
+    >>> streams.create_group(gate.stream, "audit")  # doctest: +SKIP
+    True
+    """
+    return drive(_create_group(stream, group), stream.using)
+
+
+async def acreate_group(stream: StreamLike, group: str) -> bool:
+    """As :func:`create_group`."""
+    return await adrive(_create_group(stream, group), stream.using)
 
 
 def delete_group(stream: StreamLike, group: str, *, trim: bool = False) -> int:
@@ -162,7 +226,7 @@ def delete_group(stream: StreamLike, group: str, *, trim: bool = False) -> int:
         How many entries were deleted.
 
     Raises:
-        ValueError: if the stream has no such group.
+        ValueError: if the stream has no such group, or `group` is no text of at least one letter.
         As :func:`state`.
     """
     return drive(_delete_group(stream, group, trim), stream.using)
@@ -173,7 +237,49 @@ async def adelete_group(stream: StreamLike, group: str, *, trim: bool = False) -
     return await adrive(_delete_group(stream, group, trim), stream.using)
 
 
+def trim(stream: StreamLike) -> int:
+    """Deletes the entries that all groups have acknowledged: those that were kept for a group which was deleted without
+    `trim`. Without any group none are deleted. Not for a stream whose consumers say ``delete=False``.
+
+    Returns:
+        How many entries were deleted.
+
+    Raises:
+        As :func:`state`.
+
+    >>> streams.trim(gate.stream)  # doctest: +SKIP
+    1200
+    """
+    return drive(_trim(stream), stream.using)
+
+
+async def atrim(stream: StreamLike) -> int:
+    """As :func:`trim`."""
+    return await adrive(_trim(stream), stream.using)
+
+
+def _create_group(stream: StreamLike, group: str) -> Steps[bool]:
+    _check_group(group)
+    created = 0
+    for key in stream.keys:
+        created += yield from _JOIN((key,), group)
+    return created > 0
+
+
 def _delete_group(stream: StreamLike, group: str, trim: bool) -> Steps[int]:
+    _check_group(group)
+    destroyed, trimmed = yield from _without(stream, group, trim)
+    if not destroyed:
+        raise ValueError(f"stream {stream.name!r} has no group {group!r}")
+    return trimmed
+
+
+def _trim(stream: StreamLike) -> Steps[int]:
+    _, trimmed = yield from _without(stream, "", True)
+    return trimmed
+
+
+def _without(stream: StreamLike, group: str, trim: bool) -> Steps[tuple[int, int]]:
     destroyed = trimmed = 0
     for key in stream.keys:
         start = b"-"
@@ -181,31 +287,46 @@ def _delete_group(stream: StreamLike, group: str, trim: bool) -> Steps[int]:
             found, count, start = yield from _DELETE_GROUP((key,), group, int(trim), start.decode())
             destroyed += found
             trimmed += count
-    if not destroyed:
-        raise ValueError(f"stream {stream.name!r} has no group {group!r}")
-    return trimmed
+    return destroyed, trimmed
+
+
+def _check_group(group: object) -> None:
+    if not isinstance(group, str) or not group:
+        raise ValueError(f"a group's name must be a text of at least one letter, not {group!r}")
 
 
 def _state(stream: StreamLike) -> Steps[StreamState]:
     groups: dict[str, GroupState] = {}
     depth = dead = existing = 0
-    for key, dead_key in zip(stream.keys, stream.dead_keys, strict=True):
-        depth += yield from send("XLEN", key)
-        dead += yield from send("XLEN", dead_key)
-        existing += yield from send("EXISTS", key, dead_key)
-        if (yield from send("EXISTS", key)):
-            for told in (yield from send("XINFO", "GROUPS", key)):
-                about = _pairs(told)
-                group = groups.setdefault(about["name"].decode(), GroupState(about["name"].decode()))
-                group.pending += about["pending"]
-                lag = about["lag"]
-                group.lag = None if lag is None or group.lag is None else group.lag + lag
-                for consumer in (yield from send("XINFO", "CONSUMERS", key, about["name"])):
-                    _add(group.consumers, _pairs(consumer))
+    for exists, entries, letters, told_of_groups in (yield from _told(stream)):
+        existing += exists
+        depth += entries
+        dead += letters
+        for told, told_of_consumers in told_of_groups:
+            about = _pairs(told)
+            group = groups.setdefault(about["name"].decode(), GroupState(about["name"].decode()))
+            group.pending += about["pending"]
+            lag = about["lag"]
+            group.lag = None if lag is None or group.lag is None else group.lag + lag
+            for consumer in told_of_consumers:
+                _add(group.consumers, _pairs(consumer))
     for group in groups.values():
         group.consumers.sort(key=lambda consumer: consumer.name)
     found = sorted(groups.values(), key=lambda group: group.name)
     return StreamState(stream.name, stream.using, len(stream.keys), existing > 0, depth, dead, found)
+
+
+def _told(stream: StreamLike) -> Steps[list[Any]]:
+    """What the server tells of each shard: at once, or of a cluster one by one."""
+    try:
+        told: list[Any] = yield from _STATE((*stream.keys, *stream.dead_keys))
+    except ResponseError as error:
+        if not is_crossslot(error) or len(stream.keys) == 1:
+            raise
+        told = []
+        for pair in zip(stream.keys, stream.dead_keys, strict=True):
+            told += yield from _STATE(pair)
+    return told
 
 
 def _add(consumers: list[ConsumerState], about: Mapping[str, Any]) -> None:
@@ -219,13 +340,25 @@ def _add(consumers: list[ConsumerState], about: Mapping[str, Any]) -> None:
 
 
 def _dead_letters(stream: StreamLike, limit: int) -> Steps[list[DeadLetter]]:
+    keys = stream.dead_keys
+    counts = {0: limit}
+    if len(keys) > 1:
+        # Which are the oldest of all, before any payload is read.
+        ids: list[tuple[list[int], int]] = []
+        for shard, key in enumerate(keys):
+            ids += ((_halves(id.decode()), shard) for id in (yield from _IDS((key,), "+", limit)))
+        counts = Counter(shard for _, shard in sorted(ids)[:limit])
     letters: list[DeadLetter] = []
-    for shard, key in enumerate(stream.dead_keys):
-        rows = yield from send("XRANGE", key, "-", "+", "COUNT", limit)
-        head = f"{shard}/" if len(stream.dead_keys) > 1 else ""
+    for shard, count in counts.items():
+        rows = yield from send("XRANGE", keys[shard], "-", "+", "COUNT", count)
+        head = f"{shard}/" if len(keys) > 1 else ""
         letters += (_letter(shard, head + id.decode(), words) for id, words in rows)
-    letters.sort(key=lambda letter: [int(half) for half in letter.id.rpartition("/")[2].split("-")])
-    return letters[:limit]
+    letters.sort(key=lambda letter: (_halves(letter.id.rpartition("/")[2]), letter.shard))
+    return letters
+
+
+def _halves(id: str) -> list[int]:
+    return [int(half) for half in id.split("-")]
 
 
 def _letter(shard: int, id: str, words: list[bytes]) -> DeadLetter:
@@ -257,17 +390,38 @@ def _requeue(stream: StreamLike, ids: Iterable[str] | None) -> Steps[int]:
         for shard, dead_key in enumerate(stream.dead_keys):
             newest = yield from send("XREVRANGE", dead_key, "+", "-", "COUNT", 1)
             # What comes back as a dead letter meanwhile is left for the next time.
-            while newest and (rows := (yield from send("XRANGE", dead_key, "-", newest[0][0], "COUNT", _AT_ONCE))):
-                moved += yield from _move(stream, shard, [id.decode() for id, _ in rows])
+            while newest and (rows := (yield from _IDS((dead_key,), newest[0][0].decode(), _AT_ONCE))):
+                moved += yield from _move(stream, shard, [id.decode() for id in rows])
         return moved
+    for shard, chosen in (yield from _chosen(stream, ids)):
+        moved += yield from _move(stream, shard, chosen)
+    return moved
+
+
+def _drop_dead_letters(stream: StreamLike, ids: Iterable[str] | None) -> Steps[int]:
+    dropped = 0
+    if ids is None:
+        for key in stream.dead_keys:
+            dropped += yield from send("XTRIM", key, "MAXLEN", 0)
+        return dropped
+    for shard, chosen in (yield from _chosen(stream, ids)):
+        dropped += yield from send("XDEL", stream.dead_keys[shard], *chosen)
+    return dropped
+
+
+def _chosen(stream: StreamLike, ids: Iterable[str]) -> Steps[list[tuple[int, list[str]]]]:
+    """The dead letters of these ids: a shard, and of its ids so many that go into one call."""
+    if isinstance(ids, str):
+        raise TypeError(f"give a list of ids, not the string {ids!r}")
     by_shard: dict[int, list[str]] = {}
     for each in dict.fromkeys(ids):
         shard, id = yield from _find(stream, each)
         by_shard.setdefault(shard, []).append(id)
-    for shard, chosen in by_shard.items():
-        for first in range(0, len(chosen), _AT_ONCE):
-            moved += yield from _move(stream, shard, chosen[first : first + _AT_ONCE])
-    return moved
+    return [
+        (shard, found[first : first + _AT_ONCE])
+        for shard, found in by_shard.items()
+        for first in range(0, len(found), _AT_ONCE)
+    ]
 
 
 def _move(stream: StreamLike, shard: int, ids: list[str]) -> Steps[int]:

@@ -1,15 +1,16 @@
 -- Deletes a group with what is pending for it; on request before that the entries that all other groups are done with. Of
--- these it looks at so many at a time, and is sent again until all are seen.
+-- these it looks at so many at a time, and is sent again until all are seen. Without a group it only deletes entries.
 --
 -- KEYS     stream
--- ARGV     group, whether to delete entries ('1' or '0'), the id to begin with ('-' is the first, '(' goes after one)
+-- ARGV     group ('' none), whether to delete entries ('1' or '0'), the id to begin with ('-' is the first, '(' goes after one)
 -- returns  {1 if there is such a group, how many entries were deleted, the id to begin with next, or '' if that was all}
 local AT_ONCE = 100  -- each is read with its payload
 
 local key = KEYS[1]
 local start = ARGV[3]
 local others = other_groups(key)
-if redis.call('EXISTS', key) == 0 or #redis.call('XINFO', 'GROUPS', key) == #others then
+local listed = redis.call('EXISTS', key) == 1 and #redis.call('XINFO', 'GROUPS', key) or 0
+if group ~= '' and listed == #others then
   return {0, 0, ''}
 end
 
@@ -39,5 +40,7 @@ if delete and #others > 0 then
     return {1, deleted, '(' .. ids[#ids]}
   end
 end
-redis.call('XGROUP', 'DESTROY', key, group)
+if group ~= '' then
+  redis.call('XGROUP', 'DESTROY', key, group)
+end
 return {1, deleted, ''}

@@ -2,10 +2,14 @@
 --
 -- KEYS     streams
 -- ARGV     group
+-- returns  in how many of them it was missing
+local count = 0
 for _, key in ipairs(KEYS) do
   local created = redis.pcall('XGROUP', 'CREATE', key, ARGV[1], '0', 'MKSTREAM')
-  if created['err'] and not string.find(created['err'], '^BUSYGROUP') then
+  if not created['err'] then
+    count = count + 1
+  elseif not string.find(created['err'], '^BUSYGROUP') then
     return created
   end
 end
-return redis.status_reply('OK')
+return count

@@ -1,28 +1,30 @@
 """``manage.py vcache_stream``: the state of streams and of who consumes them; their dead letters, and what to do with
-those."""
+those; groups to create and to delete."""
 
 import base64
 import json
 from argparse import ArgumentParser
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.utils.module_loading import import_string
 
 from django_vcache.admission import streams
 from django_vcache.admission._stream import NamedStream, StreamLike
+from django_vcache.admission.gates import import_stream
+from django_vcache.admission.settings import current
 from django_vcache.exceptions import VcacheError
 
-_ATTRIBUTES = ("name", "keys", "dead_keys", "using")
+# What is done to one stream, by the option that asks for it; nothing else is done in the same call.
+_ACTIONS = ("requeue", "drop", "create_group", "delete_group", "trim")
 
 
 class Command(BaseCommand):
     help = (
         "Shows the depth of streams, their consumer groups with what is pending and what they lag behind, and their "
-        "dead letters; moves dead letters back; deletes groups that nobody reads any more."
+        "dead letters; moves dead letters back or drops them; creates groups, and deletes those that nobody reads any "
+        "more."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -38,27 +40,33 @@ class Command(BaseCommand):
         parser.add_argument("--dead", action="store_true", help="list the dead letters and why they are")
         parser.add_argument("--limit", type=int, default=100, metavar="N", help="list so many at the most (100)")
         parser.add_argument("--requeue", nargs="+", metavar="ID", help="move these dead letters back, or 'all'")
+        parser.add_argument("--drop", nargs="+", metavar="ID", help="delete these dead letters for good, or 'all'")
+        parser.add_argument(
+            "--create-group", metavar="GROUP", help="create this consumer group, before the first consumer of any runs"
+        )
         parser.add_argument("--delete-group", metavar="GROUP", help="delete this consumer group, which nobody reads")
         parser.add_argument(
             "--trim",
             action="store_true",
-            help="with --delete-group: also delete the entries that all other groups have acknowledged",
+            help="delete the entries that all groups have acknowledged; with --delete-group, all other groups",
         )
         parser.add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["limit"] < 1:
             raise CommandError(f"--limit is {options['limit']}: list at least 1")
-        if options["trim"] and options["delete_group"] is None:
-            raise CommandError("--trim goes with --delete-group")
-        if options["requeue"] and options["delete_group"] is not None:
-            raise CommandError("--requeue or --delete-group, one at a time")
-        chosen = self._chosen(options)
+        asked = [action for action in _ACTIONS if options[action] not in (None, False)]
+        if asked[-2:] == ["delete_group", "trim"]:
+            asked.remove("trim")
+        if len(asked) > 1:
+            raise CommandError(f"{' or '.join(_option(action) for action in asked)}, one at a time")
         try:
-            if options["delete_group"] is not None:
-                self._delete_group(chosen, options)
-            elif options["requeue"]:
-                self._requeue(chosen, options)
+            chosen = self._chosen(options)
+            if asked:
+                if len(chosen) > 1:
+                    names = ", ".join(stream.name for stream in chosen)
+                    raise CommandError(f"{_option(asked[0])} is for one stream, say which: {names}")
+                self._act(asked[0], chosen[0], options)
             elif options["dead"]:
                 self._dead(chosen, options)
             else:
@@ -82,13 +90,10 @@ class Command(BaseCommand):
             if matching := [stream for stream in _configured() if stream.name == name]:
                 return matching
             if "." in name:
-                if not (found := _imported(name)):
+                if (stream := import_stream(name)) is None:
                     raise CommandError(f"the gate {name!r} has no stream")
-                return found
-        try:
-            return [NamedStream(name, **described)]
-        except ValueError as error:
-            raise CommandError(str(error)) from error
+                return [stream]
+        return [NamedStream(name, **described)]
 
     def _state(self, chosen: Sequence[StreamLike], options: dict[str, Any]) -> None:
         states = [streams.state(stream) for stream in chosen]
@@ -135,29 +140,28 @@ class Command(BaseCommand):
             ]
             self._print_table(("ID", "AT (UTC)", "GROUP", "DELIVERIES", "ENTRY", "BYTES", "REASON"), rows)
 
-    def _requeue(self, chosen: Sequence[StreamLike], options: dict[str, Any]) -> None:
-        ids = options["requeue"]
-        if len(chosen) > 1:
-            names = ", ".join(stream.name for stream in chosen)
-            raise CommandError(f"say which stream's dead letters to move: {names}")
-        if "all" in ids and len(ids) > 1:
-            raise CommandError("--requeue takes ids, or 'all' alone")
-        moved = streams.requeue(chosen[0], None if ids == ["all"] else ids)
-        if options["json"]:
-            self._print_json({"stream": chosen[0].name, "requeued": moved})
+    def _act(self, action: str, stream: StreamLike, options: dict[str, Any]) -> None:
+        group = options[action]
+        told: dict[str, Any]
+        if action == "requeue":
+            told = {"requeued": streams.requeue(stream, _ids(options, action))}
+            text = f"{_letters(told['requeued'])} moved back to {stream.name}"
+        elif action == "drop":
+            told = {"dropped": streams.drop_dead_letters(stream, _ids(options, action))}
+            text = f"{_letters(told['dropped'])} of {stream.name} dropped"
+        elif action == "create_group":
+            told = {"group": group, "created": streams.create_group(stream, group)}
+            text = f"group {group} of {stream.name} {'created' if told['created'] else 'was there already'}"
+        elif action == "delete_group":
+            told = {"group": group, "entries_deleted": streams.delete_group(stream, group, trim=options["trim"])}
+            text = f"group {group} of {stream.name} deleted, and {told['entries_deleted']} entries"
         else:
-            self.stdout.write(f"{moved} dead letter{'' if moved == 1 else 's'} moved back to {chosen[0].name}")
-
-    def _delete_group(self, chosen: Sequence[StreamLike], options: dict[str, Any]) -> None:
-        group = options["delete_group"]
-        if len(chosen) > 1:
-            names = ", ".join(stream.name for stream in chosen)
-            raise CommandError(f"say of which stream to delete the group: {names}")
-        deleted = streams.delete_group(chosen[0], group, trim=options["trim"])
+            told = {"entries_deleted": streams.trim(stream)}
+            text = f"{told['entries_deleted']} entries of {stream.name} deleted"
         if options["json"]:
-            self._print_json({"stream": chosen[0].name, "group": group, "entries_deleted": deleted})
+            self._print_json({"stream": stream.name} | told)
         else:
-            self.stdout.write(f"group {group} of {chosen[0].name} deleted, and {deleted} entries")
+            self.stdout.write(text)
 
     def _print_json(self, value: Any) -> None:
         self.stdout.write(json.dumps(value, indent=2, ensure_ascii=False))
@@ -211,23 +215,21 @@ def _text(value: bytes) -> str:
 
 def _configured() -> list[StreamLike]:
     """The streams that the settings name, each once."""
-    ours = getattr(settings, "VCACHE", {})
-    return _once(stream for path in [*ours.get("STREAMS", ()), *ours.get("GATES", ())] for stream in _imported(path))
+    ours = current()
+    found = (import_stream(path) for path in (*ours.streams, *ours.gates))
+    return list({(stream.using, stream.keys): stream for stream in found if stream is not None}.values())
 
 
-def _imported(path: str) -> list[StreamLike]:
-    """The stream at a dotted path, or that of the gate there, if it has one."""
-    try:
-        found = import_string(path)
-    except ImportError as error:
-        raise CommandError(f"{path!r} cannot be imported as a Stream or a Gate: {error}") from error
-    stream = found if hasattr(found, "dead_keys") else getattr(found, "stream", found)
-    if stream is None:
-        return []
-    if missing := [name for name in _ATTRIBUTES if not hasattr(stream, name)]:
-        raise CommandError(f"{path!r} is no Stream and no Gate: {type(found).__name__} has no {missing[0]!r}")
-    return [stream]
+def _option(action: str) -> str:
+    return f"--{action.replace('_', '-')}"
 
 
-def _once(found: Iterable[StreamLike]) -> list[StreamLike]:
-    return list({(stream.using, tuple(stream.keys)): stream for stream in found}.values())
+def _ids(options: dict[str, Any], action: str) -> list[str] | None:
+    ids: list[str] = options[action]
+    if "all" in ids and len(ids) > 1:
+        raise CommandError(f"{_option(action)} takes ids, or 'all' alone")
+    return None if ids == ["all"] else ids
+
+
+def _letters(count: int) -> str:
+    return f"{count} dead letter{'' if count == 1 else 's'}"
