@@ -27,9 +27,9 @@ class Monitor:
         self._asked = 0
 
     def sent(self) -> list[str]:
-        """The commands that came over any connection since this was asked before, the test's own included. What a script
-        calls is not sent by anybody."""
-        # The server tells in the order in which it works, so that all that was answered before the mark comes before it.
+        """The commands that came over any connection since this was asked before, the test's own included. What a
+        script calls is not sent by anybody."""
+        # The server tells in the order in which it works: all that was answered before the mark comes before it.
         self._asked += 1
         mark = f"mark {self._asked}"
         self._server.execute("ECHO", mark)
