@@ -10,8 +10,8 @@ import pytest
 
 
 def be_patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has Throttle, Quota, Stream and Gate wait for longer than 100 ms, unless a test says how long, and has quotas count
-    where it is about noon, unless a test says where."""
+    """Has Throttle, Quota, Stream and Gate wait for longer than 100 ms, unless a test says how long; and has quotas
+    count where it is about noon, unless a test says where."""
     from django_vcache import _vcache, admission
 
     for name in ("Throttle", "Quota", "Stream", "Gate"):

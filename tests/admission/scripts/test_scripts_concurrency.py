@@ -92,7 +92,10 @@ async def by_a_gate(work, number):
 # A unit of a throttle takes a day to flow back.
 whole = Gate(
     throttles=[Throttle("org", "1/d", burst=1000), Throttle("project", "1/d", burst=OF_PROJECT * COST)],
-    quotas=[Quota("events", lambda scope: OF_ORG * COST if scope["org"] else -1, "month"), Quota("seen", -1, "month", key="project")],
+    quotas=[
+        Quota("events", lambda scope: OF_ORG * COST if scope["org"] else -1, "month"),
+        Quota("seen", -1, "month", key="project"),
+    ],
     stream=Stream("events"),
     deny_cache=False,
     deadline=None,
