@@ -11,6 +11,7 @@ import pytest
 from django.test import override_settings
 from support.caches import cache_setting
 from support.driver import LOOPS
+from support.limits import where_it_is_noon
 from support.monitor import Monitor
 from support.programs import run_program
 from support.server import ValkeyServer
@@ -271,7 +272,8 @@ import warnings
 warnings.simplefilter("ignore", DeprecationWarning)
 from django_vcache.admission import Gate, Quota, Stream
 
-gate = Gate(quotas=[Quota("events", 150, "month")], stream=Stream("events"), shards=4, deadline=None)
+month = Quota("events", 150, "month", timezone=ZONE)
+gate = Gate(quotas=[month], stream=Stream("events"), shards=4, deadline=None)
 scope = {"org": 1}
 
 async def many():
@@ -294,7 +296,8 @@ report([sum(int(os.read(read, 10)) for read, _ in pipes), gate.stream.length(), 
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_forked_children_share_the_quota(fresh_server: ValkeyServer, loop: str) -> None:
-    assert run_program(FORK, {"default": cache_setting(fresh_server)}, loop) == [100, 150, 150]
+    source = f"ZONE = {where_it_is_noon()!r}\n{FORK}"
+    assert run_program(source, {"default": cache_setting(fresh_server)}, loop) == [100, 150, 150]
 
 
 def test_what_was_admitted_is_found_by_a_consumer(run: Any, default_alias: None) -> None:

@@ -165,6 +165,18 @@ def test_what_each_mode_does_at_the_limit(ask: Any) -> None:
     assert admitted("shadow") == ([True, True, True], 9)
 
 
+def test_days_are_those_of_utc_unless_it_is_said(ask: Any) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    from django_vcache.admission import Quota
+
+    # As it is without what `patient` presets.
+    original: Any = Quota.__base__
+    state = ask(original("zone", 5, "day"), "usage", 1)
+    end = datetime.now(UTC) + timedelta(seconds=state.reset_after + 30)
+    assert (end.hour, end.minute) == (0, 0)
+
+
 def test_windows_are_those_of_the_time_zone(ask: Any) -> None:
     from datetime import UTC, datetime, timedelta
     from zoneinfo import ZoneInfo

@@ -16,6 +16,7 @@ import pytest
 from lua import TAG, Scripts, admit_arguments, read_reply
 from model import ADMITTED, DUPLICATE, REFUSED, Admission, Dedupe, Quota, Stream, Throttle
 from support.caches import cache_setting
+from support.limits import where_it_is_noon
 from support.programs import Program
 from support.server import ValkeyServer
 
@@ -34,7 +35,7 @@ OF_PROJECT, OF_ORG = 15, 25
 _PROGRAM = (
     f"LIMIT, BURST, MONTHLY = {LIMIT}, {BURST}, {MONTHLY}\n"
     f"EVENTS, PROJECTS, ORGS, COST = {EVENTS}, {PROJECTS}, {ORGS}, {COST}\n"
-    f"OF_PROJECT, OF_ORG = {OF_PROJECT}, {OF_ORG}\n"
+    f"OF_PROJECT, OF_ORG, ZONE = {OF_PROJECT}, {OF_ORG}, {where_it_is_noon()!r}\n"
     + """
 import struct
 from django_vcache.admission import Gate, Quota, Stream, Throttle
@@ -82,7 +83,7 @@ async def by_a_throttle(work, number):
         decisions.append([before, after, decision.allowed, decision.source])
     return decisions
 
-gate = Gate(quotas=[Quota("events", MONTHLY, "month")], deadline=None)
+gate = Gate(quotas=[Quota("events", MONTHLY, "month", timezone=ZONE)], deadline=None)
 
 # Each a number of times: what was decided by whom, and the receipt.
 async def by_a_gate(work, number):
@@ -93,8 +94,8 @@ async def by_a_gate(work, number):
 whole = Gate(
     throttles=[Throttle("org", "1/d", burst=1000), Throttle("project", "1/d", burst=OF_PROJECT * COST)],
     quotas=[
-        Quota("events", lambda scope: OF_ORG * COST if scope["org"] else -1, "month"),
-        Quota("seen", -1, "month", key="project"),
+        Quota("events", lambda scope: OF_ORG * COST if scope["org"] else -1, "month", timezone=ZONE),
+        Quota("seen", -1, "month", key="project", timezone=ZONE),
     ],
     stream=Stream("events"),
     deny_cache=False,
