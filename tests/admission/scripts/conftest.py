@@ -1,5 +1,5 @@
-"""The admission scripts on each server there is: Valkey, and Redis 7 where it is installed. If it is not, that is a failure
-if VCACHE_REQUIRE_REDIS is in the environment.
+"""The admission scripts on each server there is: Valkey, and Redis 7 where it is installed. Where it is not, that is a
+failure if VCACHE_REQUIRE_REDIS is in the environment.
 """
 
 from __future__ import annotations
