@@ -36,6 +36,8 @@ from clients import (
 )
 from scenarios import SCENARIOS, Scenario
 from tables import (
+    RATIOS,
+    RATIOS_RULE,
     Cell,
     Cells,
     Target,
@@ -96,7 +98,7 @@ def header(results: dict[str, Any]) -> Iterator[str]:
         yield ""
         yield "**A quick run: it shows that everything works. Its figures are noise.**"
     yield ""
-    yield f"- Date: {machine['date']}, {results['rounds']} round(s)"
+    yield f"- Date: {machine['date']}, {results['rounds']} round(s), fewer where no target is decided"
     yield f"- Machine: {machine['cores']} cores, {machine['cpu']}, {machine['kernel']}"
     yield f"- Load average when the run began: {machine['load_before']}"
     yield f"- Server: {machine['server']}, on the loopback of the same machine"
@@ -109,12 +111,13 @@ def header(results: dict[str, Any]) -> Iterator[str]:
 def targets_table(cells: Cells) -> Iterator[str]:
     yield "## Targets"
     yield ""
-    yield "This project's figure divided by the peer's: of the best rounds, which decide, and of"
-    yield "the medians. The control is django-vcache 3.2 divided by itself, measured once more in the"
-    yield "same run: as far as it is from 1, so far chance alone moves the figures of that line."
+    yield "This project's figure divided by the peer's: the best of all rounds of each, which decide,"
+    yield "and beside it what the ratio was round by round. The control is django-vcache 3.2 divided"
+    yield "by itself, measured once more in the same run: as far as it is from 1, so far chance alone"
+    yield "moves the figures of that line."
     yield ""
-    yield "| figure | peer | target | best | median | control: best, median | |"
-    yield "|---|---|---:|---:|---:|---:|---|"
+    yield f"| figure | peer | {RATIOS}"
+    yield f"|---|---|{RATIOS_RULE}"
     for target in TARGETS:
         yield f"| {target.title} | {titles()[target.to]} | {verdict(cells, target)} |"
     yield ""
@@ -142,8 +145,8 @@ HOT_PATHS_TEXT = """\
 
 A hot path is a function in Rust that Python awaits once. Those in the wheel are `django_vcache.hotpaths`; the
 guest is [a crate of its own](../guest), compiled apart from the wheel, and runs on the wheel's connection.
-Each ratio is the CPU of the one divided by that of the other, of the best rounds and of the medians; the
-control is the other divided by itself, measured once more in the same run.
+Each ratio is the CPU of the one divided by that of the other: of the best rounds, which decide, and round by round;
+the control is the other divided by itself, measured once more in the same run.
 
 ![CPU of hot paths](hotpaths.svg)
 """
@@ -163,8 +166,8 @@ def hot_paths(results: dict[str, Any], cells: Cells) -> Iterator[str]:
     if not measured:
         return
     yield HOT_PATHS_TEXT
-    yield "| CPU of | by | to | target | best | median | control: best, median | |"
-    yield "|---|---|---|---:|---:|---:|---:|---|"
+    yield f"| CPU of | by | to | {RATIOS}"
+    yield f"|---|---|---|{RATIOS_RULE}"
     for target in HOT_TARGETS:
         by, to = all_titles()[target.client], all_titles()[target.to]
         yield f"| {target.title} | {by} | {to} | {verdict(cells, target)} |"

@@ -1,6 +1,6 @@
 """Compare our cache with its peers: every client against the same server, in the same run.
 
-    python benches/django/run.py            the whole run, about twenty-five minutes
+    python benches/django/run.py            the whole run, about thirty-five minutes
     python benches/django/run.py --quick    a look at whether everything works, four minutes
 
 Each client gets an environment of its own, each measurement a process of its own. Rounds are the
@@ -27,7 +27,7 @@ import environments
 import report
 import server
 from clients import CLIENTS, GUEST, TOOLS, Client
-from scenarios import SCENARIOS, Scenario
+from scenarios import ROUNDS, SCENARIOS, Scenario
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -41,12 +41,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--peers-dir", type=Path, default=BUILD / "peers")
     parser.add_argument("--quick", action="store_true", help="one short round, not published")
     parser.add_argument("--only", default="", help="names of clients and scenarios, with commas")
-    parser.add_argument("--rounds", type=int, help="default 3, or 1 with --quick")
+    parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}, or 1 with --quick")
     parser.add_argument("--latency", type=float, default=0.0, help="add a scenario with so many ms per reply")
     parser.add_argument("--output", type=Path, help="default benches/results; .build/bench for a partial run")
     options = parser.parse_args()
     partial = options.quick or bool(options.only)
-    options.rounds = options.rounds or (1 if options.quick else 3)
+    options.rounds = options.rounds or (1 if options.quick else ROUNDS)
     options.output = options.output or (BUILD / "bench" if partial else HERE.parent / "results")
     options.clients, options.scenarios = select(parser, options.only, options.latency > 0)
     return options
@@ -96,7 +96,7 @@ def guest(options: argparse.Namespace) -> Path | None:
 def cells(options: argparse.Namespace) -> Iterator[tuple[int, Scenario, Client]]:
     for round_number in range(options.rounds):
         for scenario in options.scenarios:
-            if scenario.rounds is not None and round_number >= scenario.rounds:
+            if round_number >= scenario.rounds:
                 continue
             clients = [client for client in options.clients if client.takes_part(scenario)]
             for client in clients if round_number % 2 == 0 else reversed(clients):
@@ -188,7 +188,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             ports = (slow if scenario.delayed else direct, direct)
             answer = measure(client, scenario, installed.get(client.name), ports, options.quick, guest_dir)
             progress(scenario, client, answer)
-            rows.append({"client": client.name, "scenario": scenario.name, **answer})
+            rows.append({"client": client.name, "scenario": scenario.name, "round": number, **answer})
     return {
         "machine": facts,
         "quick": options.quick,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass
 from operator import attrgetter
 from statistics import median
 from typing import Any
@@ -59,11 +59,22 @@ class Figures:
 
 @dataclass(frozen=True)
 class Cell:
-    """One client in one scenario over all rounds: the best of each figure, and the median."""
+    """One client in one scenario: the figures of each round by its number."""
 
-    best: Figures
-    middle: Figures
+    rounds: dict[int, Figures]
     connections: int
+
+    @property
+    def best(self) -> Figures:
+        """The best of each figure, whichever rounds they are of."""
+        return self._each(min)
+
+    @property
+    def middle(self) -> Figures:
+        return self._each(median)
+
+    def _each(self, pick: Callable[[Sequence[float]], float]) -> Figures:
+        return Figures(*(pick(figures) for figures in zip(*map(astuple, self.rounds.values()), strict=True)))
 
 
 Cells = dict[tuple[str, str], Cell | str]
@@ -71,33 +82,38 @@ Cells = dict[tuple[str, str], Cell | str]
 
 
 def summarise(results: dict[str, Any]) -> Cells:
-    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in results["cells"]:
-        rows.setdefault((row["client"], row["scenario"]), []).append(row)
-    return {key: _cell(rounds) for key, rounds in rows.items()}
+        found.setdefault((row["client"], row["scenario"]), []).append(row)
+    return {key: _cell(rows) for key, rows in found.items()}
 
 
-def _cell(rounds: list[dict[str, Any]]) -> Cell | str:
-    good = [row for row in rounds if "failed" not in row]
+def _cell(rows: list[dict[str, Any]]) -> Cell | str:
+    good = {row.get("round", number): row for number, row in enumerate(rows) if "failed" not in row}
     if not good:
-        return str(rounds[-1]["failed"])
-    cpu = [1e6 * row["cpu"] / row["ops"] for row in good]
-    wall = [1e6 * row["wall"] / row["ops"] for row in good]
-    rss = [row["rss_peak_kb"] / 1024 for row in good]
-    served = [1e6 * row.get("server_cpu", 0.0) / row["ops"] for row in good]
+        return str(rows[-1]["failed"])
     return Cell(
-        best=Figures(min(cpu), min(wall), min(rss), min(served)),
-        middle=Figures(median(cpu), median(wall), median(rss), median(served)),
-        connections=max(row["connections"] for row in good),
+        rounds={number: _figures(row) for number, row in good.items()},
+        connections=max(row["connections"] for row in good.values()),
     )
+
+
+def _figures(row: dict[str, Any]) -> Figures:
+    each = 1e6 / row["ops"]
+    return Figures(each * row["cpu"], each * row["wall"], row["rss_peak_kb"] / 1024, each * row.get("server_cpu", 0.0))
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Ours divided by theirs, of the best rounds and of the medians."""
+    """Ours divided by theirs: of the best of each, and round by round."""
 
     best: float
-    middle: float
+    rounds: tuple[float, ...]
+
+    @property
+    def spread(self) -> str:
+        """The median of the rounds' ratios, and the least and the largest of them."""
+        return f"{median(self.rounds):.2f} ({min(self.rounds):.2f} to {max(self.rounds):.2f})" if self.rounds else "-"
 
 
 def ratio(cells: Cells, scenario: str, to: str, figure: str, client: str = OURS) -> Ratio | None:
@@ -106,7 +122,9 @@ def ratio(cells: Cells, scenario: str, to: str, figure: str, client: str = OURS)
     if not isinstance(ours, Cell) or not isinstance(theirs, Cell):
         return None
     of = attrgetter(figure)
-    return Ratio(of(ours.best) / of(theirs.best), of(ours.middle) / of(theirs.middle))
+    both = sorted(ours.rounds.keys() & theirs.rounds.keys())
+    rounds = tuple(of(ours.rounds[number]) / of(theirs.rounds[number]) for number in both)
+    return Ratio(of(ours.best) / of(theirs.best), rounds)
 
 
 @dataclass(frozen=True)
@@ -157,21 +175,25 @@ def heading(results: dict[str, Any], scenario: Scenario) -> str:
     return f"{scenario.title[0].upper()}{scenario.title[1:]}{added}"
 
 
+RATIOS = "target | best | median of the rounds (range) | control: best; median (range) | |"
+RATIOS_RULE = "---:|---:|---:|---:|---|"
+
+
 def verdict(cells: Cells, target: Target) -> str:
-    """The bound, the ratios, the control and whether the target was reached, as cells of a table."""
+    """Cells of a table, as RATIOS heads them: the bound, the ratios, the control and whether the target was reached."""
     bound = f"{'≥' if target.at_least else '≤'} {target.bound:.3g}"
     value = target.measured(cells)
     if value is None:
         return f"{bound} | - | - | - | not measured"
     reached = "reached" if target.reached(value.best) else "**not reached**"
-    return f"{bound} | {value.best:.2f} | {value.middle:.2f} | {control(cells, target)} | {reached}"
+    return f"{bound} | {value.best:.2f} | {value.spread} | {control(cells, target)} | {reached}"
 
 
 def control(cells: Cells, target: Target) -> str:
     """The peer of the target against itself, if it is measured twice."""
     again = AGAIN.get(target.to)
     value = target.measured(cells, again) if again else None
-    return "-" if value is None else f"{value.best:.2f}, {value.middle:.2f}"
+    return "-" if value is None else f"{value.best:.2f}; {value.spread}"
 
 
 def rows(cells: Cells, scenario: Scenario, names: dict[str, str], ours: str, whose: str) -> Iterator[str]:

@@ -1,5 +1,5 @@
 """`Gate` as Python has it: all of its parts in one round trip or none of them, in both forms; what goes in, what comes
-out, bad input, a stream beside it, and what becomes of a call when the server is gone."""
+out, a stream beside it, and what becomes of a call when the server is gone."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 from django.test import override_settings
 from support.caches import cache_setting
 from support.driver import LOOPS
+from support.limits import where_it_is_noon
+from support.monitor import Monitor
 from support.programs import run_program
 from support.server import ValkeyServer
 
@@ -36,13 +38,17 @@ def state_of(server: ValkeyServer) -> dict[bytes, Any]:
 
 
 def test_all_is_decided_charged_and_written_in_one_round_trip(ask: Any, server: ValkeyServer) -> None:
-    gate = make()
+    gate = make(deny_cache=False)
+    # That one connects, and loads the script.
     ask(gate, "admit", {"org": 9, "project": 9})
-    server.execute("CONFIG", "RESETSTAT")
-    decision = ask(gate, "admit", SCOPE, payload=b"body", cost=2, dedupe="e1")
+    with Monitor(server) as monitor:
+        decision = ask(gate, "admit", SCOPE, payload=b"body", cost=2, dedupe="e1")
+        assert monitor.sent() == ["EVALSHA"]
+        assert ask(gate, "admit", SCOPE, payload=b"body", cost=2, dedupe="e1").duplicate
+        assert monitor.sent() == ["EVALSHA"]
+        assert not ask(gate, "admit", SCOPE, payload=b"body", cost=2)
+        assert monitor.sent() == ["EVALSHA"]
     assert decision
-    counts = {name: calls for name, calls in server.command_counts().items() if name in ("evalsha", "eval")}
-    assert counts == {"evalsha": 1}
     assert re.fullmatch(r"\d+-\d+", decision.id)
     assert decision.receipt
     assert [(rule.name, rule.kind, rule.remaining) for rule in decision.rules] == [
@@ -108,7 +114,7 @@ def test_a_refund_gives_back_to_the_quotas_once(ask: Any) -> None:
     assert (bool(refund), refund.used) == (True, {"events": 0})
     assert not ask(gate, "refund", receipt)
     assert ask(gate, "peek", SCOPE)[2].used == 0
-    with pytest.raises(ValueError, match=r"receipt"):
+    with pytest.raises(ValueError, match=r'"made up" is not a receipt'):
         ask(gate, "refund", "made up")
 
 
@@ -121,7 +127,7 @@ def test_peek_charges_nothing_and_reset_forgets(ask: Any, server: ValkeyServer) 
     assert [rule.remaining for rule in ask(gate, "peek", SCOPE)] == [998, 3, 8]
     assert ask(gate, "reset", SCOPE) == 2
     assert ask(gate, "reset", SCOPE) == 0
-    with pytest.raises(ValueError, match=r"nothing"):
+    with pytest.raises(ValueError, match=r"no rule 'nothing'"):
         ask(gate, "reset", SCOPE, "nothing")
 
 
@@ -188,89 +194,6 @@ def test_what_it_consists_of_is_told() -> None:
         "<Gate org, project, events>",
     )
     assert Gate([Throttle("org", "1/s")]).stream is None
-
-
-@pytest.mark.parametrize(
-    ("keywords", "error", "text"),
-    [
-        ({}, ValueError, "gate"),
-        ({"throttles": []}, ValueError, "gate"),
-        ({"throttles": 5}, TypeError, "iterable"),
-        ({"throttles": ["org"]}, TypeError, "throttles must hold a Throttle each, not .*str"),
-        ({"quotas": [None]}, TypeError, "quotas must hold a Quota each"),
-        ({"stream": "events"}, TypeError, "Stream"),
-        ({"shards": 0}, ValueError, "shards"),
-        ({"nonsense": 1}, TypeError, 'no keyword "nonsense"'),
-    ],
-    ids=str,
-)
-def test_what_is_no_gate_is_an_error_when_it_is_made(keywords: Any, error: Any, text: str) -> None:
-    from django_vcache.admission import Gate
-
-    with pytest.raises(error, match=text):
-        Gate(**keywords)
-
-
-def test_two_rules_of_one_name_and_parts_on_several_aliases_are_errors() -> None:
-    from django_vcache.admission import Gate, Quota, Throttle
-
-    with pytest.raises(ValueError, match=r"org"):
-        Gate([Throttle("org", "1/s"), Throttle("org", "1/m")])
-    with pytest.raises(ValueError, match=r"org"):
-        Gate([Throttle("org", "1/s")], [Quota("org", 1, "day")])
-    parts = ([Throttle("org", "1/s", using="a")], [Quota("events", 1, "day", using="b")])
-    with pytest.raises(ValueError, match=r'"a" and "b".*using='):
-        Gate(*parts)
-    assert Gate(*parts, using="c").using == "c"
-    assert Gate([Throttle("org", "1/s", using="a")]).using == "a"
-
-
-@pytest.mark.parametrize(
-    ("scope", "keywords", "error"),
-    [
-        (1, {}, TypeError),
-        ("org", {}, TypeError),
-        (None, {}, TypeError),
-        ({}, {}, ValueError),
-        ({"org": 1}, {}, ValueError),
-        ({"org": 1, "project": None}, {}, TypeError),
-        ({"org": 1, "project": "x" * 600}, {}, ValueError),
-        ({"org": 1, "project": 2, "payload": 3}, {"payload": b"x"}, ValueError),
-        (SCOPE, {"payload": 5}, TypeError),
-        (SCOPE, {"payload": b"x" * 1_048_577}, ValueError),
-        (SCOPE, {"cost": -1}, ValueError),
-        (SCOPE, {"cost": 2**62}, ValueError),
-        (SCOPE, {"cost": 1.5}, TypeError),
-        (SCOPE, {"dedupe": ""}, ValueError),
-        (SCOPE, {"dedupe": "x" * 600}, ValueError),
-        (SCOPE, {"dedupe": 5}, TypeError),
-        (SCOPE, {"limits": {"nothing": 5}}, ValueError),
-        (SCOPE, {"limits": {"events": "5"}}, TypeError),
-        (SCOPE, {"limits": {5: 5}}, TypeError),
-        (SCOPE, {"limits": [("events", 5)]}, TypeError),
-        (SCOPE, {"rates": {"nothing": "1/s"}}, ValueError),
-        (SCOPE, {"rates": {"org": "often"}}, ValueError),
-        (SCOPE, {"rates": {"org": 5}}, TypeError),
-        (SCOPE, {"rates": {"events": "1/s"}}, ValueError),
-    ],
-    ids=lambda value: repr(value)[:60],
-)
-def test_what_cannot_be_decided_is_an_error_before_anything_is_sent(
-    ask: Any, server: ValkeyServer, scope: Any, keywords: Any, error: Any
-) -> None:
-    gate = make()
-    server.execute("CONFIG", "RESETSTAT")
-    with pytest.raises(error):
-        ask(gate, "admit", scope, **keywords)
-    assert "evalsha" not in server.command_counts()
-    assert server.keys() == []
-
-
-def test_a_payload_without_a_stream_is_an_error(ask: Any) -> None:
-    from django_vcache.admission import Gate, Throttle
-
-    with pytest.raises(ValueError, match=r"stream"):
-        ask(Gate([Throttle("org", "1/s")]), "admit", SCOPE, payload=b"x")
 
 
 def test_awaited_calls_are_futures_that_may_be_cancelled(run: Any, default_alias: None) -> None:
@@ -349,7 +272,8 @@ import warnings
 warnings.simplefilter("ignore", DeprecationWarning)
 from django_vcache.admission import Gate, Quota, Stream
 
-gate = Gate(quotas=[Quota("events", 150, "month")], stream=Stream("events"), shards=4, deadline=None)
+month = Quota("events", 150, "month", timezone=ZONE)
+gate = Gate(quotas=[month], stream=Stream("events"), shards=4, deadline=None)
 scope = {"org": 1}
 
 async def many():
@@ -372,7 +296,8 @@ report([sum(int(os.read(read, 10)) for read, _ in pipes), gate.stream.length(), 
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_forked_children_share_the_quota(fresh_server: ValkeyServer, loop: str) -> None:
-    assert run_program(FORK, {"default": cache_setting(fresh_server)}, loop) == [100, 150, 150]
+    source = f"ZONE = {where_it_is_noon()!r}\n{FORK}"
+    assert run_program(source, {"default": cache_setting(fresh_server)}, loop) == [100, 150, 150]
 
 
 def test_what_was_admitted_is_found_by_a_consumer(run: Any, default_alias: None) -> None:
@@ -392,7 +317,7 @@ def test_what_was_admitted_is_found_by_a_consumer(run: Any, default_alias: None)
 
     assert run(main()) == bodies
     assert gate.stream.length() == 0
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'batches'"):
         gate.stream.consumer("billing", batches=10)
 
 
@@ -431,50 +356,6 @@ def test_a_stream_stands_alone_too(ask: Any, server: ValkeyServer) -> None:
     trimmed = Stream("trimmed", maxlen=100, full="trim")
     assert None not in ask(trimmed, "add_many", [b"x"] * 1000, {"org": 1})
     assert 100 <= ask(trimmed, "length") <= 200
-
-
-@pytest.mark.parametrize(
-    ("arguments", "keywords", "error"),
-    [
-        (("",), {}, ValueError),
-        (("a b",), {}, ValueError),
-        (("events", 0), {}, ValueError),
-        (("events", -1), {}, ValueError),
-        (("events", None, "drop"), {}, ValueError),
-        (("events",), {"max_payload": -1}, ValueError),
-        (("events",), {"dedupe_for": 0}, ValueError),
-        (("events",), {"outage": "shrug"}, ValueError),
-    ],
-    ids=str,
-)
-def test_what_is_no_stream_is_an_error_when_it_is_made(arguments: Any, keywords: Any, error: Any) -> None:
-    from django_vcache.admission import Stream
-
-    with pytest.raises(error):
-        Stream(*arguments, **keywords)
-
-
-@pytest.mark.parametrize(
-    ("method", "arguments", "error"),
-    [
-        ("add", (5,), TypeError),
-        ("add", (b"x", 5), TypeError),
-        ("add", (b"x", {"payload": 1}), ValueError),
-        ("add", (b"x" * 11,), ValueError),
-        ("add_many", (5,), TypeError),
-        ("add_many", ([b"x", 5],), TypeError),
-        ("add_many", ([b"x", b"x" * 11],), ValueError),
-    ],
-    ids=repr,
-)
-def test_what_cannot_be_written_is_an_error_before_anything_is_sent(
-    ask: Any, server: ValkeyServer, method: str, arguments: Any, error: Any
-) -> None:
-    from django_vcache.admission import Stream
-
-    with pytest.raises(error):
-        ask(Stream("events", max_payload=10), method, *arguments)
-    assert server.keys() == []
 
 
 def test_the_alias_of_the_gate_is_used(ask: Any, server: ValkeyServer) -> None:

@@ -31,36 +31,41 @@ def test_a_callable_that_answers_no_rate_is_named(ask: Any, rate: Any, error: An
     assert re.search(text, str(caught.value).replace('"', "'"))
 
 
+NO_NAME = "is not a name for a throttle: take 1 to 64 of the letters"
+NO_RATE = "is not a rate: write <limit>/<period>"
+TOO_LARGE = "are together too large to be counted exactly"
+
+
 @pytest.mark.parametrize(
-    ("arguments", "error"),
+    ("arguments", "error", "text"),
     [
-        (("", "1/s"), ValueError),
-        (("a b", "1/s"), ValueError),
-        (("a" * 65, "1/s"), ValueError),
-        (("clé", "1/s"), ValueError),
-        (("org", "often"), ValueError),
-        (("org", "1/fortnight"), ValueError),
-        (("org", "-2/s"), ValueError),
-        (("org", "1.5/s"), ValueError),
-        (("org", "1/0s"), ValueError),
-        (("org", f"{2**62}/s"), ValueError),
-        (("org", 5), TypeError),
-        (("org", None), TypeError),
-        (("org", "1/s", 0), ValueError),
-        (("org", "1/s", -1), ValueError),
-        (("org", "1/s", 2**60), ValueError),
-        (("org", "1/s", 1.5), TypeError),
-        (("org", "1/s", None, ()), ValueError),
-        (("org", "1/s", None, "a b"), ValueError),
-        (("org", "1/s", None, 5), TypeError),
-        ((5, "1/s"), TypeError),
+        (("", "1/s"), ValueError, f'"" {NO_NAME}'),
+        (("a b", "1/s"), ValueError, f'"a b" {NO_NAME}'),
+        (("a" * 65, "1/s"), ValueError, f'"a+" {NO_NAME}'),
+        (("clé", "1/s"), ValueError, f'"clé" {NO_NAME}'),
+        (("org", "often"), ValueError, f'"often" {NO_RATE}'),
+        (("org", "1/fortnight"), ValueError, f'"1/fortnight" {NO_RATE}'),
+        (("org", "-2/s"), ValueError, f'"-2/s" {NO_RATE}'),
+        (("org", "1.5/s"), ValueError, f'"1.5/s" {NO_RATE}'),
+        (("org", "1/0s"), ValueError, "the period of a rate is empty: give more than 0 s"),
+        (("org", f"{2**62}/s"), ValueError, f"a limit of {2**62} in 1 s and a burst of {2**62} {TOO_LARGE}"),
+        (("org", 5), TypeError, 'a rate is a str such as "100/m", not int'),
+        (("org", None), TypeError, 'a rate is a str such as "100/m", not NoneType'),
+        (("org", "1/s", 0), ValueError, "the burst of throttle 'org' is 0: nothing would ever pass"),
+        (("org", "1/s", -1), ValueError, "burst is -1"),
+        (("org", "1/s", 2**60), ValueError, f"a limit of 1 in 1 s and a burst of {2**60} {TOO_LARGE}"),
+        (("org", "1/s", 1.5), TypeError, "burst must be an int, not float"),
+        (("org", "1/s", None, ()), ValueError, "the key of 'org' names no entry of the scope"),
+        (("org", "1/s", None, "a b"), ValueError, '"a b" is not a name for a scope\'s entry'),
+        (("org", "1/s", None, 5), TypeError, "key must be a str or a sequence of strs, not int"),
+        ((5, "1/s"), TypeError, r"\bint\b.*\bstr\b|\bstr\b.*\bint\b"),
     ],
-    ids=str,
+    ids=lambda value: repr(value)[:60],
 )
-def test_what_is_no_throttle_is_an_error_when_it_is_made(arguments: tuple[Any, ...], error: Any) -> None:
+def test_what_is_no_throttle_is_an_error_when_it_is_made(arguments: tuple[Any, ...], error: Any, text: str) -> None:
     from django_vcache.admission import Throttle
 
-    with pytest.raises(error):
+    with pytest.raises(error, match=text):
         Throttle(*arguments)
 
 
@@ -97,43 +102,49 @@ def test_a_keyword_that_makes_no_sense_is_named(keyword: str, value: Any, error:
         Throttle("org", "1/s", **{keyword: value})
 
 
+NO_SCOPE = r'a scope, or an int or str expected \(a mapping such as \{"org": 1\}\), not'
+NO_ENTRY = "the scope has no \"org\", which 'org' is by; it has"
+NO_COST = r"give a whole number from 0 to 2\^53"
+
+
 @pytest.mark.parametrize(
-    ("scope", "cost", "error"),
+    ("scope", "cost", "error", "text"),
     [
-        (None, 1, TypeError),
-        (1.5, 1, TypeError),
-        (True, 1, TypeError),
-        (b"1", 1, TypeError),
-        ([("org", 1)], 1, TypeError),
-        ({"org": None}, 1, TypeError),
-        ({"org": True}, 1, TypeError),
-        ({"org": 1.5}, 1, TypeError),
-        ({5: 1, "org": 1}, 1, TypeError),
-        ({}, 1, ValueError),
-        ({"project": 1}, 1, ValueError),
-        ("", 1, ValueError),
-        ("x" * 513, 1, ValueError),
-        ("é" * 257, 1, ValueError),
-        ("\ud800", 1, ValueError),
-        (1, -1, ValueError),
-        (1, 2**62, ValueError),
-        (1, 2**64, ValueError),
-        (1, -(2**64), ValueError),
-        (1, True, TypeError),
-        (1, 1.5, TypeError),
-        (1, "1", TypeError),
-        (1, None, TypeError),
+        (None, 1, TypeError, f"{NO_SCOPE} NoneType"),
+        (1.5, 1, TypeError, f"{NO_SCOPE} float"),
+        (True, 1, TypeError, f"{NO_SCOPE} bool"),
+        (b"1", 1, TypeError, f"{NO_SCOPE} bytes"),
+        ([("org", 1)], 1, TypeError, f"{NO_SCOPE} list"),
+        ({"org": None}, 1, TypeError, 'the scope\'s "org" must be an int or a str, not NoneType'),
+        ({"org": True}, 1, TypeError, 'the scope\'s "org" must be an int or a str, not bool'),
+        ({"org": 1.5}, 1, TypeError, 'the scope\'s "org" must be an int or a str, not float'),
+        ({5: 1, "org": 1}, 1, TypeError, "a scope's names are strs, not int"),
+        ({}, 1, ValueError, f"{NO_ENTRY} nothing"),
+        ({"project": 1}, 1, ValueError, f'{NO_ENTRY} "project"'),
+        ("", 1, ValueError, 'the scope\'s "org" is empty'),
+        ("x" * 513, 1, ValueError, r'the scope\'s "org" \("xxxx.*too long: it takes more than 512 bytes'),
+        ("é" * 257, 1, ValueError, r'the scope\'s "org" \("éééé.*too long: it takes more than 512 bytes'),
+        # A ValueError of Python's own, which names the character.
+        ("\ud800", 1, ValueError, "ud800"),
+        (1, -1, ValueError, f"the cost is -1: {NO_COST}"),
+        (1, 2**62, ValueError, f"the cost is {2**62}: {NO_COST}"),
+        (1, 2**64, ValueError, f"the cost is {2**64}: {NO_COST}"),
+        (1, -(2**64), ValueError, f"the cost is -{2**64}: {NO_COST}"),
+        (1, True, TypeError, "a cost is an int, not bool"),
+        (1, 1.5, TypeError, "a cost is an int, not float"),
+        (1, "1", TypeError, "a cost is an int, not str"),
+        (1, None, TypeError, "a cost is an int, not NoneType"),
     ],
-    ids=repr,
+    ids=lambda value: ascii(value)[:60],
 )
 def test_what_cannot_be_charged_is_an_error_before_anything_is_sent(
-    ask: Any, server: ValkeyServer, scope: Any, cost: Any, error: Any
+    ask: Any, server: ValkeyServer, scope: Any, cost: Any, error: Any, text: str
 ) -> None:
     from django_vcache.admission import Throttle
 
     throttle = Throttle("org", "10/m")
     server.execute("CONFIG", "RESETSTAT")
-    with pytest.raises(error):
+    with pytest.raises(error, match=text):
         ask(throttle, "check", scope, cost)
     assert "evalsha" not in server.command_counts()
     assert server.keys() == []

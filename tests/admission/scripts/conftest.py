@@ -1,7 +1,10 @@
-"""The admission scripts on each server there is: Valkey, and Redis 7 where it is installed."""
+"""The admission scripts on each server there is: Valkey, and Redis 7 where it is installed. Where it is not, that is a
+failure if VCACHE_REQUIRE_REDIS is in the environment.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -26,7 +29,10 @@ def engine(request: pytest.FixtureRequest) -> str:
     """The binary of a server."""
     path = server_binary() if request.param == "valkey" else _redis()
     if path is None:
-        pytest.skip("no redis-server of version 7 or newer is installed")
+        reason = "no redis-server of version 7 or newer is on PATH"
+        if os.environ.get("VCACHE_REQUIRE_REDIS"):
+            pytest.fail(f"{reason}, and VCACHE_REQUIRE_REDIS wants one")
+        pytest.skip(reason)
     return path
 
 

@@ -1,5 +1,6 @@
 """Eight processes with fifty tasks each on one server, which run the scripts or call the API. How much went through is
-counted from the replies, by the server's clock, so that nothing here depends on how fast the machine is.
+counted from the replies, by the server's clock. How fast the machine is does not matter, unless all of them stand still
+for as long as a throttle's whole burst takes to flow back: two seconds at least.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pytest
 from lua import TAG, Scripts, admit_arguments, read_reply
 from model import ADMITTED, DUPLICATE, REFUSED, Admission, Dedupe, Quota, Stream, Throttle
 from support.caches import cache_setting
+from support.limits import where_it_is_noon
 from support.programs import Program
 from support.server import ValkeyServer
 
@@ -25,12 +27,18 @@ SECOND = 1_000_000
 # What the API asks for below.
 LIMIT, BURST = 100, 500
 MONTHLY = 3001
+# Each event is of one of six projects, and those of one of three organisations. A project may have 15 of its 20 events,
+# and two of the organisations 25 of the 30 that their projects may have.
+EVENTS, PROJECTS, ORGS, COST = 120, 6, 3, 2
+OF_PROJECT, OF_ORG = 15, 25
 
 _PROGRAM = (
     f"LIMIT, BURST, MONTHLY = {LIMIT}, {BURST}, {MONTHLY}\n"
+    f"EVENTS, PROJECTS, ORGS, COST = {EVENTS}, {PROJECTS}, {ORGS}, {COST}\n"
+    f"OF_PROJECT, OF_ORG, ZONE = {OF_PROJECT}, {OF_ORG}, {where_it_is_noon()!r}\n"
     + """
 import struct
-from django_vcache.admission import Gate, Quota, Throttle
+from django_vcache.admission import Gate, Quota, Stream, Throttle
 
 # What a script packed is reported in hex.
 async def call(work, keys, args):
@@ -75,12 +83,35 @@ async def by_a_throttle(work, number):
         decisions.append([before, after, decision.allowed, decision.source])
     return decisions
 
-gate = Gate(quotas=[Quota("events", MONTHLY, "month")], deadline=None)
+gate = Gate(quotas=[Quota("events", MONTHLY, "month", timezone=ZONE)], deadline=None)
 
 # Each a number of times: what was decided by whom, and the receipt.
 async def by_a_gate(work, number):
     decisions = [await gate.aadmit({"org": 1}) for turn in range(work["turns"])]
     return [[decision.allowed, decision.source, decision.receipt] for decision in decisions]
+
+# A unit of a throttle takes a day to flow back.
+whole = Gate(
+    throttles=[Throttle("org", "1/d", burst=1000), Throttle("project", "1/d", burst=OF_PROJECT * COST)],
+    quotas=[
+        Quota("events", lambda scope: OF_ORG * COST if scope["org"] else -1, "month", timezone=ZONE),
+        Quota("seen", -1, "month", key="project", timezone=ZONE),
+    ],
+    stream=Stream("events"),
+    deny_cache=False,
+    deadline=None,
+)
+
+# All send the same events, each beginning with another one.
+async def by_a_whole_gate(work, number):
+    told = []
+    for turn in range(EVENTS):
+        event = (turn + number * 7) % EVENTS
+        scope = {"org": event % ORGS, "project": event % PROJECTS}
+        decision = await whole.aadmit(scope, payload=str(event), cost=COST, dedupe=f"event {event}")
+        refused = decision.refused_by and decision.refused_by.rule
+        told.append([event, decision.duplicate, decision.id, decision.receipt, refused, decision.source])
+    return told
 
 def next_work():
     line = b""
@@ -154,16 +185,16 @@ def check_bound(rule: Throttle, decisions: list[tuple[int, int, bool]], error: i
         assert bisect_right(befores, after) >= 0.99 * (rule.burst + rule.limit * (before - first) / rule.period)
 
 
-def charge_half(scripts: Scripts, rule: Throttle) -> list[tuple[int, int, bool]]:
-    """Half of the burst at a known moment, so that nothing flows off in vain while the first ones of a crowd ask."""
-    half = rule.burst // 2
-    now = scripts.admit(Admission(half, (rule,))).now
-    return [(now, now, True)] * half
+def charge_burst(scripts: Scripts, rule: Throttle) -> list[tuple[int, int, bool]]:
+    """All of the burst at a known moment. From then on nothing flows off in vain unless nobody asks for as long as the
+    whole burst takes to flow back."""
+    now = scripts.admit(Admission(rule.burst, (rule,))).now
+    return [(now, now, True)] * rule.burst
 
 
 def test_a_throttle_lets_the_bound_through_and_hardly_less(crowd: Callable[..., list[Any]], scripts: Scripts) -> None:
     rule = Throttle(f"{TAG}:t", 200, SECOND, 400)
-    decisions = charge_half(scripts, rule)
+    decisions = charge_burst(scripts, rule)
     call = Admission(1, (rule,))
     replies = crowd("for_a_while", script="admit", keys=call.keys, args=admit_arguments(call), micros=3_500_000)
     decisions += [(now, now, verdict == ADMITTED) for verdict, now in replies]
@@ -214,7 +245,7 @@ def test_the_api_of_a_throttle_lets_the_bound_through_and_hardly_less(
     crowd: Callable[..., list[Any]], scripts: Scripts
 ) -> None:
     rule = Throttle(f"vcache:{TAG}:t:org:1", LIMIT, SECOND, BURST)
-    decisions = charge_half(scripts, rule)
+    decisions = charge_burst(scripts, rule)
     answers = crowd("by_a_throttle", end=decisions[0][0] + 3 * SECOND)
     decisions += [(before, after, allowed) for before, after, allowed, _ in answers]
     # Here the moments are between two readings of the server's clock, and that of Valkey 9.1 steps back now and then.
@@ -236,3 +267,52 @@ def test_the_api_of_a_gate_admits_exactly_its_quota(crowd: Callable[..., list[An
     [key] = scripts.server.keys()
     assert key.startswith(f"vcache:{TAG}:q:events:1:".encode())
     assert scripts.server.execute("GET", key) == str(MONTHLY).encode()
+
+
+def test_the_api_of_a_whole_gate_charges_and_writes_each_event_once_or_not_at_all(
+    crowd: Callable[..., list[Any]], scripts: Scripts
+) -> None:
+    told = crowd("by_a_whole_gate")
+    assert {source for *_, source in told} == {"server"}
+    everybody = PROCESSES * TASKS
+    outcomes = {event: Counter[Any]() for event in range(EVENTS)}
+    for event, duplicate, entry, receipt, refused, _ in told:
+        outcomes[event]["refused" if refused else (duplicate, entry, receipt)] += 1
+    admitted = {}
+    for event, outcome in outcomes.items():
+        # A limit that is used up stays so, hence an event is admitted when it is first sent, or never.
+        if outcome != {"refused": everybody}:
+            [(_, entry, receipt)] = {each for each in outcome if each[0] is False}
+            assert outcome == {(False, entry, receipt): 1, (True, entry, receipt): everybody - 1}
+            admitted[event] = (entry, receipt)
+    assert {refused for *_, refused, _ in told if refused} == {"project", "events"}
+    assert len({receipt for _, receipt in admitted.values()}) == len(admitted)
+
+    # Each is one entry, under the id that everybody was told.
+    entries = scripts.server.execute("XRANGE", f"vcache:{TAG}:s:events", "-", "+")
+    assert {int(fields[1]): entry.decode() for entry, fields in entries} == {
+        event: entry for event, (entry, _) in admitted.items()
+    }
+    assert len(entries) == len(admitted)
+
+    # Each is charged once to each of its limits, and what was refused to none.
+    of_org = Counter(event % ORGS for event in admitted)
+    of_project = Counter(event % PROJECTS for event in admitted)
+    assert of_org == {0: 2 * OF_PROJECT, 1: OF_ORG, 2: OF_ORG}
+    assert max(of_project.values()) <= OF_PROJECT
+    day = 86_400 * SECOND
+    throttles = tuple(Throttle(f"vcache:{TAG}:t:org:{org}", 1, day, 1000) for org in range(ORGS)) + tuple(
+        Throttle(f"vcache:{TAG}:t:project:{project}", 1, day, OF_PROJECT * COST) for project in range(PROJECTS)
+    )
+    assert scripts.peek(throttles)[1::2] == [
+        *(1000 - COST * of_org[org] for org in range(ORGS)),
+        *(COST * (OF_PROJECT - of_project[project]) for project in range(PROJECTS)),
+    ]
+    counts = {
+        key.decode().rpartition(":")[0]: int(scripts.server.execute("GET", key))
+        for key in scripts.server.keys("vcache:*:q:*")
+    }
+    assert counts == {
+        **{f"vcache:{TAG}:q:events:{org}": COST * of_org[org] for org in range(ORGS)},
+        **{f"vcache:{TAG}:q:seen:{project}": COST * of_project[project] for project in range(PROJECTS)},
+    }
