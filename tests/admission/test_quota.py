@@ -207,7 +207,7 @@ def test_windows_are_those_of_the_time_zone(ask: Any) -> None:
         (("org", 5, 86_400), {}, TypeError, r"\bint\b.*\bstr\b|\bstr\b.*\bint\b"),
         (("org", 5, "day"), {"timezone": "Mars/Olympus"}, ValueError, 'there is no time zone "Mars/Olympus"'),
         (("org", 5, "day"), {"mode": "loose"}, ValueError, '"loose" is not a quota\'s mode: it is "strict"'),
-        (("org", 5, "day"), {"key": ["org", 5]}, TypeError, "key must be a str or a sequence of strs"),
+        (("org", 5, "day"), {"key": ["org", 5]}, TypeError, "each name of key must be a str, not int"),
         (("org", 5, "day"), {"keep": -1}, ValueError, "keep is -1: give seconds above 0"),
         (("org", 5, "day"), {"keep": "1"}, TypeError, "keep must be a number, not str"),
         (("org", 5, "day"), {"outage": "maybe"}, ValueError, '"maybe" is not an outage policy: it is "open"'),

@@ -106,9 +106,10 @@ pub(super) fn whole<T: TryFrom<u64>>(name: &str, value: &Bound<'_, PyAny>) -> Py
         return Err(wrong(name, "an int", value));
     }
     let whole: Option<u64> = value.extract().ok();
-    whole
-        .and_then(|whole| T::try_from(whole).ok())
-        .ok_or_else(|| PyValueError::new_err(format!("{name} is {value}: that is out of its range")))
+    whole.and_then(|whole| T::try_from(whole).ok()).ok_or_else(|| {
+        let range = if value.lt(0).unwrap_or(false) { "give 0 or more" } else { "that is too large" };
+        PyValueError::new_err(format!("{name} is {value}: {range}"))
+    })
 }
 
 pub(super) fn seconds(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
@@ -131,5 +132,7 @@ pub(super) fn key(given: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     if let Ok(name) = given.extract::<String>() {
         return Ok(vec![name]);
     }
-    given.extract().map_err(|_| wrong("key", "a str or a sequence of strs", given))
+    let names: Vec<Bound<'_, PyAny>> =
+        given.extract().map_err(|_| wrong("key", "a str or a sequence of strs", given))?;
+    names.iter().map(|name| name.extract().map_err(|_| wrong("each name of key", "a str", name))).collect()
 }
