@@ -192,7 +192,8 @@ def problem_of(throttle: Any, where: str, rate: str | None) -> str | None:
     # What is a property is known with the request.
     if not any(isinstance(value, property) for value in said):
         try:
-            _throttle(_name_of(throttle.scope or throttle.__name__), requests, seconds, *said)
+            # Not kept, as those of requests are: nothing counts on this alias.
+            _throttle.__wrapped__(_name_of(throttle.scope or throttle.__name__), requests, seconds, *said)
         except (ValueError, TypeError, OverflowError, ConfigurationError) as error:
             return f"{throttle.__name__}: {error}"
     return None

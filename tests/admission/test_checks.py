@@ -194,6 +194,11 @@ def test_rates_of_rest_framework_are_checked_where_ours_read_them(server: Valkey
     assert of(rates, []) == of(rates, ["rest_framework.throttling.AnonRateThrottle"]) == {}
     for rate in ("10/m", "10/30s", "5/minutes", None):
         assert of({"user": rate}, ours[1:]) == {}
+    # That they are looked at makes nobody count on the default alias.
+    framework = {"DEFAULT_THROTTLE_RATES": {"user": "10/m"}, "DEFAULT_THROTTLE_CLASSES": ours[1:]}
+    caches = {"default": LOCMEM, "limits": cache_setting(server)}
+    for _ in range(2):
+        assert found(REST_FRAMEWORK=framework, VCACHE={"THROTTLE_ALIAS": "limits"}, CACHES=caches) == {}
 
 
 def test_a_throttle_of_rest_frameworks_may_read_rates_by_itself(module: Any, server: ValkeyServer) -> None:

@@ -35,12 +35,13 @@ def project(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     throttle = Throttle("org", "10/m")
     shop.gate = Gate([throttle], stream=Stream("orders"), shards=2, prefix="test")
     shop.gate_without = Gate([throttle])
+    shop.throttle = throttle
     shop.number = 1
     monkeypatch.setitem(sys.modules, "shop", shop)
     with override_settings(
         CACHES={"default": cache_setting(server)},
         INSTALLED_APPS=["django_vcache"],
-        VCACHE={"STREAMS": ["shop.events"], "GATES": ["shop.gate", "shop.gate_without"]},
+        VCACHE={"STREAMS": ["shop.events"], "GATES": ["shop.gate", "shop.gate_without", "shop.throttle"]},
     ):
         get_commands.cache_clear()
         yield

@@ -21,6 +21,10 @@ class Alone(NamedTuple):
         return self.rule.using
 
     @property
+    def stream(self) -> None:
+        """It has none."""
+
+    @property
     def is_throttle(self) -> bool:
         return isinstance(self.rule, _vcache.Throttle)
 

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from django_vcache.admission import streams
 from django_vcache.admission._stream import NamedStream, StreamLike
-from django_vcache.admission.gates import import_stream
+from django_vcache.admission.gates import import_gate, import_stream
 from django_vcache.admission.settings import current
 from django_vcache.exceptions import VcacheError
 
@@ -216,7 +216,7 @@ def _text(value: bytes) -> str:
 def _configured() -> list[StreamLike]:
     """The streams that the settings name, each once."""
     ours = current()
-    found = (import_stream(path) for path in (*ours.streams, *ours.gates))
+    found = [*map(import_stream, ours.streams), *(import_gate(path).stream for path in ours.gates)]
     return list({(stream.using, stream.keys): stream for stream in found if stream is not None}.values())
 
 
