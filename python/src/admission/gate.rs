@@ -7,7 +7,9 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use vcache::admission::{Admission, Decision, Gate, Rate, Receipt, Refund, RuleState};
+use vcache::admission::{
+    Admission, Decision, Gate, Quota, Rate, Receipt, Refund, RuleState, Stream, Throttle,
+};
 use vcache::python::{Bytes, connection_for, to_exception};
 
 use super::alias::Alias;
@@ -29,7 +31,8 @@ use super::throttle::PyThrottle;
 /// Raises ValueError for two rules of one name, parts on several aliases, or nothing at all.
 #[pyclass(frozen, subclass, name = "Gate", module = "django_vcache.admission")]
 pub(crate) struct PyGate {
-    gate: Gate,
+    /// Shared with the calls that are under way: to clone what it consists of would cost as much as to encode a call.
+    gate: Arc<Gate>,
     using: Alias,
     throttles: Vec<Py<PyThrottle>>,
     quotas: Vec<Py<PyQuota>>,
@@ -101,7 +104,7 @@ impl PyGate {
     ) -> PyResult<Call<impl Outcome<Decision> + use<>, Decision>> {
         let Given(owned) = scope.extract()?;
         let terms = self.terms(scope, limits, rates)?;
-        let (conn, gate) = (connection_for(scope.py(), &self.using)?, self.gate.clone());
+        let (conn, gate) = (connection_for(scope.py(), &self.using)?, Arc::clone(&self.gate));
         Ok(Call::new(
             async move {
                 let mut admission = terms.of(Admission::new(&owned).cost(cost));
@@ -125,7 +128,7 @@ impl PyGate {
     ) -> PyResult<Call<impl Outcome<Vec<RuleState>> + use<>, Vec<RuleState>>> {
         let Given(owned) = scope.extract()?;
         let terms = self.terms(scope, limits, rates)?;
-        let (conn, gate) = (connection_for(scope.py(), &self.using)?, self.gate.clone());
+        let (conn, gate) = (connection_for(scope.py(), &self.using)?, Arc::clone(&self.gate));
         Ok(Call::new(
             async move { gate.peek(&conn, terms.of(Admission::new(&owned))).await },
             PyRuleState::make_all,
@@ -138,7 +141,7 @@ impl PyGate {
         receipt: &str,
     ) -> PyResult<Call<impl Outcome<Refund> + use<>, Refund>> {
         let receipt: Receipt = receipt.parse().map_err(|error| to_exception(py, &error))?;
-        let (conn, gate) = (connection_for(py, &self.using)?, self.gate.clone());
+        let (conn, gate) = (connection_for(py, &self.using)?, Arc::clone(&self.gate));
         Ok(Call::new(async move { gate.refund(&conn, &receipt).await }, PyRefund::make))
     }
 
@@ -148,7 +151,7 @@ impl PyGate {
         scope: Owned,
         rule: Option<String>,
     ) -> PyResult<Call<impl Outcome<u64> + use<>, u64>> {
-        let (conn, gate) = (connection_for(py, &self.using)?, self.gate.clone());
+        let (conn, gate) = (connection_for(py, &self.using)?, Arc::clone(&self.gate));
         Ok(Call::new(async move { gate.reset(&conn, &scope, rule.as_deref()).await }, plain))
     }
 }
@@ -207,13 +210,13 @@ impl PyGate {
         let using = alias(using, aliases)?;
         let mut builder = Gate::builder().settings(settings);
         for throttle in &throttles {
-            builder = builder.throttle(throttle.get().throttle.clone());
+            builder = builder.throttle(Throttle::clone(&throttle.get().throttle));
         }
         for quota in &quotas {
-            builder = builder.quota(quota.get().quota.clone());
+            builder = builder.quota(Quota::clone(&quota.get().quota));
         }
         if let Some(stream) = stream {
-            builder = builder.stream(stream.get().stream().clone());
+            builder = builder.stream(Stream::clone(stream.get().stream()));
         }
         let gate = builder.build()?;
         if let (Some(given), Some(stream)) = (stream, gate.stream()) {
@@ -222,7 +225,7 @@ impl PyGate {
         throttles.iter().for_each(|throttle| throttle.get().using.release());
         quotas.iter().for_each(|quota| quota.get().using.release());
         Ok(Self {
-            gate,
+            gate: Arc::new(gate),
             using: Alias::new(Some(using)),
             throttles: throttles.into_iter().map(Bound::unbind).collect(),
             quotas: quotas.into_iter().map(Bound::unbind).collect(),

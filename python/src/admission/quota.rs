@@ -1,5 +1,7 @@
 //! `Quota`: so much in a calendar window.
 
+use std::sync::Arc;
+
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -26,7 +28,8 @@ use super::settings::{self, Keywords};
 /// Raises ValueError for what is not a name, a period, a mode or a time zone.
 #[pyclass(frozen, subclass, name = "Quota", module = "django_vcache.admission")]
 pub(crate) struct PyQuota {
-    pub(super) quota: Quota,
+    /// Shared with the calls that are under way.
+    pub(super) quota: Arc<Quota>,
     pub(super) limit: GivenLimit,
     pub(super) using: Alias,
 }
@@ -58,7 +61,7 @@ impl PyQuota {
     ) -> PyResult<Call<impl Outcome<Decision> + use<>, Decision>> {
         let limit = self.limit_for(of, limit)?;
         let conn = connection_for(of.py(), &self.using)?;
-        let (of, quota): (Of, _) = (of.extract()?, self.quota.clone());
+        let (of, quota): (Of, _) = (of.extract()?, Arc::clone(&self.quota));
         Ok(Call::new(
             async move {
                 match limit {
@@ -77,7 +80,7 @@ impl PyQuota {
     ) -> PyResult<Call<impl Outcome<RuleState> + use<>, RuleState>> {
         let limit = self.limit_for(of, limit)?;
         let conn = connection_for(of.py(), &self.using)?;
-        let (of, quota): (Of, _) = (of.extract()?, self.quota.clone());
+        let (of, quota): (Of, _) = (of.extract()?, Arc::clone(&self.quota));
         Ok(Call::new(
             async move {
                 match limit {
@@ -95,13 +98,13 @@ impl PyQuota {
         receipt: &str,
     ) -> PyResult<Call<impl Outcome<Refund> + use<>, Refund>> {
         let receipt: Receipt = receipt.parse().map_err(|error| to_exception(py, &error))?;
-        let (conn, quota) = (connection_for(py, &self.using)?, self.quota.clone());
+        let (conn, quota) = (connection_for(py, &self.using)?, Arc::clone(&self.quota));
         Ok(Call::new(async move { quota.refund(&conn, &receipt).await }, PyRefund::make))
     }
 
     fn forgotten(&self, of: &Bound<'_, PyAny>) -> PyResult<Call<impl Outcome<bool> + use<>, bool>> {
         let conn = connection_for(of.py(), &self.using)?;
-        let (of, quota): (Of, _) = (of.extract()?, self.quota.clone());
+        let (of, quota): (Of, _) = (of.extract()?, Arc::clone(&self.quota));
         Ok(Call::new(async move { quota.reset(&conn, of.subject()).await }, plain))
     }
 }
@@ -141,7 +144,7 @@ impl PyQuota {
         if let Some(outage) = outage {
             quota = quota.outage(outage);
         }
-        Ok(Self { quota: quota.settings(settings)?, limit, using: Alias::new(using) })
+        Ok(Self { quota: Arc::new(quota.settings(settings)?), limit, using: Alias::new(using) })
     }
 
     /// The quota's name.

@@ -1,6 +1,6 @@
 //! `Stream`: where what was admitted is put.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -27,10 +27,11 @@ use super::settings::{self, Keywords};
 /// Raises ValueError for what is not a name.
 #[pyclass(frozen, subclass, name = "Stream", module = "django_vcache.admission")]
 pub(crate) struct PyStream {
-    stream: Stream,
+    /// Shared with the calls that are under way.
+    stream: Arc<Stream>,
     using: Alias,
     /// As it is in the gate that it was given to: there is where its entries are.
-    joined: OnceLock<(Stream, String)>,
+    joined: OnceLock<(Arc<Stream>, String)>,
 }
 
 /// The id of each entry; `None` for what found no room.
@@ -38,10 +39,10 @@ type Ids = Vec<Option<String>>;
 
 impl PyStream {
     pub(super) fn of(stream: Stream, using: Option<String>) -> Self {
-        Self { stream, using: Alias::new(using), joined: OnceLock::new() }
+        Self { stream: Arc::new(stream), using: Alias::new(using), joined: OnceLock::new() }
     }
 
-    pub(super) fn stream(&self) -> &Stream {
+    pub(super) fn stream(&self) -> &Arc<Stream> {
         self.joined.get().map_or(&self.stream, |(stream, _)| stream)
     }
 
@@ -55,7 +56,7 @@ impl PyStream {
     /// `ValueError` if it is the stream of another gate already, whose entries are elsewhere.
     pub(super) fn join(&self, stream: &Stream, using: &str) -> PyResult<()> {
         self.using.release();
-        let (known, alias) = self.joined.get_or_init(|| (stream.clone(), using.to_owned()));
+        let (known, alias) = self.joined.get_or_init(|| (Arc::new(stream.clone()), using.to_owned()));
         if known.keys() == stream.keys() && alias == using {
             return Ok(());
         }
@@ -72,7 +73,7 @@ impl PyStream {
         scope: Option<Given>,
         dedupe: Option<String>,
     ) -> PyResult<Call<impl Outcome<Decision> + use<>, Decision>> {
-        let (conn, stream) = (connection_for(py, self.alias())?, self.stream().clone());
+        let (conn, stream) = (connection_for(py, self.alias())?, Arc::clone(self.stream()));
         Ok(Call::new(
             async move {
                 let mut event = Event::new(&*payload);
@@ -96,7 +97,7 @@ impl PyStream {
         let py = payloads.py();
         let payloads: Vec<Bytes> =
             payloads.try_iter()?.map(|payload| payload?.extract()).collect::<PyResult<_>>()?;
-        let (conn, stream) = (connection_for(py, self.alias())?, self.stream().clone());
+        let (conn, stream) = (connection_for(py, self.alias())?, Arc::clone(self.stream()));
         Ok(Call::new(
             async move {
                 let events: Vec<_> = payloads
@@ -113,7 +114,7 @@ impl PyStream {
     }
 
     fn counted(&self, py: Python<'_>) -> PyResult<Call<impl Outcome<u64> + use<>, u64>> {
-        let (conn, stream) = (connection_for(py, self.alias())?, self.stream().clone());
+        let (conn, stream) = (connection_for(py, self.alias())?, Arc::clone(self.stream()));
         Ok(Call::new(async move { stream.length(&conn).await }, plain))
     }
 }

@@ -1,5 +1,7 @@
 //! `Throttle`: a rate limit of its own.
 
+use std::sync::Arc;
+
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -26,7 +28,8 @@ use super::settings::{self, Keywords};
 /// Raises ValueError for what is not a name or not a rate, and for a burst of 0.
 #[pyclass(frozen, subclass, name = "Throttle", module = "django_vcache.admission")]
 pub(crate) struct PyThrottle {
-    pub(super) throttle: Throttle,
+    /// Shared with the calls that are under way.
+    pub(super) throttle: Arc<Throttle>,
     pub(super) rate: GivenRate,
     pub(super) using: Alias,
 }
@@ -60,7 +63,7 @@ impl PyThrottle {
     ) -> PyResult<Call<impl Outcome<Decision> + use<>, Decision>> {
         let rate = self.rate_for(of, rate)?;
         let conn = connection_for(of.py(), &self.using)?;
-        let (of, throttle): (Of, _) = (of.extract()?, self.throttle.clone());
+        let (of, throttle): (Of, _) = (of.extract()?, Arc::clone(&self.throttle));
         Ok(Call::new(
             async move {
                 match rate {
@@ -79,7 +82,7 @@ impl PyThrottle {
     ) -> PyResult<Call<impl Outcome<RuleState> + use<>, RuleState>> {
         let rate = self.rate_for(of, rate)?;
         let conn = connection_for(of.py(), &self.using)?;
-        let (of, throttle): (Of, _) = (of.extract()?, self.throttle.clone());
+        let (of, throttle): (Of, _) = (of.extract()?, Arc::clone(&self.throttle));
         Ok(Call::new(
             async move {
                 match rate {
@@ -93,7 +96,7 @@ impl PyThrottle {
 
     fn forgotten(&self, of: &Bound<'_, PyAny>) -> PyResult<Call<impl Outcome<bool> + use<>, bool>> {
         let conn = connection_for(of.py(), &self.using)?;
-        let (of, throttle): (Of, _) = (of.extract()?, self.throttle.clone());
+        let (of, throttle): (Of, _) = (of.extract()?, Arc::clone(&self.throttle));
         Ok(Call::new(async move { throttle.reset(&conn, of.subject()).await }, plain))
     }
 }
@@ -124,7 +127,7 @@ impl PyThrottle {
         if let Some(outage) = outage {
             throttle = throttle.outage(outage);
         }
-        Ok(Self { throttle: throttle.settings(settings)?, rate, using: Alias::new(using) })
+        Ok(Self { throttle: Arc::new(throttle.settings(settings)?), rate, using: Alias::new(using) })
     }
 
     /// The throttle's name.

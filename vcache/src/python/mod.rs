@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `event_loop` | what a loop's thread keeps: ready tasks, the watch on the poller, one timer |
 //! | `task` | one Rust future, polled on the loop's thread, that completes one `loop.create_future()` |
+//! | `pooled` | memory for large futures, used again |
 //! | `blocking` | the same future, driven by the calling thread with the GIL released |
 //! | `exceptions` | [`Error`](crate::Error) as an exception of `django_vcache.exceptions` |
 //! | `attach` | attaching when PyO3's count may be wrong |
@@ -43,6 +44,8 @@ mod from_dict;
 mod json;
 #[cfg(any(feature = "awaitable", feature = "spawn"))]
 mod polled;
+#[cfg(feature = "driver")]
+mod pooled;
 mod spawn;
 mod stub;
 #[cfg(feature = "driver")]

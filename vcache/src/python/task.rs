@@ -15,6 +15,7 @@ use pyo3::sync::PyOnceLock;
 use super::Steps;
 use super::event_loop::{Kept, LoopState, Running};
 use super::exceptions::{panic_message, to_exception};
+use super::pooled::Pooled;
 use crate::context::{self, Context as Driving};
 use crate::sync::lock;
 
@@ -108,6 +109,17 @@ fn spawn_on<'py, F, C>(
     future: F,
     finish: C,
 ) -> PyResult<Bound<'py, PyAny>>
+where
+    F: Future + Send + 'static,
+    C: FnOnce(Python<'_>, F::Output) -> PyResult<Py<PyAny>> + Send + 'static,
+{
+    if Pooled::<F>::FITS {
+        return start(running, steps, Pooled::new(future), finish);
+    }
+    start(running, steps, future, finish)
+}
+
+fn start<'py, F, C>(running: &Running<'py>, steps: Steps, future: F, finish: C) -> PyResult<Bound<'py, PyAny>>
 where
     F: Future + Send + 'static,
     C: FnOnce(Python<'_>, F::Output) -> PyResult<Py<PyAny>> + Send + 'static,
