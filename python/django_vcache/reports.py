@@ -1,10 +1,10 @@
 """What is not raised is logged, on the logger ``django_vcache``: values that could not be read, with IGNORE_EXCEPTIONS
 the errors that were ignored, limits that were decided without the server, and what a consumer of a stream gets over by
-itself. A dead server under load fails
-thousands of times a second, so each kind is logged once a second at most, with the number of those that were left
-out."""
+itself. A dead server under load fails thousands of times a second, so each kind is logged once a second at most, with
+the number of those that were left out."""
 
 import logging
+import os
 import threading
 import time
 
@@ -41,6 +41,15 @@ _errors = _Throttled()
 _outages = _Throttled()
 _retries = _Throttled()
 _burials = _Throttled()
+
+
+def _renew_locks() -> None:
+    """In a forked child, whose parent may have been logging on another thread."""
+    for each in (_misses, _errors, _outages, _retries, _burials):
+        each._lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_locks)
 
 
 def unreadable(alias: str, key: str, reason: str) -> None:

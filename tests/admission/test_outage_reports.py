@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,6 +59,18 @@ def test_thousands_of_them_are_a_line_a_second(ask: Any, caplog: pytest.LogCaptu
     reports._outages._last["gone"] = float("-inf")
     ask(gate, "admit", {"org": 1})
     assert [line.endswith(f"{LINE} (and 60 more like it)") for line in lines(caplog)] == [True]
+
+
+def test_a_child_that_was_forked_while_its_parent_logged_goes_on() -> None:
+    from django_vcache import reports
+
+    with reports._retries._lock:
+        child = os.fork()
+        if not child:
+            signal.alarm(20)
+            reports.retried("gone", "a consumer", Exception("away"))
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_what_raises_is_not_logged(ask: Any, caplog: pytest.LogCaptureFixture) -> None:
