@@ -284,7 +284,11 @@ async def _settled(answer: Any) -> Any:
 
 
 def _is_async(view: Callable[..., Any]) -> bool:
-    if iscoroutinefunction(view):
+    plain: Any = view
+    # Before Python 3.12 a partial does not show that what it is of was marked as one.
+    while isinstance(plain, functools.partial):
+        plain = plain.func
+    if iscoroutinefunction(view) or iscoroutinefunction(plain):
         return True
     method = _inside(view)
     instance = _instance_of(method)
