@@ -307,9 +307,13 @@ mod tests {
             gate.refund(&conn, &receipt).await.unwrap();
             let key = format!("vcache:{{v00}}:r:{}", &receipt.as_str()[..16]);
             let kept: i64 = redis::cmd("PTTL").arg(key).query_async(&mut conn).await.unwrap();
-            let month = receipt.parts().unwrap().starts[2];
-            let end = gate.inner().quotas[2].calendar.look(month).unwrap().end;
-            let left = end * 1_000 + gate.inner().quotas[2].keep_ms() - gate.inner().server_now() / 1_000;
+            // In a month's last hours a day of another zone may end after it.
+            let starts = receipt.parts().unwrap().starts;
+            let left = gate.inner().quotas.iter().zip(starts).map(|(quota, start)| {
+                let end = quota.calendar.look(start).unwrap().end;
+                end * 1_000 + quota.keep_ms() - gate.inner().server_now() / 1_000
+            });
+            let left = left.max().unwrap();
             assert!((kept - left).abs() < 60_000, "{kept} of {left}");
         });
     }
