@@ -1,30 +1,43 @@
 //! Waiting without an event loop: the calling thread polls the connections itself.
 //!
-//! Of the threads that wait at a time one has the reader's role: it sleeps on the process's poller, and drives the
-//! connections for everybody. The others park. A reader whose own call is done hands the role to one that still waits.
+//! Of the threads that wait for shared connections one at a time has the reader's role: it sleeps on the process's poller,
+//! and drives the connections for all. The others park. A reader whose own call is done hands the role to one that still
+//! waits. A thread that waits for a blocking command (`BLPOP` and the like) sleeps on the connection of that alone, and a
+//! reply to others does not wake it.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread, ThreadId};
 use std::time::{Duration, Instant};
 
-use crate::context::{self, Context as Driving};
-use crate::error::Result;
-use crate::reactor::{Reactor, reactor};
+#[cfg(feature = "python")]
+use crate::connection::local::forked;
+#[cfg(feature = "python")]
+use crate::connection::receiver::{Outcome, Receiver};
+#[cfg(feature = "python")]
+use crate::connection::{Connection, Packet};
+use crate::fork::{self, PerProcess};
+use crate::reactor::waiter::Waiter;
+use crate::reactor::{self, Bell, Reactor, Watch, reactor_if_made};
+use crate::scope::{self, Driving};
 use crate::sync::lock;
 
-/// How often a thread that waits looks whether it was interrupted (Ctrl-C). A signal ends no sleep when it comes a moment
-/// before it, or to another thread.
-const LOOK_UP: Duration = Duration::from_millis(200);
+/// How often a waiting main thread looks whether it was interrupted (Ctrl-C), at least. A signal ends no sleep when it
+/// comes a moment before it, or to another thread.
+const LOOK_UP: Duration = Duration::from_millis(100);
+/// Other threads get no signals. They look up all the same, rarely.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
 /// Who is the reader, and who would be next.
 #[derive(Default)]
-pub(crate) struct Role(Mutex<Queue>);
+struct Role(Mutex<Queue>);
+
+static ROLE: PerProcess<Role> = PerProcess::new();
 
 #[derive(Default)]
 struct Queue {
@@ -32,12 +45,39 @@ struct Queue {
     parked: VecDeque<Arc<Parker>>,
 }
 
+/// How a waiting thread is to be woken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Sleeps {
+    Parked,
+    /// On the shared poller: by the reactor's bell.
+    Reading,
+    /// On its own watch: by its own bell.
+    Alone,
+}
+
 /// A thread that waits.
 struct Parker {
     thread: Thread,
     id: ThreadId,
+    epoch: u64,
     notified: AtomicBool,
-    reading: AtomicBool,
+    sleeps: AtomicU8,
+    waiter: Arc<Waiter>,
+    bell: OnceLock<Bell>,
+    /// How often it looks up.
+    look_up: Duration,
+}
+
+/// Whether this is the thread that the process began with, which is the one that runs signal handlers in Python.
+fn is_main() -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    return rustix::thread::gettid() == rustix::process::getpid();
+    #[cfg(target_vendor = "apple")]
+    // SAFETY: a function without arguments that looks at the calling thread.
+    return unsafe { libc::pthread_main_np() } != 0;
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+    return true;
 }
 
 thread_local! {
@@ -45,19 +85,24 @@ thread_local! {
     static SPARE: Cell<Option<Arc<Parker>>> = const { Cell::new(None) };
 }
 
-/// The parker of one call. A call made from within another one's wait (by a signal handler) gets one of its own, so that
-/// neither takes the other's wake-up.
+/// The parker of one call. A call made from within another one's wait (by a signal handler) gets one that is not in use, so
+/// that neither takes the other's wake-up.
 struct Own(Arc<Parker>);
 
 impl Own {
     fn take() -> Self {
-        Self(SPARE.take().unwrap_or_else(|| {
+        let spare = SPARE.try_with(Cell::take).ok().flatten();
+        Self(spare.filter(|parker| parker.epoch == fork::epoch()).unwrap_or_else(|| {
             let thread = thread::current();
             Arc::new(Parker {
                 id: thread.id(),
                 thread,
+                epoch: fork::epoch(),
                 notified: AtomicBool::new(false),
-                reading: AtomicBool::new(false),
+                sleeps: AtomicU8::new(Sleeps::Parked as u8),
+                waiter: Arc::default(),
+                bell: OnceLock::new(),
+                look_up: if is_main() { LOOK_UP } else { LONGEST_SLEEP },
             })
         }))
     }
@@ -65,13 +110,29 @@ impl Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        SPARE.set(Some(Arc::clone(&self.0)));
+        let _ = SPARE.try_with(|spare| spare.set(Some(Arc::clone(&self.0))));
     }
 }
 
 impl Parker {
     fn is_notified(&self) -> bool {
         self.notified.load(Ordering::SeqCst)
+    }
+
+    fn set(&self, sleeps: Sleeps) {
+        self.sleeps.store(sleeps as u8, Ordering::SeqCst);
+    }
+
+    fn is(&self, sleeps: Sleeps) -> bool {
+        self.sleeps.load(Ordering::SeqCst) == sleeps as u8
+    }
+
+    /// Its own bell; `None` if there is no descriptor for one.
+    fn bell(&self) -> Option<&Bell> {
+        if self.bell.get().is_none() {
+            let _ = self.bell.set(Bell::new().ok()?);
+        }
+        self.bell.get()
     }
 }
 
@@ -84,8 +145,14 @@ impl Wake for Parker {
         if self.notified.swap(true, Ordering::SeqCst) || self.id == thread::current().id() {
             return;
         }
-        if self.reading.load(Ordering::SeqCst) {
-            reactor().ring();
+        if self.is(Sleeps::Alone)
+            && let Some(bell) = self.bell.get()
+        {
+            bell.ring();
+        } else if self.is(Sleeps::Reading)
+            && let Some(reactor) = reactor_if_made()
+        {
+            reactor.ring();
         } else {
             self.thread.unpark();
         }
@@ -111,16 +178,77 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// As [`block_on`], but gives up with the error of `interrupted`, which is asked whenever a signal came, and
-/// every [`LOOK_UP`].
+/// A blocking call.
+#[cfg(feature = "python")]
+struct Exchange {
+    outcome: Mutex<Option<Outcome>>,
+    parker: Arc<Parker>,
+    given_up: AtomicBool,
+}
+
+#[cfg(feature = "python")]
+impl Receiver for Exchange {
+    fn fill(self: Arc<Self>, outcome: Outcome) -> Option<Waker> {
+        *lock(&self.outcome) = Some(outcome);
+        Some(Waker::from(Arc::clone(&self.parker)))
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
+    }
+}
+
+/// Sends a packet and waits for its outcome on this thread, as [`block_on_until`] waits for a future.
+#[cfg(feature = "python")]
+pub(crate) fn exchange_until<E>(
+    connection: &Connection,
+    packet: Packet,
+    mut interrupted: impl FnMut() -> Result<(), E>,
+) -> Result<Outcome, E> {
+    let own = Own::take();
+    let parker = &own.0;
+    let exchange = Arc::new(Exchange {
+        outcome: Mutex::new(None),
+        parker: Arc::clone(parker),
+        given_up: AtomicBool::new(false),
+    });
+    parker.notified.store(false, Ordering::SeqCst);
+    let receiver = Arc::clone(&exchange) as Arc<dyn Receiver>;
+    let failed = |error| Outcome { result: Err(error), packet: Packet::empty(), sent: false };
+    let route = match connection.begin(packet, receiver, Driving::Blocking, &parker.waiter) {
+        Ok((route, _)) => route,
+        Err(error) => return Ok(failed(error)),
+    };
+    loop {
+        if let Err(raised) = wait_for_wake(parker, &mut interrupted) {
+            exchange.given_up.store(true, Ordering::Relaxed);
+            if !route.is_stale() {
+                route.given_up();
+            }
+            return Err(raised);
+        }
+        if route.is_stale() {
+            return Ok(failed(forked()));
+        }
+        // A reply to an earlier call of this thread, which was given up, wakes it too. In this order, or a wake-up is lost.
+        parker.notified.store(false, Ordering::SeqCst);
+        if let Some(outcome) = lock(&exchange.outcome).take() {
+            route.finished();
+            return Ok(outcome);
+        }
+    }
+}
+
+/// As [`block_on`], but gives up with the error of `interrupted`, which the main thread asks every [`LOOK_UP`] at
+/// least, and when a signal came.
 pub(crate) fn block_on_until<F: Future, E>(
     future: F,
     mut interrupted: impl FnMut() -> Result<(), E>,
 ) -> Result<F::Output, E> {
     let mut future = pin!(future);
-    let _driving = context::enter(Driving::Blocking);
     let own = Own::take();
     let parker = &own.0;
+    let _driving = scope::enter(Driving::Blocking, &parker.waiter);
     let waker = Waker::from(Arc::clone(parker));
     let mut cx = Context::from_waker(&waker);
     loop {
@@ -128,87 +256,128 @@ pub(crate) fn block_on_until<F: Future, E>(
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
             return Ok(output);
         }
-        wait(reactor(), parker, &mut interrupted)?;
+        wait_for_wake(parker, &mut interrupted)?;
     }
 }
 
-fn wait<E>(
-    reactor: &'static Reactor,
+/// Waits until the thread is woken. In a child that a signal handler made meanwhile it returns at once: what it waits for
+/// is its parent's.
+fn wait_for_wake<E>(
     parker: &Arc<Parker>,
     interrupted: &mut impl FnMut() -> Result<(), E>,
 ) -> Result<(), E> {
+    let mut asked = Instant::now();
     while !parker.is_notified() {
-        let undisturbed = Turn::take(reactor, parker).wait();
+        let undisturbed = wait(parker, asked + parker.look_up);
         // Asked without the role: a signal handler may run for long, and call us itself.
-        if !undisturbed {
+        if !undisturbed || asked.elapsed() >= parker.look_up {
             interrupted()?;
+            asked = Instant::now();
+            if parker.epoch != fork::epoch() {
+                return Ok(());
+            }
         }
     }
     Ok(())
 }
 
-/// A thread's place among those who wait, as the reader or behind it, until it is dropped.
+/// Waits until the call is done, or until it should be asked whether a signal came (`false`), and no longer than `until`.
+fn wait(parker: &Arc<Parker>, until: Instant) -> bool {
+    if let Some(own) = parker.waiter.own()
+        && own.has_any()
+    {
+        return wait_alone(parker, own, until);
+    }
+    let Some(reactor) = reactor_if_made() else {
+        // No call was made: what it waits for is no business of ours.
+        thread::park_timeout(until.saturating_duration_since(Instant::now()));
+        return parker.is_notified();
+    };
+    Turn::take(reactor, parker).wait(until)
+}
+
+/// Waits on the thread's own watch, and beside it on the shared one if a call is under way there.
+fn wait_alone(parker: &Arc<Parker>, own: &Watch, until: Instant) -> bool {
+    let Some(bell) = parker.bell() else {
+        thread::park_timeout(LOOK_UP / 10);
+        own.drive();
+        return false;
+    };
+    let shared = reactor_if_made().filter(|_| parker.waiter.waits_on_shared());
+    let watches: &[&Watch] = match shared {
+        Some(reactor) => &[own, reactor.shared()],
+        None => &[own],
+    };
+    parker.set(Sleeps::Alone);
+    let undisturbed = parker.is_notified()
+        || reactor::sleep(watches, bell, until.saturating_duration_since(Instant::now())).unwrap_or(true);
+    parker.set(Sleeps::Parked);
+    watches.iter().for_each(|watch| watch.drive());
+    undisturbed
+}
+
+/// A thread's place among those who wait for shared connections, as the reader or behind it, until it is dropped.
 struct Turn<'a> {
     reactor: &'static Reactor,
+    role: &'static Role,
     parker: &'a Arc<Parker>,
     reading: bool,
 }
 
 impl<'a> Turn<'a> {
     fn take(reactor: &'static Reactor, parker: &'a Arc<Parker>) -> Self {
-        let reading = reactor.blocking.take_or_queue(parker);
-        Self { reactor, parker, reading }
+        let role = ROLE.get(Role::default);
+        let reading = role.take_or_queue(parker);
+        Self { reactor, role, parker, reading }
     }
 
-    /// Waits until the call is done. `false`: until it should be asked whether a signal came.
-    fn wait(mut self) -> bool {
+    fn wait(mut self, until: Instant) -> bool {
         loop {
             if self.parker.is_notified() {
                 return true;
             }
-            self.reading = self.reading || self.reactor.blocking.was_given_to(self.parker);
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            self.reading = self.reading || self.role.was_given_to(self.parker);
             let undisturbed =
-                if self.reading { sleep(self.reactor, self.parker) } else { park(self.reactor, self.parker) };
+                if self.reading { self.sleep(left) } else { self.park(left) };
             if !undisturbed {
                 return false;
             }
         }
     }
+
+    /// One turn of a parked thread. `false` says that it should look whether it was interrupted.
+    fn park(&self, at_most: Duration) -> bool {
+        // The reader went to sleep before this thread's call was there, perhaps for longer than this call may take.
+        let due = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+        thread::park_timeout(self.reactor.next_deadline().map_or(at_most, |deadline| due(deadline).min(at_most)));
+        // Woken for its reply, or to be the reader.
+        if self.parker.is_notified() || self.parker.is(Sleeps::Reading) {
+            return true;
+        }
+        if self.reactor.next_deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+            self.reactor.drive();
+        }
+        false
+    }
+
+    /// One turn of the reader. `false` says that it should look whether it was interrupted.
+    fn sleep(&self, at_most: Duration) -> bool {
+        self.parker.set(Sleeps::Reading);
+        // An error here would be EBADF or ENOMEM: driving instead of sleeping still makes progress.
+        let undisturbed = self.parker.is_notified() || self.reactor.sleep(at_most).unwrap_or(true);
+        self.reactor.drive();
+        undisturbed
+    }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.reactor.blocking.leave(self.parker);
+        self.role.leave(self.parker);
     }
-}
-
-/// One turn of a parked thread. `false` says that it should look whether it was interrupted.
-fn park(reactor: &'static Reactor, parker: &Arc<Parker>) -> bool {
-    // The reader went to sleep before this thread's call was there, perhaps for longer than this call may take.
-    let now = Instant::now();
-    let until = reactor.next_deadline().map_or(LOOK_UP, |deadline| deadline.saturating_duration_since(now));
-    thread::park_timeout(until.min(LOOK_UP));
-    // Woken for its reply, or to be the reader.
-    if parker.is_notified() || parker.reading.load(Ordering::SeqCst) {
-        return true;
-    }
-    if reactor.next_deadline().is_some_and(|deadline| deadline <= Instant::now()) {
-        reactor.drive();
-    }
-    false
-}
-
-/// One turn of the reader. `false` says that it should look whether it was interrupted.
-fn sleep(reactor: &'static Reactor, parker: &Arc<Parker>) -> bool {
-    parker.reading.store(true, Ordering::SeqCst);
-    let undisturbed = if parker.is_notified() {
-        true
-    } else {
-        // An error here would be EBADF or ENOMEM: driving instead of sleeping still makes progress.
-        reactor.sleep(LOOK_UP).unwrap_or(true)
-    };
-    reactor.drive();
-    undisturbed
 }
 
 impl Role {
@@ -225,7 +394,7 @@ impl Role {
 
     /// Whether a reader that left has made this thread the reader: then it no longer stands in the queue.
     fn was_given_to(&self, parker: &Arc<Parker>) -> bool {
-        parker.reading.load(Ordering::SeqCst) && {
+        parker.is(Sleeps::Reading) && {
             let queue = lock(&self.0);
             !queue.parked.iter().any(|parked| Arc::ptr_eq(parked, parker))
         }
@@ -238,14 +407,14 @@ impl Role {
             queue.parked.remove(at);
             return;
         }
-        parker.reading.store(false, Ordering::SeqCst);
+        parker.set(Sleeps::Parked);
         // One whose call is done needs no role: it wakes by itself, and would only have to hand it on.
         let waiting = queue.parked.iter().position(|parked| !parked.is_notified());
         let next = waiting.and_then(|at| queue.parked.remove(at));
         queue.taken = next.is_some();
         if let Some(next) = next {
             // Under the lock, or it could have left already, and would be thought to read for ever.
-            next.reading.store(true, Ordering::SeqCst);
+            next.set(Sleeps::Reading);
             next.thread.unpark();
         }
     }

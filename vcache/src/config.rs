@@ -22,6 +22,13 @@ pub(crate) enum Address {
     Unix(PathBuf),
 }
 
+impl Address {
+    /// Whether the server is on this machine, where no network can lose a connection in silence.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self, Self::Unix(_))
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -164,6 +164,15 @@ impl Error {
         Self::new(ErrorKind::Connection, message)
     }
 
+    /// A call that needed a descriptor to wait on.
+    #[cfg(feature = "driver")]
+    pub(crate) fn no_descriptor(error: &io::Error) -> Self {
+        Self::connection(format!(
+            "the process cannot wait for a connection: {error}. If descriptors are used up, raise their number (ulimit -n) \
+             or close some"
+        ))
+    }
+
     pub(crate) fn timeout(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Timeout, message)
     }

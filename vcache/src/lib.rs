@@ -80,7 +80,8 @@
 //! |---|---|
 //! | `config` | a URL and options become a validated [`Config`] |
 //! | `connection` | the handle, the driver, the socket, connecting and reconnecting |
-//! | `reactor` | the one poller of the process, and who drives it |
+//! | `reactor` | the pollers of the process, deadlines, and who waits |
+//! | `scope` | who drives the future that is polled on this thread |
 //! | `blocking`, `tokio_driver`, `python` | the three who drive |
 //! | `abi` | the connection of the wheel, for extension modules of their own |
 //! | `admission` | throttles, quotas, streams, and the gate that joins them |
@@ -101,15 +102,15 @@ mod blocking;
 #[cfg(feature = "driver")]
 mod config;
 mod connection;
-#[cfg(feature = "driver")]
-mod context;
 mod error;
-#[cfg(feature = "driver")]
+#[cfg(any(feature = "driver", feature = "admission", feature = "tokio"))]
 mod fork;
 #[cfg(feature = "python")]
 pub mod python;
 #[cfg(feature = "driver")]
 mod reactor;
+#[cfg(feature = "driver")]
+mod scope;
 #[cfg(any(feature = "driver", feature = "tokio", feature = "awaitable"))]
 mod sync;
 #[cfg(feature = "testing")]
@@ -124,7 +125,7 @@ pub use blocking::block_on;
 #[cfg(feature = "driver")]
 pub use config::{Config, Options};
 #[cfg(feature = "driver")]
-pub use connection::configure;
+pub use connection::{Watched, configure};
 pub use connection::{Connection, Packet, Request, connection, connection_for};
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "testing")]

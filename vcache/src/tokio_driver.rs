@@ -2,8 +2,6 @@
 //! that is polled in the runtime, and ends with it.
 
 use std::os::fd::{AsRawFd, RawFd};
-use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,42 +11,15 @@ use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
 
 #[cfg(not(feature = "driver"))]
-use crate::abi::guest::{epoch, reactor::reactor};
-#[cfg(feature = "driver")]
-use crate::fork::epoch;
+use crate::abi::guest::reactor::reactor;
+use crate::fork::{PerProcess, epoch};
 #[cfg(feature = "driver")]
 use crate::reactor::reactor;
 use crate::sync::lock;
 
-/// The runtimes that drive, in the process of this epoch.
-struct Runtimes {
-    epoch: u64,
-    list: Mutex<Vec<(Id, Arc<Notify>)>>,
-}
-
-/// This process's. A forked child makes a list of its own, because it may have inherited the parent's locked.
-fn runtimes(epoch: u64) -> &'static Runtimes {
-    static CURRENT: AtomicPtr<Runtimes> = AtomicPtr::new(ptr::null_mut());
-    let known = CURRENT.load(Ordering::Acquire);
-    // SAFETY: what is stored is null or was leaked below, and is never freed.
-    if let Some(runtimes) = unsafe { known.as_ref() }
-        && runtimes.epoch == epoch
-    {
-        return runtimes;
-    }
-    let fresh = Box::into_raw(Box::new(Runtimes { epoch, list: Mutex::default() }));
-    match CURRENT.compare_exchange(known, fresh, Ordering::AcqRel, Ordering::Acquire) {
-        // SAFETY: it was leaked just now, and is never freed.
-        Ok(_) => unsafe { &*fresh },
-        Err(faster) => {
-            // SAFETY: nobody has seen it; and what is stored is never freed.
-            unsafe {
-                drop(Box::from_raw(fresh));
-                &*faster
-            }
-        }
-    }
-}
+/// The runtimes that drive. A forked child has a list of its own, because it may have inherited the parent's locked.
+type Runtimes = Mutex<Vec<(Id, Arc<Notify>)>>;
+static RUNTIMES: PerProcess<Runtimes> = PerProcess::new();
 
 thread_local! {
     /// The runtime that this thread's last call belonged to.
@@ -62,7 +33,7 @@ pub(crate) fn ensure() -> bool {
     if RECENT.with_borrow(|recent| recent.as_ref().is_some_and(|(e, i, _)| *e == epoch && *i == id)) {
         return true;
     }
-    let mut list = lock(&runtimes(epoch).list);
+    let mut list = lock(RUNTIMES.get(Mutex::default));
     let send = match list.iter().find(|(known, _)| *known == id) {
         Some((_, send)) => Arc::clone(send),
         None => {
@@ -96,7 +67,7 @@ impl Drop for Registration {
     fn drop(&mut self) {
         // In a child there is nothing to take off: it has a list of its own.
         if self.epoch == epoch() {
-            lock(&runtimes(self.epoch).list).retain(|(id, _)| *id != self.id);
+            lock(RUNTIMES.get(Mutex::default)).retain(|(id, _)| *id != self.id);
         }
     }
 }
@@ -116,14 +87,14 @@ fn watch() -> Option<AsyncFd<Watched>> {
         drop(tokio::time::sleep(Duration::ZERO));
         // SAFETY: the descriptor is the poller's of this process, which is never closed while the epoch lasts, and
         // `drive` ends with the epoch.
-        unsafe { AsyncFd::register_with_interest(Watched(reactor().fd()), Interest::READABLE) }.ok()
+        unsafe { AsyncFd::register_with_interest(Watched(reactor().ok()?.fd()), Interest::READABLE) }.ok()
     })
     .ok()
     .flatten()
 }
 
 async fn drive(poller: AsyncFd<Watched>, registration: Registration, send: Arc<Notify>) {
-    let reactor = reactor();
+    let Ok(reactor) = reactor() else { return };
     while registration.epoch == epoch() {
         let wake_at = reactor.step().map(tokio::time::Instant::from_std);
         let alarm = async {

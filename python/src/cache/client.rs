@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
-use vcache::python::{Steps, block_on, spawn};
+use vcache::python::{Steps, block_on, block_on_exchange, exchange, spawn};
 use vcache::{Config, Options, Value};
 
 use super::operations::{self as ops, Finish, Object, Operation};
@@ -27,8 +27,8 @@ impl Client {
         match operation {
             Operation::Done(answer) => Ok(answer),
             Operation::Send(packet, finish) => {
-                let outcome = block_on(py, self.shared.connection.send(packet))?;
-                finish(py, outcome)
+                let (outcome, _) = block_on_exchange(py, &self.shared.connection, packet)?;
+                finish(py, outcome.map_err(|error| error.with_alias(self.shared.connection.alias())))
             }
         }
     }
@@ -41,7 +41,10 @@ impl Client {
         match operation {
             Operation::Done(answer) => spawn(py, Steps::One, ready(()), move |_, ()| Ok(answer)),
             Operation::Send(packet, finish) => {
-                spawn(py, Steps::One, self.shared.connection.send(packet), finish)
+                let shared = Arc::clone(&self.shared);
+                exchange(py, &self.shared.connection, packet, move |py, outcome, _| {
+                    finish(py, outcome.map_err(|error| error.with_alias(shared.connection.alias())))
+                })
             }
         }
     }

@@ -78,7 +78,7 @@
 //! | `plan`, `keys`, `limits`, `window` | one call worked out: keys, numbers, calendar windows |
 //! | `run`, `decide`, `care`, `reply` | asking the server, and what its answers mean |
 //! | `script`, `lua` | the scripts |
-//! | `local`, `process` | what this process decides by itself |
+//! | `local` | what this process decides by itself |
 //! | `allow`, `enqueue` | one throttle and one entry, under keys of the caller's own |
 
 mod allow;
@@ -107,7 +107,6 @@ mod metrics;
 #[cfg(feature = "admission")]
 mod plan;
 #[cfg(feature = "admission")]
-mod process;
 #[cfg(feature = "admission")]
 mod quota;
 #[cfg(feature = "admission")]

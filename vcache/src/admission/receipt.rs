@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::keys::{escape, write_int, write_text};
-use super::process::PerProcess;
+use crate::fork::PerProcess;
 use crate::error::{Error, Result};
 
 /// Far more than a gate of the most quotas with the longest keys needs.

@@ -44,6 +44,24 @@ impl Packet {
         Self { bytes: Vec::with_capacity(USUAL_BYTES), ..Self::nothing(idempotent) }
     }
 
+    /// What is left where the bytes went elsewhere.
+    #[cfg(feature = "driver")]
+    pub(crate) const fn empty() -> Self {
+        Self::nothing(false)
+    }
+
+    /// A packet of this library's own, which may say what users must not. It may be sent twice.
+    #[cfg(feature = "driver")]
+    pub(crate) fn internal() -> Self {
+        Self::pipeline(true)
+    }
+
+    /// Asks whether the server answers.
+    #[cfg(feature = "driver")]
+    pub(crate) fn ping() -> Self {
+        Self::command("PING", 0, true)
+    }
+
     const fn nothing(idempotent: bool) -> Self {
         Self {
             bytes: Vec::new(),

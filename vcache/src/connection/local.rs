@@ -1,8 +1,6 @@
-//! Handles on this library's own driver, and the calls made by them.
+//! Handles on this library's own connections, and the calls made by them.
 
 use std::fmt;
-use std::mem::ManuallyDrop;
-use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -10,13 +8,16 @@ use std::time::Duration;
 use redis::Value;
 
 use super::command::{Blocking, Packet};
-use super::driver::{Accepted, Driver};
-use super::slot::{Receiver, Slot};
+use super::driver::{Driver, Flush, Submitted};
+use super::limits::Limits;
+use super::receiver::{Outcome, Receiver};
+use super::slot::Slot;
+use super::topology::Topology;
 use crate::config::Config;
-use crate::context::{self, Context as Driving};
 use crate::error::{Error, Result};
-use crate::fork;
 use crate::reactor::reactor;
+use crate::reactor::waiter::{UnderWay, Waiter};
+use crate::scope::{self, Driving};
 
 /// Connections for blocking commands that are kept for the next one.
 const SPARE_CONNECTIONS: usize = 4;
@@ -27,22 +28,15 @@ pub(crate) struct Handle(Arc<Shared>);
 
 struct Shared {
     alias: Arc<str>,
-    config: Arc<Config>,
-    /// This process's driver, and after a fork, until the first use, still the parent's.
-    driver: Current,
+    topology: Topology,
     /// Idle connections that served blocking commands.
     spare: Mutex<Vec<Arc<Driver>>>,
 }
 
 impl Handle {
     pub(super) fn new(alias: &str, config: Config) -> Self {
-        let config = Arc::new(config);
-        Self(Arc::new(Shared {
-            alias: alias.into(),
-            driver: Current::new(reactor().driver(&config)),
-            config,
-            spare: Mutex::default(),
-        }))
+        let topology = Topology::new(Arc::new(config));
+        Self(Arc::new(Shared { alias: alias.into(), topology, spare: Mutex::default() }))
     }
 
     /// As a pointer that owns a reference.
@@ -62,14 +56,14 @@ impl Handle {
     /// Whether it was last used before this process was forked.
     #[cfg(feature = "python")]
     pub(crate) fn is_stale(&self) -> bool {
-        self.0.driver.get().epoch() != fork::epoch()
+        self.0.topology.is_stale()
     }
 
     /// Makes it this process's.
     #[cfg(feature = "python")]
     pub(crate) fn refresh(&self) {
         if self.is_stale() {
-            self.after_fork();
+            self.0.topology.refresh();
         }
     }
 
@@ -87,154 +81,160 @@ impl Handle {
     }
 
     pub(crate) fn config(&self) -> &Config {
-        &self.0.config
+        self.0.topology.config()
     }
 
     pub(crate) fn db(&self) -> i64 {
-        self.0.config.db
+        self.0.topology.config().db
     }
 
     pub(crate) fn response_timeout(&self) -> Duration {
-        self.0.config.response_timeout
+        self.0.topology.config().response_timeout
     }
 
-    pub(super) fn call(&self, packet: Packet, timeout: Option<Duration>) -> Result<Call> {
-        let route = self.route(&packet);
+    pub(super) fn call(&self, packet: Packet, limits: Limits) -> Result<Call> {
+        let route = self.route(&packet)?;
         let slot = Arc::new(Slot::new());
-        route.submit(packet, Arc::clone(&slot) as Arc<dyn Receiver>, timeout, false)?;
-        Ok(Call { slot, route, over: false })
+        route.submit(packet, Arc::clone(&slot) as Arc<dyn Receiver>, limits, false)?;
+        Ok(Call::new(slot, route))
     }
 
-    /// The driver that a packet goes to.
-    pub(crate) fn route(&self, packet: &Packet) -> Route {
+    /// Where a packet goes that whoever drives on this thread waits for.
+    ///
+    /// # Errors
+    /// `Connection` if the process has no descriptor left to wait for a connection.
+    pub(crate) fn route(&self, packet: &Packet) -> Result<Route> {
+        self.route_for(packet, scope::waiter().as_ref())
+    }
+
+    /// Where a look at a key goes.
+    pub(super) fn route_to_watch(&self, key: &[u8]) -> Result<Route> {
+        let mut packet = Packet::internal();
+        packet.then("GET", 1).arg(key);
+        self.route(&packet)
+    }
+
+    /// Where a packet goes; `None` waits in a runtime.
+    pub(crate) fn route_for(&self, packet: &Packet, waiter: Option<&Arc<Waiter>>) -> Result<Route> {
         if packet.blocking == Blocking::No {
-            Route { driver: self.driver(), lent_by: None }
-        } else {
-            Route { driver: self.dedicated_driver(), lent_by: Some(self.clone()) }
+            let driver = self.0.topology.route(packet)?;
+            return Ok(Route { driver, lent_by: None, under_way: waiter.map(Waiter::begin) });
         }
+        let driver = self.dedicated_driver();
+        driver.attach(match waiter {
+            Some(waiter) => waiter.own_or_new()?,
+            None => reactor()?.shared(),
+        });
+        Ok(Route { driver, lent_by: Some(self.clone()), under_way: None })
     }
 
-    /// This process's driver.
-    fn driver(&self) -> Arc<Driver> {
-        let driver = self.0.driver.get();
-        if driver.epoch() == fork::epoch() { Arc::clone(&driver) } else { self.after_fork() }
-    }
-
-    #[cold]
-    fn after_fork(&self) -> Arc<Driver> {
-        let stale = self.0.driver.get();
-        if stale.epoch() != fork::epoch() {
-            self.0.driver.replace(&stale, reactor().driver(&self.0.config));
-        }
-        Arc::clone(&self.0.driver.get())
-    }
-
-    /// A driver for one blocking command.
+    /// A connection for one blocking command. Its caller watches it.
     fn dedicated_driver(&self) -> Arc<Driver> {
-        let epoch = fork::epoch();
         // NOTE: try_lock, because a fork may have happened while another thread of the parent held it.
         let spare = self.0.spare.try_lock().ok().and_then(|mut spare| {
-            spare.retain(|driver| driver.epoch() == epoch);
+            spare.retain(|driver| !driver.is_stale());
             spare.pop()
         });
-        spare.unwrap_or_else(|| reactor().dedicated_driver(&self.0.config))
+        spare.unwrap_or_else(|| Driver::new(Arc::clone(self.0.topology.config())))
     }
 
-    fn give_back(&self, driver: Arc<Driver>) {
-        if driver.epoch() == fork::epoch()
-            && driver.is_idle()
+    fn give_back(&self, driver: &Arc<Driver>) {
+        if driver.is_stale() {
+            return;
+        }
+        driver.detach();
+        if driver.is_idle()
             && let Ok(mut spare) = self.0.spare.try_lock()
             && spare.len() < SPARE_CONNECTIONS
         {
-            spare.push(driver);
+            spare.push(Arc::clone(driver));
         }
     }
 }
 
 impl fmt::Display for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "'{}' at {}", self.0.alias, self.0.config)
-    }
-}
-
-/// A driver that is replaced once a process, at the first use after the fork that made it.
-///
-/// What it is replaced by is seen by all, and what it was is not freed while the process lives, because another thread may
-/// just be reading it. So reading costs no more than a pointer.
-struct Current(AtomicPtr<Driver>);
-
-impl Current {
-    fn new(driver: Arc<Driver>) -> Self {
-        Self(AtomicPtr::new(Arc::into_raw(driver).cast_mut()))
-    }
-
-    fn get(&self) -> ManuallyDrop<Arc<Driver>> {
-        let driver = self.0.load(Ordering::Acquire);
-        // SAFETY: it came from `into_raw`, and its reference is ours until we are dropped, and beyond if it was replaced;
-        // it is not given up here.
-        ManuallyDrop::new(unsafe { Arc::from_raw(driver) })
-    }
-
-    /// Replaces `stale`, unless another thread was faster.
-    fn replace(&self, stale: &Arc<Driver>, fresh: Arc<Driver>) {
-        let stale = Arc::as_ptr(stale).cast_mut();
-        let fresh = Arc::into_raw(fresh).cast_mut();
-        if self.0.compare_exchange(stale, fresh, Ordering::AcqRel, Ordering::Acquire).is_err() {
-            // SAFETY: it was not stored, so its reference is still ours.
-            drop(unsafe { Arc::from_raw(fresh) });
-        }
-    }
-}
-
-impl Drop for Current {
-    fn drop(&mut self) {
-        // SAFETY: as in `get`, and this is the end of it: nobody has a reference to us.
-        drop(unsafe { Arc::from_raw(*self.0.get_mut()) });
+        write!(f, "'{}' at {}", self.0.alias, self.0.topology.config())
     }
 }
 
 /// Where one call goes.
 pub(crate) struct Route {
     driver: Arc<Driver>,
-    /// Set for a driver that serves this call alone.
+    /// Set for a connection that serves this call alone.
     lent_by: Option<Handle>,
+    /// Its waiter counts the call.
+    under_way: Option<UnderWay>,
 }
 
 impl Route {
-    /// Hands the call to the driver and sees to it that it is sent. `driven` says that somebody drives even though this
-    /// thread is not known to.
+    /// Hands the call to the driver and sees to it that it is sent, by whatever drives on this thread. `driven` says that
+    /// something does even though this thread is not known to.
     pub(crate) fn submit(
         &self,
         packet: Packet,
         receiver: Arc<dyn Receiver>,
-        timeout: Option<Duration>,
+        limits: Limits,
         driven: bool,
     ) -> Result<()> {
         packet.check_framing()?;
-        let context = context::current();
-        if context == Driving::Elsewhere && !driven && !crate::tokio_driver::ensure() {
+        let driving = scope::driving();
+        if driving == Driving::Elsewhere && !driven && !crate::tokio_driver::ensure() {
             return Err(Error::nobody_drives());
         }
-        let accepted = self.driver.submit(packet, receiver, timeout)?;
-        if context == Driving::Loop && (self.lent_by.is_some() || accepted == Accepted::Waiting) {
-            context::want_prompt_cancel();
+        let submitted = self.hand_over(packet, receiver, limits, driving)?;
+        if driving == Driving::Loop && (self.lent_by.is_some() || submitted == Submitted::Waiting) {
+            scope::want_prompt_cancel();
         }
-        match context {
-            // An idle connection sends at once, which saves a loop iteration; a busy one collects what comes.
-            Driving::Loop if accepted == Accepted::Busy || context::is_collecting() => {
-                context::send_later(Arc::clone(&self.driver));
-            }
-            Driving::Loop | Driving::Blocking => self.driver.flush(),
-            Driving::Elsewhere if driven => {}
-            Driving::Elsewhere => crate::tokio_driver::send_soon(),
+        if driving == Driving::Elsewhere && !driven {
+            crate::tokio_driver::send_soon();
         }
         Ok(())
+    }
+
+    /// Hands a checked call to the driver.
+    pub(crate) fn hand_over(
+        &self,
+        packet: Packet,
+        receiver: Arc<dyn Receiver>,
+        limits: Limits,
+        driving: Driving,
+    ) -> Result<Submitted> {
+        let flush = match driving {
+            Driving::Blocking => Flush::Now,
+            Driving::Loop if scope::is_collecting() => Flush::Together,
+            Driving::Loop => Flush::Collect,
+            Driving::Elsewhere => Flush::Later,
+        };
+        let submitted = self.driver.submit(packet, receiver, limits, flush)?;
+        if submitted == Submitted::Unsent {
+            match driving {
+                Driving::Loop => scope::send_later(Arc::clone(&self.driver) as _),
+                Driving::Elsewhere => reactor()?.shared().write_soon(Arc::clone(&self.driver) as _),
+                Driving::Blocking => {}
+            }
+        }
+        Ok(submitted)
+    }
+
+    pub(super) fn driver(&self) -> &Arc<Driver> {
+        &self.driver
+    }
+
+    /// Whether the connection serves this call alone, so that giving it up takes it back from the server.
+    pub(crate) fn is_dedicated(&self) -> bool {
+        self.lent_by.is_some()
+    }
+
+    /// Whether this is a forked child, and the call its parent's.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.driver.is_stale()
     }
 
     /// The call is over.
     pub(crate) fn finished(&self) {
         if let Some(handle) = &self.lent_by {
-            handle.give_back(Arc::clone(&self.driver));
+            handle.give_back(&self.driver);
         }
     }
 
@@ -249,25 +249,43 @@ impl Route {
     }
 }
 
+/// What a call in a forked child fails with that was made by its parent.
+pub(crate) fn forked() -> Error {
+    Error::connection(
+        "this process was forked while the call was under way: the reply goes to its parent; call again",
+    )
+}
+
 /// One call on its way. Dropping it gives it up.
 pub(crate) struct Call {
-    slot: Arc<Slot<Result<Value>>>,
+    slot: Arc<Slot<Outcome>>,
     route: Route,
     over: bool,
 }
 
 impl Call {
+    /// A call that was submitted on this route, and whose outcome comes to the slot.
+    pub(super) fn new(slot: Arc<Slot<Outcome>>, route: Route) -> Self {
+        Self { slot, route, over: false }
+    }
+
     pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<Value>> {
-        let result = ready!(self.slot.poll(cx));
+        if self.route.is_stale() {
+            self.over = true;
+            return Poll::Ready(Err(forked()));
+        }
+        let outcome = ready!(self.slot.poll(cx));
         self.over = true;
         self.route.finished();
-        Poll::Ready(result)
+        self.route.under_way = None;
+        Poll::Ready(outcome.result)
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if !self.over {
+        // What a child has of its parent's call is left alone: its locks may be held for ever.
+        if !self.over && !self.route.is_stale() {
             self.slot.abandon();
             self.route.given_up();
         }

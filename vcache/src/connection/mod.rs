@@ -8,21 +8,41 @@
 //! |---|---|
 //! | [`command`], [`treatment`] | one request as it goes onto the wire, and what must be known of it |
 //! | `commands` | the most usual commands as methods |
+//! | [`limits`] | how long a call may take |
 //! | [`slot`] | where a call waits for its reply |
 //! | [`request`] | the future of one call |
-//! | `local`, `registry` | handles on this library's own driver, and their names |
+//! | `local`, `registry` | handles on this library's own connections, and their names |
+//! | `topology` | which connection a packet goes to |
 //! | `driver`, `state` | one connection, and the steps that move it on |
-//! | `connect` | making a connection, off everybody's thread |
-//! | `socket`, `resp` | bytes and replies |
+//! | `in_flight`, `waiting`, `link` | what it knows: calls under way, calls that wait, the link itself |
+//! | `receiver` | who gets a reply |
+//! | `push`, `changed` | what the server says without being asked; waiting for a key to change |
+//! | `dial`, `race`, `handshake` | making a connection, on a thread for that |
+//! | `transport`, `socket`, `resp` | bytes and replies |
 
+#[cfg(feature = "driver")]
+mod changed;
 pub(crate) mod command;
 mod commands;
 #[cfg(feature = "driver")]
-mod connect;
+mod dial;
 #[cfg(feature = "driver")]
-mod driver;
+pub(crate) mod driver;
+#[cfg(feature = "driver")]
+mod handshake;
+#[cfg(feature = "driver")]
+mod in_flight;
+pub(crate) mod limits;
+#[cfg(feature = "driver")]
+mod link;
 #[cfg(feature = "driver")]
 pub(crate) mod local;
+#[cfg(feature = "driver")]
+mod push;
+#[cfg(feature = "driver")]
+mod race;
+#[cfg(feature = "driver")]
+pub(crate) mod receiver;
 #[cfg(feature = "driver")]
 mod registry;
 mod request;
@@ -33,8 +53,16 @@ pub(crate) mod slot;
 mod socket;
 #[cfg(feature = "driver")]
 mod state;
+#[cfg(feature = "driver")]
+mod topology;
+#[cfg(feature = "driver")]
+mod transport;
 mod treatment;
+#[cfg(feature = "driver")]
+mod waiting;
 
+#[cfg(all(feature = "driver", feature = "python"))]
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::aio::ConnectionLike;
@@ -42,8 +70,9 @@ use redis::{Cmd, RedisFuture, Value};
 
 use command::Blocking;
 pub use command::Packet;
+use limits::Limits;
 #[cfg(feature = "driver")]
-pub(crate) use driver::Driver;
+pub use changed::Watched;
 #[cfg(feature = "driver")]
 use local::Handle;
 #[cfg(feature = "driver")]
@@ -55,6 +84,10 @@ use crate::abi::guest::Handle;
 #[cfg(feature = "driver")]
 use crate::config::Config;
 use crate::error::{Error, Result};
+#[cfg(all(feature = "driver", feature = "python"))]
+use crate::reactor::waiter::Waiter;
+#[cfg(all(feature = "driver", feature = "python"))]
+use crate::scope::Driving;
 
 /// A handle to the shared connection of one alias.
 ///
@@ -141,18 +174,34 @@ impl Connection {
             .map_err(|error| error.with_alias(self.alias()))
     }
 
-    /// Sends a packet and waits for its reply, no longer than `patience` and than this handle waits anyway. Unlike
-    /// [`Connection::send`] it needs no handle of its own.
+    /// Sends a packet and waits for its reply, no longer than this handle waits anyway, and than `patience`, which does not
+    /// run while a long reply to another call is arriving. Unlike [`Connection::send`] it needs no handle for itself.
     pub(crate) async fn exchange(&self, packet: Packet, patience: Option<Duration>) -> Result<Value> {
-        let call = self.time_left(packet.blocking).and_then(|timeout| {
-            let timeout = timeout.into_iter().chain(patience).min();
-            self.handle.call(packet, timeout)
+        let call = self.limits(packet.blocking).and_then(|limits| {
+            let patience = limits.patience.into_iter().chain(patience).min();
+            self.handle.call(packet, Limits { patience, ..limits })
         });
         let reply = match call {
             Ok(mut call) => std::future::poll_fn(|cx| call.poll(cx)).await,
             Err(error) => Err(error),
         };
         reply.map_err(|error| error.with_alias(self.alias()))
+    }
+
+    /// Begins a call whose outcome goes straight to its receiver.
+    #[cfg(all(feature = "driver", feature = "python"))]
+    pub(crate) fn begin(
+        &self,
+        packet: Packet,
+        receiver: Arc<dyn receiver::Receiver>,
+        driving: Driving,
+        waiter: &Arc<Waiter>,
+    ) -> Result<(local::Route, driver::Submitted)> {
+        packet.check_framing()?;
+        let limits = self.limits(packet.blocking)?;
+        let route = self.handle.route_for(&packet, Some(waiter))?;
+        let submitted = route.hand_over(packet, receiver, limits, driving)?;
+        Ok((route, submitted))
     }
 
     /// Whether the time of the hot path that this handle is of is over: what fails then says nothing about the server.
@@ -172,22 +221,20 @@ impl Connection {
         }
     }
 
-    /// How long a call that begins now may take; `None` is for as long as it takes.
-    fn time_left(&self, blocking: Blocking) -> Result<Option<Duration>> {
+    /// How long a call that begins now may take.
+    pub(crate) fn limits(&self, blocking: Blocking) -> Result<Limits> {
         let usual = self.timeout.unwrap_or(self.handle.response_timeout());
-        let alone = match blocking {
+        let timeout = match blocking {
             Blocking::No => Some(usual),
             Blocking::Yes(None) => None,
             Blocking::Yes(Some(seconds)) => {
                 Some(usual.saturating_add(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)))
             }
         };
-        let Some(deadline) = self.deadline else { return Ok(alone) };
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Err(Error::timeout("the time for this call's hot path is over; nothing was sent"));
         }
-        Ok(Some(alone.map_or(left, |alone| alone.min(left))))
+        Ok(Limits { timeout, patience: None, deadline: self.deadline })
     }
 }
 

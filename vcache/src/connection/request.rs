@@ -52,8 +52,8 @@ impl State {
 }
 
 fn submit(connection: &Connection, packet: Packet) -> Result<Call> {
-    let timeout = connection.time_left(packet.blocking)?;
-    connection.handle.call(packet, timeout)
+    let limits = connection.limits(packet.blocking)?;
+    connection.handle.call(packet, limits)
 }
 
 impl Future for Request {

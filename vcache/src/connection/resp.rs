@@ -116,6 +116,11 @@ impl Reader {
         }
     }
 
+    /// Whether more is to come of a reply that does not fit into one read.
+    pub(super) fn is_within_a_long_reply(&self) -> bool {
+        !self.open.is_empty() || self.string.as_ref().is_some_and(|string| string.length > WINDOW)
+    }
+
     /// Puts a value into the innermost open aggregate, closing those that it completes.
     fn place(&mut self, mut value: Value) -> Parsed<Option<Value>> {
         loop {

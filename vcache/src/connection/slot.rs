@@ -7,26 +7,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 #[cfg(feature = "driver")]
-use crate::error::Result;
-
-/// Who gets the reply to a call.
-#[cfg(feature = "driver")]
-pub(crate) trait Receiver: Send + Sync {
-    /// Takes the result, and says whom to wake. The caller wakes after it has let go of its own locks.
-    fn fill(self: Arc<Self>, result: Result<redis::Value>) -> Option<Waker>;
-
-    /// Whether nobody waits for it any more.
-    fn has_left(&self) -> bool;
-}
+use super::receiver::{Outcome, Receiver};
 
 #[cfg(feature = "driver")]
-impl Receiver for Slot<Result<redis::Value>> {
-    fn fill(self: Arc<Self>, result: Result<redis::Value>) -> Option<Waker> {
-        Slot::fill(&self, result)
+impl Receiver for Slot<Outcome> {
+    fn fill(self: Arc<Self>, outcome: Outcome) -> Option<Waker> {
+        Slot::fill(&self, outcome)
     }
 
-    fn has_left(&self) -> bool {
-        self.is_abandoned()
+    fn is_abandoned(&self) -> bool {
+        Slot::is_abandoned(self)
     }
 }
 

@@ -17,11 +17,12 @@ where
     F: Future + Send,
     F::Output: Send,
 {
-    let outcome = py.detach(|| {
-        catch_unwind(AssertUnwindSafe(
-            || // At the interpreter's end there is nothing to attach to, and nobody to interrupt.
-            block_on_until(future, || Python::try_attach(|py| py.check_signals()).unwrap_or(Ok(()))),
-        ))
-    });
+    let outcome = py.detach(|| catch_unwind(AssertUnwindSafe(|| block_on_until(future, interrupted))));
     outcome.unwrap_or_else(|payload| Err(to_exception(py, &panic_message(&*payload))))
+}
+
+/// What a signal handler raised, if one did.
+pub(super) fn interrupted() -> PyResult<()> {
+    // At the interpreter's end there is nothing to attach to, and nothing to interrupt.
+    Python::try_attach(|py| py.check_signals()).unwrap_or(Ok(()))
 }

@@ -3,8 +3,11 @@
 //!
 //! | module | is for |
 //! |---|---|
-//! | `event_loop` | what a loop's thread keeps: ready tasks, the watch on the poller, one timer |
+//! | `event_loop` | our callbacks on a loop, and the loop of a thread |
+//! | `loop_state` | what a loop keeps for us: ready tasks, a bell, one timer |
+//! | `awaited` | the asyncio future that a task completes |
 //! | `task` | one Rust future, polled on the loop's thread, that completes one `loop.create_future()` |
+//! | `exchange` | one call, without a future between the reply and the awaitable |
 //! | `pooled` | memory for large futures, used again |
 //! | `blocking` | the same future, driven by the calling thread with the GIL released |
 //! | `exceptions` | [`Error`](crate::Error) as an exception of `django_vcache.exceptions` |
@@ -30,18 +33,24 @@ mod attach;
 #[cfg(feature = "awaitable")]
 mod awaitable;
 #[cfg(feature = "driver")]
+mod awaited;
+#[cfg(feature = "driver")]
 mod blocking;
 #[cfg(feature = "dict")]
 mod conversion_error;
 #[cfg(feature = "driver")]
 mod event_loop;
 mod exceptions;
+#[cfg(feature = "driver")]
+mod exchange;
 #[doc(hidden)]
 pub mod expansion;
 #[cfg(feature = "dict")]
 mod from_dict;
 #[cfg(feature = "json")]
 mod json;
+#[cfg(feature = "driver")]
+mod loop_state;
 #[cfg(any(feature = "awaitable", feature = "spawn"))]
 mod polled;
 #[cfg(feature = "driver")]
@@ -69,6 +78,8 @@ pub use awaitable::Awaitable;
 #[cfg(feature = "driver")]
 pub use blocking::block_on;
 pub use exceptions::{panic_message, to_exception};
+#[cfg(feature = "driver")]
+pub use exchange::{block_on_exchange, exchange};
 #[cfg(feature = "dict")]
 pub use from_dict::FromDict;
 #[cfg(feature = "json")]

@@ -1,20 +1,20 @@
 //! What a future may ask of whoever polls it: the loop's executor, or a thread that waits; this library's, or the host's.
 
 #[cfg(feature = "driver")]
-use crate::context::{self, Context as Driving};
+use crate::scope::{self, Driving};
 
 /// Has the loop drop the task being polled as soon as its awaitable is cancelled, and not only at its next step.
 #[cfg(feature = "driver")]
 pub(crate) fn note_prompt_cancel() {
-    if context::current() == Driving::Loop {
-        context::want_prompt_cancel();
+    if scope::driving() == Driving::Loop {
+        scope::want_prompt_cancel();
     }
 }
 
 /// Whether this thread waits for the future being polled.
 #[cfg(all(feature = "driver", feature = "awaitable"))]
 pub(crate) fn is_blocking() -> bool {
-    context::current() == Driving::Blocking
+    scope::driving() == Driving::Blocking
 }
 
 #[cfg(all(not(feature = "driver"), feature = "awaitable"))]

@@ -34,58 +34,41 @@ mod on_tokio {
     use std::future::Future;
     use std::panic::resume_unwind;
     use std::pin::Pin;
-    use std::ptr;
-    use std::sync::atomic::{AtomicPtr, Ordering};
     use std::task::{Context, Poll, ready};
     use std::time::{Duration, Instant};
 
     use tokio::runtime::{Builder, Handle, Runtime};
     use tokio::task::JoinHandle;
 
-    #[cfg(not(feature = "driver"))]
-    use crate::abi::guest::epoch;
     use crate::error::{Error, Result};
-    #[cfg(feature = "driver")]
-    use crate::fork::epoch;
+    use crate::fork::PerProcess;
     use crate::python::polled::note_prompt_cancel;
 
-    /// A runtime, and the process that its threads are in.
-    struct Owned {
-        epoch: u64,
-        runtime: Runtime,
-    }
+    /// A runtime that goes without waiting for its threads.
+    struct Owned(Option<Runtime>);
 
-    /// Null until the first call. NOTE: not a lock, which a child may inherit taken.
-    static CURRENT: AtomicPtr<Owned> = AtomicPtr::new(ptr::null_mut());
-
-    /// This process's runtime.
-    fn handle() -> Result<&'static Handle> {
-        let known = CURRENT.load(Ordering::Acquire);
-        // SAFETY: what is stored is null or was leaked by `make`, and is never freed.
-        match unsafe { known.as_ref() } {
-            Some(owned) if owned.epoch == epoch() => Ok(owned.runtime.handle()),
-            _ => make(known),
-        }
-    }
-
-    #[cold]
-    fn make(known: *mut Owned) -> Result<&'static Handle> {
-        let runtime = Builder::new_multi_thread()
-            .thread_name("vcache-spawn")
-            .enable_all()
-            .build()
-            .map_err(|error| Error::configuration(format!("no tokio runtime can be started: {error}")))?;
-        let made = Box::into_raw(Box::new(Owned { epoch: epoch(), runtime }));
-        match CURRENT.compare_exchange(known, made, Ordering::AcqRel, Ordering::Acquire) {
-            // SAFETY: it is stored now, and what is stored is never freed.
-            Ok(_) => Ok(unsafe { &*made }.runtime.handle()),
-            Err(_) => {
-                // SAFETY: nobody else has seen this one.
-                unsafe { Box::from_raw(made) }.runtime.shutdown_background();
-                // Another thread was faster, so this one is of this process.
-                handle()
+    impl Drop for Owned {
+        fn drop(&mut self) {
+            if let Some(runtime) = self.0.take() {
+                runtime.shutdown_background();
             }
         }
+    }
+
+    /// This process's runtime, and its handle.
+    static RUNTIME: PerProcess<(Owned, Handle)> = PerProcess::new();
+
+    fn handle() -> Result<&'static Handle> {
+        let made = RUNTIME.try_get(|| {
+            let runtime = Builder::new_multi_thread()
+                .thread_name("vcache-spawn")
+                .enable_all()
+                .build()
+                .map_err(|error| Error::configuration(format!("no tokio runtime can be started: {error}")))?;
+            let handle = runtime.handle().clone();
+            Ok::<_, Error>((Owned(Some(runtime)), handle))
+        })?;
+        Ok(&made.1)
     }
 
     /// Runs `body` on the runtime and gives its result here. A panic in it goes on here.

@@ -5,52 +5,24 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 
 use super::Steps;
-use super::event_loop::{Kept, LoopState, Running};
+use super::awaited::{self, Awaited, settle};
+use super::event_loop::{Kept, Running};
 use super::exceptions::{panic_message, to_exception};
+use super::loop_state::{LoopState, Runnable};
 use super::pooled::Pooled;
-use crate::context::{self, Context as Driving};
+use crate::scope::{self, Driving};
 use crate::sync::lock;
-
-/// What the loop's queue holds: a task, whatever its future is.
-pub(super) trait Runnable: Send + Sync {
-    fn run(self: Arc<Self>, py: Python<'_>);
-
-    /// Drops the future if nobody waits for it any more.
-    fn give_up(&self, py: Python<'_>);
-
-    /// Drops the future: its loop is gone.
-    fn abandon(&self);
-}
-
-/// Called by the awaitable when it is done, which it also is when it was cancelled.
-#[pyclass(frozen, module = "django_vcache._vcache")]
-struct Canceller {
-    /// Weak, because the awaitable holds this and the task holds the awaitable.
-    task: Weak<dyn Runnable>,
-}
-
-#[pymethods]
-impl Canceller {
-    fn __call__(&self, py: Python<'_>, _awaitable: &Bound<'_, PyAny>) {
-        if let Some(task) = self.task.upgrade() {
-            task.give_up(py);
-        }
-    }
-}
 
 struct Task<F, C> {
     home: Arc<LoopState>,
     queued: AtomicBool,
-    /// The awaitable has a [`Canceller`].
-    watched: AtomicBool,
     steps: Steps,
     body: Mutex<Body<F, C>>,
 }
@@ -60,7 +32,7 @@ struct Body<F, C> {
     /// Pinned: it is polled and dropped where it lies, and never moved.
     future: Option<F>,
     finish: Option<C>,
-    awaitable: Option<Py<PyAny>>,
+    awaitable: Option<Awaited>,
 }
 
 /// Polls `future` on the running asyncio loop and returns an `asyncio.Future` of what `finish` makes of its output.
@@ -129,15 +101,13 @@ where
     let task = Arc::new(Task {
         home: Arc::clone(running.state()),
         queued: AtomicBool::new(false),
-        watched: AtomicBool::new(false),
         steps,
         body: Mutex::new(Body {
             future: Some(future),
             finish: Some(finish),
-            awaitable: Some(awaitable.clone().unbind()),
+            awaitable: Some(Awaited::Held(awaitable.clone().unbind())),
         }),
     });
-    running.state().started();
     // Nobody else has seen the awaitable, so it cannot have been cancelled.
     task.step(py, false);
     running.after_spawn()?;
@@ -158,7 +128,7 @@ where
 
     fn give_up(&self, py: Python<'_>) {
         let body = lock(&self.body);
-        if body.awaitable.as_ref().is_some_and(|awaitable| is_done(awaitable.bind(py))) {
+        if body.awaitable.as_ref().is_some_and(|awaitable| awaitable.is_done(py, &self.home)) {
             drop(body);
             self.abandon();
         }
@@ -168,10 +138,9 @@ where
         let mut body = lock(&self.body);
         if body.future.is_some() {
             let _ = catch_unwind(AssertUnwindSafe(|| body.future = None));
-            let dropped = (body.finish.take(), body.awaitable.take());
+            let dropped = (body.finish.take(), body.awaitable.take().and_then(|kept| kept.take(&self.home)));
             drop(body);
             drop(dropped);
-            self.home.finished();
         }
     }
 }
@@ -186,27 +155,22 @@ where
         let waker = Waker::from(Arc::clone(&self));
         let mut body = lock(&self.body);
         let Some(awaitable) = &body.awaitable else { return };
-        let outcome = if may_be_done && is_done(awaitable.bind(py)) {
+        let outcome = if may_be_done && awaitable.is_done(py, &self.home) {
             None
         } else {
             // SAFETY: the future lies in this task's heap allocation. It is only ever reached through this lock, polled
             // here in place, and dropped in place by assigning `None` below.
             let future = unsafe { Pin::new_unchecked(&mut body.future) };
-            let _driving = context::enter(Driving::Loop);
+            let _driving = scope::enter(Driving::Loop, &self.home.waiter);
             // What another task noted, and then had no use for.
-            context::take_prompt_cancel();
+            scope::take_prompt_cancel();
             let polled = catch_unwind(AssertUnwindSafe(|| {
                 future.as_pin_mut().map(|future| future.poll(&mut Context::from_waker(&waker)))
             }));
             match polled {
                 Ok(Some(Poll::Pending)) => {
-                    if context::take_prompt_cancel()
-                        && self.steps != Steps::All
-                        && !self.watched.swap(true, Ordering::Relaxed)
-                    {
-                        let awaitable = body.awaitable.as_ref().map(|awaitable| awaitable.clone_ref(py));
-                        drop(body);
-                        awaitable.iter().for_each(|awaitable| self.watch(py, awaitable));
+                    if scope::take_prompt_cancel() && self.steps != Steps::All {
+                        self.watch(py, body);
                     }
                     return;
                 }
@@ -219,7 +183,7 @@ where
         let _ = catch_unwind(AssertUnwindSafe(|| body.future = None));
         let (finish, awaitable) = (body.finish.take(), body.awaitable.take());
         drop(body);
-        self.home.finished();
+        let awaitable = awaitable.and_then(|awaitable| awaitable.take(&self.home));
         if let (Some(outcome), Some(finish), Some(awaitable)) = (outcome, finish, awaitable) {
             let result = outcome.and_then(|output| {
                 catch_unwind(AssertUnwindSafe(|| finish(py, output)))
@@ -229,15 +193,17 @@ where
         }
     }
 
-    /// Has the awaitable tell at once when it is cancelled. Not done for every call, because asyncio then schedules a
-    /// callback for each, which would be a good part of what a call costs.
-    fn watch(self: &Arc<Self>, py: Python<'_>, awaitable: &Py<PyAny>) {
-        let task: Weak<dyn Runnable> = Arc::downgrade(self) as Weak<dyn Runnable>;
-        self.home.keep_in_view(Weak::clone(&task));
-        let watched = Bound::new(py, Canceller { task })
-            .and_then(|canceller| awaitable.call_method1(py, intern!(py, "add_done_callback"), (canceller,)));
-        if let Err(error) = watched {
-            error.write_unraisable(py, Some(awaitable.bind(py)));
+    /// Has the awaitable tell at once when it is cancelled.
+    fn watch(self: &Arc<Self>, py: Python<'_>, mut body: MutexGuard<'_, Body<F, C>>) {
+        match body.awaitable.take() {
+            Some(Awaited::Held(awaitable)) => {
+                // Python may run meanwhile, and come back to this task.
+                drop(body);
+                let task: Weak<dyn Runnable> = Arc::downgrade(self) as Weak<dyn Runnable>;
+                let kept = awaited::watch(py, &self.home, &task, awaitable);
+                lock(&self.body).awaitable = Some(kept);
+            }
+            kept => body.awaitable = kept,
         }
     }
 }
@@ -252,52 +218,5 @@ where
             let home = Arc::clone(&self.home);
             home.push(self);
         }
-    }
-}
-
-/// asyncio's own class of futures and two of its methods. They are looked up once, because to find a method by its name costs
-/// as much as to call it.
-struct Methods {
-    class: Py<PyAny>,
-    done: Py<PyAny>,
-    set_result: Py<PyAny>,
-}
-
-impl Methods {
-    /// Those of an awaitable; `None` for one of another class, which has its own.
-    fn of(awaitable: &Bound<'_, PyAny>) -> Option<&'static Self> {
-        static METHODS: PyOnceLock<Option<Methods>> = PyOnceLock::new();
-        let py = awaitable.py();
-        let find = || {
-            let class = py.import("asyncio").and_then(|asyncio| asyncio.getattr("Future")).ok()?;
-            let (done, set_result) = (class.getattr("done").ok()?, class.getattr("set_result").ok()?);
-            Some(Self { class: class.unbind(), done: done.unbind(), set_result: set_result.unbind() })
-        };
-        let methods = METHODS.get_or_init(py, find).as_ref()?;
-        (awaitable.get_type().as_ptr() == methods.class.as_ptr()).then_some(methods)
-    }
-}
-
-fn is_done(awaitable: &Bound<'_, PyAny>) -> bool {
-    let done = match Methods::of(awaitable) {
-        Some(methods) => methods.done.bind(awaitable.py()).call1((awaitable,)),
-        None => awaitable.call_method0(intern!(awaitable.py(), "done")),
-    };
-    done.and_then(|done| done.is_truthy()).unwrap_or(true)
-}
-
-/// Gives the awaitable its result, unless it was cancelled in the meantime.
-fn settle(py: Python<'_>, awaitable: &Bound<'_, PyAny>, result: PyResult<Py<PyAny>>) {
-    let set = match result {
-        Ok(value) => match Methods::of(awaitable) {
-            Some(methods) => methods.set_result.bind(py).call1((awaitable, value)),
-            None => awaitable.call_method1(intern!(py, "set_result"), (value,)),
-        },
-        Err(error) => awaitable.call_method1(intern!(py, "set_exception"), (error.into_value(py),)),
-    };
-    if let Err(error) = set
-        && !is_done(awaitable)
-    {
-        error.write_unraisable(py, Some(awaitable));
     }
 }

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::Value;
 
@@ -15,6 +15,7 @@ use super::find::table;
 use super::{errors, replies};
 use crate::abi::table::{self, Command, FOR_EVER, Reply, Status, Table, Text};
 use crate::connection::command::{Blocking, Packet};
+use crate::connection::limits::Limits;
 use crate::connection::slot::Slot;
 use crate::error::{Error, Result};
 
@@ -60,8 +61,10 @@ impl Handle {
         Duration::from_micros(self.view.response_timeout)
     }
 
-    pub(crate) fn call(&self, packet: Packet, timeout: Option<Duration>) -> Result<Call> {
+    pub(crate) fn call(&self, packet: Packet, limits: Limits) -> Result<Call> {
         packet.check_framing()?;
+        let left = limits.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout = limits.shortest().into_iter().chain(left).min();
         match self.submit_or_drive(&packet, timeout) {
             Err(Refusal::Forked) => Self::find(self.alias())?.submit_or_drive(&packet, timeout),
             outcome => outcome,

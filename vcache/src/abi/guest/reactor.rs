@@ -4,14 +4,15 @@ use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use super::find::table;
+use crate::error::Result;
 use crate::abi::table::FOR_EVER;
 
 /// A runtime is only asked for once a call was refused, so the table is there, and it has these entries because this
 /// feature wants them when it is found.
 pub(crate) struct Reactor;
 
-pub(crate) fn reactor() -> Reactor {
-    Reactor
+pub(crate) fn reactor() -> Result<Reactor> {
+    table().map(|_| Reactor)
 }
 
 impl Reactor {

@@ -16,8 +16,10 @@ use super::{errors, guarded};
 use crate::abi::table::{self, Command, FOR_EVER, Reply, Status, Text};
 use crate::connection::command::{Blocking, Packet};
 use crate::connection::local::{Handle, Route};
-use crate::connection::slot::{Receiver, Slot};
-use crate::context::{self, Context as Driving};
+use crate::connection::limits::Limits;
+use crate::connection::receiver::{Outcome, Receiver};
+use crate::connection::slot::Slot;
+use crate::scope::{self, Driving};
 use crate::error::{Error, Result};
 use crate::python::really_attached;
 
@@ -168,11 +170,11 @@ impl Ticket {
 }
 
 impl Receiver for Ticket {
-    fn fill(self: Arc<Self>, result: Result<Value>) -> Option<Waker> {
-        self.slot.put(result).then(|| Waker::from(self))
+    fn fill(self: Arc<Self>, outcome: Outcome) -> Option<Waker> {
+        self.slot.put(outcome.result).then(|| Waker::from(self))
     }
 
-    fn has_left(&self) -> bool {
+    fn is_abandoned(&self) -> bool {
         self.slot.is_abandoned()
     }
 }
@@ -229,17 +231,26 @@ pub(super) unsafe extern "C" fn submit(
             return refused(error, "a command has flags that are not known here");
         }
         let driven = command.flags & Command::DRIVEN != 0;
-        if context::current() == Driving::Elsewhere && !driven {
+        if scope::driving() == Driving::Elsewhere && !driven {
             return Status::NOBODY_DRIVES;
         }
         // SAFETY: the caller's bytes live during the call.
         let packet = unsafe { packet(command) };
-        let call = Ticket::new(handle.route(&packet), command);
+        let route = match handle.route(&packet) {
+            Ok(route) => route,
+            Err(refused) => {
+                // SAFETY: the caller gives a place to write to.
+                unsafe { error.write(errors::give(&refused)) };
+                return Status::ERROR;
+            }
+        };
+        let call = Ticket::new(route, command);
         let receiver = Arc::clone(&call) as Arc<dyn Receiver>;
-        // SAFETY: nobody has the ticket yet who could give it up.
-        let route = unsafe { call.route() };
         let submitted = catch_unwind(AssertUnwindSafe(|| {
-            route.map_or(Ok(()), |route| route.submit(packet, receiver, timeout(command), driven))
+            let limits = Limits { timeout: timeout(command), ..Limits::default() };
+            // SAFETY: nobody has the ticket yet who could give it up.
+            let route = unsafe { call.route() };
+            route.map_or(Ok(()), |route| route.submit(packet, receiver, limits, driven))
         }));
         match submitted {
             // It had the call already, and may have answered it: that stands.

@@ -25,7 +25,7 @@ use pyo3::types::PyCapsule;
 
 use super::table::{CAPSULE, FEATURE_REACTOR, FOR_EVER, Header, MAGIC, MAJOR, MINOR, Status, Table, Text};
 use crate::fork;
-use crate::reactor::reactor;
+use crate::reactor::{Reactor, reactor};
 
 static TABLE: Table = Table {
     header: Header {
@@ -96,14 +96,14 @@ unsafe extern "C" fn epoch() -> u64 {
 
 #[cfg(not(feature = "__abi_older"))]
 unsafe extern "C" fn reactor_fd() -> c_int {
-    catch_unwind(|| reactor().fd()).unwrap_or(-1)
+    catch_unwind(|| reactor().map_or(-1, Reactor::fd)).unwrap_or(-1)
 }
 
 #[cfg(not(feature = "__abi_older"))]
 unsafe extern "C" fn reactor_drive() -> u64 {
     catch_unwind(|| {
-        reactor().drive();
-        reactor().next_deadline().map_or(FOR_EVER, |deadline| {
+        let deadline = reactor().ok().and_then(Reactor::step);
+        deadline.map_or(FOR_EVER, |deadline| {
             u64::try_from(deadline.saturating_duration_since(Instant::now()).as_micros()).unwrap_or(FOR_EVER)
         })
     })

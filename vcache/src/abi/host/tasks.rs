@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use super::guarded;
 use crate::abi::table::{Status, Task, Waker, WakerVTable};
 use crate::blocking::block_on_until;
-use crate::context::{self, Context as Driving};
+use crate::scope::{self, Driving};
 use crate::python::{Loop, Steps, really_attached, spawn};
 
 /// A task that this side owns.
@@ -83,8 +83,8 @@ fn poll(task: &Task, last: &mut Option<Arc<HostWaker>>, cx: &Context<'_>) -> Pol
         Task::PENDING => Poll::Pending,
         Task::READY => Poll::Ready(Ok(())),
         Task::PENDING_WATCHED => {
-            if context::current() == Driving::Loop {
-                context::want_prompt_cancel();
+            if scope::driving() == Driving::Loop {
+                scope::want_prompt_cancel();
             }
             Poll::Pending
         }

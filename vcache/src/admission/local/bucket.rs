@@ -12,7 +12,7 @@ use quick_cache::sync::Cache;
 
 use super::MOST_KEYS;
 use super::deny::Version;
-use crate::admission::process::PerProcess;
+use crate::fork::PerProcess;
 
 /// Nanoseconds that a bucket may take to fill, a century: governor's clock has five.
 const LONGEST: u64 = 100 * 365 * 86_400 * 1_000_000_000;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use quick_cache::sync::Cache;
 
 use super::MOST_KEYS;
-use crate::admission::process::PerProcess;
+use crate::fork::PerProcess;
 
 /// For so long a refusal is believed.
 pub(in crate::admission) const LONGEST: Duration = Duration::from_secs(5);

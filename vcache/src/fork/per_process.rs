@@ -3,13 +3,10 @@
 
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-#[cfg(not(feature = "driver"))]
-use crate::abi::guest::epoch;
-#[cfg(feature = "driver")]
-use crate::fork::epoch;
+use super::{epoch, watch};
 
 /// A static that is made on first use, and anew in a forked child. The parent's is leaked there: its locks may be held.
-pub(super) struct PerProcess<T> {
+pub(crate) struct PerProcess<T> {
     current: AtomicPtr<Held<T>>,
 }
 
@@ -19,39 +16,56 @@ struct Held<T> {
 }
 
 impl<T: Send + Sync + 'static> PerProcess<T> {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { current: AtomicPtr::new(std::ptr::null_mut()) }
     }
 
     /// This process's.
-    pub(super) fn get(&'static self, make: fn() -> T) -> &'static T {
-        let current = self.current.load(Ordering::Acquire);
-        // SAFETY: a pointer that is not null was leaked from a Box below and is never freed.
-        match unsafe { current.as_ref() } {
-            Some(held) if held.epoch == epoch() => &held.value,
-            _ => self.replace(current, make),
+    pub(crate) fn get(&'static self, make: fn() -> T) -> &'static T {
+        match self.try_get(|| Ok::<T, std::convert::Infallible>(make())) {
+            Ok(value) => value,
+            Err(never) => match never {},
+        }
+    }
+
+    /// This process's, if it can be made.
+    pub(crate) fn try_get<E>(&'static self, make: impl FnOnce() -> Result<T, E>) -> Result<&'static T, E> {
+        let known = self.current.load(Ordering::Acquire);
+        match Self::current(known) {
+            Some(value) => Ok(value),
+            None => self.replace(known, make),
         }
     }
 
     /// This process's, if it was ever used.
-    pub(super) fn get_if_made(&'static self) -> Option<&'static T> {
-        // SAFETY: as above.
-        let held = unsafe { self.current.load(Ordering::Acquire).as_ref() }?;
+    pub(crate) fn get_if_made(&'static self) -> Option<&'static T> {
+        Self::current(self.current.load(Ordering::Acquire))
+    }
+
+    fn current(known: *const Held<T>) -> Option<&'static T> {
+        // SAFETY: a pointer that is not null was leaked from a Box below and is never freed.
+        let held = unsafe { known.as_ref() }?;
         (held.epoch == epoch()).then_some(&held.value)
     }
 
     #[cold]
-    fn replace(&'static self, stale: *mut Held<T>, make: fn() -> T) -> &'static T {
-        #[cfg(feature = "driver")]
-        crate::fork::watch();
-        let fresh = Box::into_raw(Box::new(Held { epoch: epoch(), value: make() }));
+    fn replace<E>(
+        &'static self,
+        stale: *mut Held<T>,
+        make: impl FnOnce() -> Result<T, E>,
+    ) -> Result<&'static T, E> {
+        watch();
+        let fresh = Box::into_raw(Box::new(Held { epoch: epoch(), value: make()? }));
         match self.current.compare_exchange(stale, fresh, Ordering::AcqRel, Ordering::Acquire) {
             // SAFETY: it was leaked from a Box just now and is never freed.
-            Ok(_) => unsafe { &(*fresh).value },
-            Err(_) => {
-                // SAFETY: nobody has seen it, the exchange failed.
-                drop(unsafe { Box::from_raw(fresh) });
-                self.get(make)
+            Ok(_) => Ok(unsafe { &(*fresh).value }),
+            Err(faster) => {
+                // SAFETY: nothing has seen `fresh`, the exchange failed; and what is stored is never freed. Another
+                // thread of this process stored it after the look at `stale`, so it is of this epoch.
+                unsafe {
+                    drop(Box::from_raw(fresh));
+                    Ok(&(*faster).value)
+                }
             }
         }
     }

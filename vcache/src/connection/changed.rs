@@ -1,0 +1,414 @@
+//! Waiting for a key to change, without asking again and again: the server says so, once it was asked for the key under
+//! `CLIENT TRACKING ON OPTIN`.
+//!
+//! One look is one write: `CLIENT CACHING YES`, `GET`, `PTTL`. The wait begins in the moment at which its reply is read,
+//! so no message can be missed between the two. The server is late with keys that expire, so a wait also ends when the time
+//! to live is over, and looks again. So it does when the connection is lost, and with it what would have been said. A server
+//! that refuses tracking is asked again and again after all.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use redis::Value;
+
+use super::Connection;
+use super::command::{Blocking, Packet};
+use super::driver::Driver;
+use super::local::{Call, forked};
+use super::push::Listener;
+use super::receiver::{Outcome, Receiver};
+use super::slot::Slot;
+use crate::error::Result;
+use crate::reactor::waiter::{UnderWay, Waiter};
+use crate::scope;
+use crate::sync::lock;
+
+/// How often a server without tracking is asked at first; the pauses double.
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// A key is looked at so long after its time to live, which the server rounds.
+const AFTER_EXPIRY: Duration = Duration::from_millis(2);
+
+/// Who waits for which key on one connection.
+#[derive(Default)]
+pub(super) struct Changes {
+    keys: Mutex<HashMap<Box<[u8]>, Vec<Weak<Wait>>>>,
+    tracking: AtomicU8,
+}
+
+/// Whether the server tracks keys for this connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Tracking {
+    Unknown,
+    On,
+    Refused,
+}
+
+impl Changes {
+    fn tracking(&self) -> Tracking {
+        match self.tracking.load(Ordering::Acquire) {
+            1 => Tracking::On,
+            2 => Tracking::Refused,
+            _ => Tracking::Unknown,
+        }
+    }
+
+    fn set(&self, tracking: Tracking) {
+        self.tracking.store(tracking as u8, Ordering::Release);
+    }
+
+    fn add(&self, key: &[u8], wait: &Arc<Wait>) {
+        let mut keys = lock(&self.keys);
+        let waits = keys.entry(key.into()).or_default();
+        waits.retain(|wait| wait.strong_count() > 0);
+        waits.push(Arc::downgrade(wait));
+    }
+
+    /// Forgets the waits for a key that were given up.
+    fn tidy(&self, key: &[u8]) {
+        let mut keys = lock(&self.keys);
+        if let Some(waits) = keys.get_mut(key) {
+            waits.retain(|wait| wait.strong_count() > 0);
+            if waits.is_empty() {
+                keys.remove(key);
+            }
+        }
+    }
+
+    fn end(waits: &[Weak<Wait>], with: Ended, wakers: &mut Vec<Waker>) {
+        wakers.extend(waits.iter().filter_map(Weak::upgrade).filter_map(|wait| wait.end(with)));
+    }
+}
+
+impl Listener for Changes {
+    fn heard(&self, data: &[Value], wakers: &mut Vec<Waker>) {
+        let keys = lock(&self.keys);
+        match data.first() {
+            Some(Value::Array(changed)) => {
+                for key in changed {
+                    if let Value::BulkString(key) = key
+                        && let Some(waits) = keys.get(&key[..])
+                    {
+                        Self::end(waits, Ended::Changed, wakers);
+                    }
+                }
+            }
+            // All keys at once.
+            _ => keys.values().for_each(|waits| Self::end(waits, Ended::Changed, wakers)),
+        }
+    }
+
+    fn lost(&self, wakers: &mut Vec<Waker>) {
+        self.set(Tracking::Unknown);
+        lock(&self.keys).values().for_each(|waits| Self::end(waits, Ended::Lost, wakers));
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        let keys = lock(&self.keys);
+        keys.values().flatten().filter_map(Weak::upgrade).filter_map(|wait| wait.due()).min()
+    }
+
+    fn expire(&self, now: Instant, wakers: &mut Vec<Waker>) {
+        for wait in lock(&self.keys).values().flatten().filter_map(Weak::upgrade) {
+            if wait.due().is_some_and(|due| due <= now) {
+                wakers.extend(wait.end(Ended::Due));
+            }
+        }
+    }
+}
+
+/// One wait, from its look at the key on.
+#[derive(Default)]
+struct Wait(Mutex<Phase>);
+
+#[derive(Default)]
+enum Phase {
+    /// The look is under way. What is heard now is about an earlier one.
+    #[default]
+    Looking,
+    Waiting {
+        due: Option<Instant>,
+        waker: Option<Waker>,
+    },
+    Ended(Ended),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ended {
+    Changed,
+    /// The connection was lost: the key has to be looked at again.
+    Lost,
+    Due,
+}
+
+impl Wait {
+    fn begin(&self) {
+        let mut phase = lock(&self.0);
+        if matches!(*phase, Phase::Looking) {
+            *phase = Phase::Waiting { due: None, waker: None };
+        }
+    }
+
+    fn end(&self, with: Ended) -> Option<Waker> {
+        let mut phase = lock(&self.0);
+        match std::mem::replace(&mut *phase, Phase::Ended(with)) {
+            Phase::Waiting { waker, .. } => waker,
+            // A lost connection ends a look as well, which then fails or is repeated.
+            before => {
+                *phase = before;
+                None
+            }
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        match &*lock(&self.0) {
+            Phase::Waiting { due, .. } => *due,
+            _ => None,
+        }
+    }
+
+    fn poll(&self, until: Option<Instant>, cx: &Context<'_>) -> Poll<Ended> {
+        match &mut *lock(&self.0) {
+            Phase::Waiting { due, waker } => {
+                *due = until;
+                *waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Phase::Ended(ended) => Poll::Ready(*ended),
+            // The look was answered, so it is over.
+            Phase::Looking => Poll::Ready(Ended::Lost),
+        }
+    }
+}
+
+/// Takes the replies of a look. It is filled in the order of the stream: what is heard after it is about this look.
+struct Look {
+    slot: Arc<Slot<Outcome>>,
+    wait: Arc<Wait>,
+}
+
+impl Receiver for Look {
+    fn fill(self: Arc<Self>, outcome: Outcome) -> Option<Waker> {
+        if outcome.result.is_ok() {
+            self.wait.begin();
+        }
+        Slot::fill(&self.slot, outcome)
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.slot.is_abandoned()
+    }
+}
+
+/// A key as it was when it was looked at, and the wait for its change.
+///
+/// Dropping it ends the wait. See [`Connection::watch`].
+pub struct Watched {
+    connection: Connection,
+    driver: Arc<Driver>,
+    key: Box<[u8]>,
+    value: Value,
+    /// When it expires.
+    expires: Option<Instant>,
+    wait: Arc<Wait>,
+    is_tracked: bool,
+}
+
+impl Watched {
+    /// What `GET` answered: the value, `Nil` for a key that is not there, or the server's error for one that holds no string.
+    #[must_use]
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// Whether the server says when the key changes. Where it refuses to, it is asked again and again.
+    #[must_use]
+    pub fn is_tracked(&self) -> bool {
+        self.is_tracked
+    }
+
+    /// Waits until the key changes, is created, deleted or expires, or for so long. `false`: it did not change.
+    ///
+    /// A change back between two looks, which follow on a lost connection, is not seen; a key that holds no string counts as
+    /// changed then.
+    ///
+    /// # Errors
+    /// Those of a call: the server is looked for again after the connection was lost.
+    pub async fn changed(mut self, timeout: Option<Duration>) -> Result<bool> {
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let look_again = if self.is_tracked {
+                self.expires.map(|expires| expires + AFTER_EXPIRY)
+            } else {
+                let next = Instant::now() + pause;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                Some(next)
+            };
+            let ended = self.wait_until(look_again.into_iter().chain(until).min()).await?;
+            if ended == Ended::Changed {
+                return Ok(true);
+            }
+            let is_over = until.is_some_and(|until| until <= Instant::now());
+            let before = fingerprint(&self.value);
+            let again = self.connection.watch(&self.key).await?;
+            let after = fingerprint(&again.value);
+            if after.is_none() || before != after {
+                return Ok(true);
+            }
+            if is_over {
+                return Ok(false);
+            }
+            self = again;
+        }
+    }
+
+    async fn wait_until(&self, until: Option<Instant>) -> Result<Ended> {
+        // The loop or thread watches the connection meanwhile.
+        let mut under_way: Option<UnderWay> = None;
+        let mut is_told = false;
+        std::future::poll_fn(|cx| {
+            if self.driver.is_stale() {
+                return Poll::Ready(Err(forked().with_alias(self.connection.alias())));
+            }
+            under_way = under_way.take().or_else(|| scope::waiter().as_ref().map(Waiter::begin));
+            let polled = self.wait.poll(until, cx).map(Ok);
+            if polled.is_pending() && !std::mem::replace(&mut is_told, true) {
+                self.driver.come_by(until);
+            }
+            polled
+        })
+        .await
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if !self.driver.is_stale() {
+            // The only reference but for one that is just looked at.
+            self.wait = Arc::default();
+            self.driver.changes().tidy(&self.key);
+        }
+    }
+}
+
+/// What of a value can be compared later; `None` for what cannot.
+fn fingerprint(value: &Value) -> Option<u64> {
+    match value {
+        Value::Nil => Some(0),
+        Value::BulkString(bytes) => {
+            let mut hasher = DefaultHasher::new();
+            bytes.hash(&mut hasher);
+            Some(hasher.finish() | 1)
+        }
+        _ => None,
+    }
+}
+
+impl Connection {
+    /// Waits until a key changes, is created, deleted or expires.
+    ///
+    /// ```no_run
+    /// # async fn example() -> vcache::Result<()> {
+    /// vcache::connection()?.changed("lock:report").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of a call.
+    pub async fn changed(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.watch(key).await?.changed(None).await.map(|_| ())
+    }
+
+    /// Looks at a key, and from then on watches it: what it changes after the look ends [`Watched::changed`], also if that is
+    /// called later.
+    ///
+    /// # Errors
+    /// Those of a call.
+    pub async fn watch(&self, key: impl AsRef<[u8]>) -> Result<Watched> {
+        let key: Box<[u8]> = key.as_ref().into();
+        self.look_at(key).await.map_err(|error| error.with_alias(self.alias()))
+    }
+
+    async fn look_at(&self, key: Box<[u8]>) -> Result<Watched> {
+        loop {
+            let limits = self.limits(Blocking::No)?;
+            let route = self.handle.route_to_watch(&key)?;
+            let driver = Arc::clone(route.driver());
+            let tracking = driver.changes().tracking();
+            let packet = look(&key, tracking);
+            let asked = Instant::now();
+            let wait = Arc::new(Wait::default());
+            driver.changes().add(&key, &wait);
+            let slot = Arc::new(Slot::new());
+            let look = Arc::new(Look { slot: Arc::clone(&slot), wait: Arc::clone(&wait) });
+            route.submit(packet, look, limits, false)?;
+            let mut call = Call::new(slot, route);
+            let replies = match std::future::poll_fn(|cx| call.poll(cx)).await? {
+                Value::Array(replies) => replies,
+                single => vec![single],
+            };
+            let mut watched = Watched {
+                connection: self.clone(),
+                driver,
+                key: key.clone(),
+                value: Value::Nil,
+                expires: None,
+                wait,
+                is_tracked: tracking != Tracking::Refused,
+            };
+            if watched.read(replies, tracking, asked) {
+                return Ok(watched);
+            }
+        }
+    }
+}
+
+/// The commands of one look.
+fn look(key: &[u8], tracking: Tracking) -> Packet {
+    // Reading twice does no harm; and a link without tracking says so.
+    let mut packet = Packet::internal();
+    if tracking == Tracking::Unknown {
+        packet.then("CLIENT", 3).arg(b"TRACKING").arg(b"ON").arg(b"OPTIN");
+    }
+    if tracking != Tracking::Refused {
+        packet.then("CLIENT", 2).arg(b"CACHING").arg(b"YES");
+    }
+    packet.then("GET", 1).arg(key);
+    packet.then("PTTL", 1).arg(key);
+    packet
+}
+
+impl Watched {
+    /// Takes the replies of a look in. `false`: it has to be repeated, because tracking was not what it was thought to be.
+    fn read(&mut self, mut replies: Vec<Value>, tracking: Tracking, asked: Instant) -> bool {
+        let expires = replies.pop();
+        self.value = replies.pop().unwrap_or(Value::Nil);
+        if let Some(Value::Int(left)) = expires
+            && let Ok(left) = u64::try_from(left)
+        {
+            self.expires = Some(asked + Duration::from_millis(left));
+        }
+        let refused = replies.iter().any(|reply| matches!(reply, Value::ServerError(_)));
+        match (tracking, refused) {
+            (Tracking::Unknown, false) => self.driver.changes().set(Tracking::On),
+            (Tracking::Unknown, true) => {
+                self.driver.changes().set(Tracking::Refused);
+                self.is_tracked = false;
+            }
+            // The link is a new one.
+            (Tracking::On, true) => {
+                self.driver.changes().set(Tracking::Unknown);
+                return false;
+            }
+            (Tracking::On, false) | (Tracking::Refused, _) => {}
+        }
+        true
+    }
+}
