@@ -72,7 +72,8 @@ fn handshake(config: &Config) -> Packet {
     let credentials = credentials(config);
     let auth = credentials.map_or(0, |_| 3);
     let name = config.client_name.as_ref().map_or(0, |_| 2);
-    let mut packet = Packet::command("HELLO", 1 + auth + name, true);
+    let mut packet = Packet::unchecked();
+    packet.then("HELLO", 1 + auth + name);
     packet.arg(b"3");
     if let Some((user, password)) = credentials {
         packet.arg(b"AUTH").arg(user.as_bytes()).arg(password.as_bytes());

@@ -269,7 +269,7 @@ impl Driver {
         let mut again = VecDeque::new();
         for (at, mut entry) in std::mem::take(&mut state.in_flight).into_iter().enumerate() {
             let reached = at < written || (at == written && partly > 0);
-            let repeatable = !reached || (entry.packet.idempotent && !entry.resent);
+            let repeatable = !reached || (entry.packet.repeatable && !entry.resent);
             let wanted = entry.receiver.as_ref().is_some_and(|receiver| !receiver.has_left());
             if !wanted {
                 continue;

@@ -210,7 +210,7 @@ impl Route {
         timeout: Option<Duration>,
         driven: bool,
     ) -> Result<()> {
-        packet.check_framing()?;
+        packet.check()?;
         let context = context::current();
         if context == Driving::Elsewhere && !driven && !crate::tokio_driver::ensure() {
             return Err(Error::nobody_drives());

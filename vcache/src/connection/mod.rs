@@ -6,7 +6,8 @@
 //!
 //! | module | is for |
 //! |---|---|
-//! | [`command`], [`treatment`] | one request as it goes onto the wire, and what must be known of it |
+//! | [`command`], [`words`] | one request as it goes onto the wire, and how it is read back |
+//! | [`policy`], [`refusal`] | what is known of each command, and what to do when the server refuses one |
 //! | `commands` | the most usual commands as methods |
 //! | [`slot`] | where a call waits for its reply |
 //! | [`request`] | the future of one call |
@@ -23,6 +24,8 @@ mod connect;
 mod driver;
 #[cfg(feature = "driver")]
 pub(crate) mod local;
+mod policy;
+mod refusal;
 #[cfg(feature = "driver")]
 mod registry;
 mod request;
@@ -33,7 +36,7 @@ pub(crate) mod slot;
 mod socket;
 #[cfg(feature = "driver")]
 mod state;
-mod treatment;
+mod words;
 
 use std::time::{Duration, Instant};
 
@@ -137,8 +140,7 @@ impl Connection {
     }
 
     fn checked(&self, command: &Cmd) -> Result<Packet> {
-        Packet::checked(command.get_packed_command(), [command], false)
-            .map_err(|error| error.with_alias(self.alias()))
+        Packet::received(command.get_packed_command(), false).map_err(|error| error.with_alias(self.alias()))
     }
 
     /// Sends a packet and waits for its reply, no longer than `patience` and than this handle waits anyway. Unlike
@@ -217,9 +219,8 @@ impl ConnectionLike for Connection {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        let packet =
-            Packet::checked(pipeline.get_packed_pipeline(), pipeline.cmd_iter(), pipeline.is_transaction())
-                .map_err(|error| error.with_alias(self.alias()));
+        let packet = Packet::received(pipeline.get_packed_pipeline(), false)
+            .map_err(|error| error.with_alias(self.alias()));
         let request = packet.map(|packet| self.send(packet));
         Box::pin(async move {
             let replies = match request?.await? {

@@ -61,7 +61,7 @@ impl Handle {
     }
 
     pub(crate) fn call(&self, packet: Packet, timeout: Option<Duration>) -> Result<Call> {
-        packet.check_framing()?;
+        packet.check()?;
         match self.submit_or_drive(&packet, timeout) {
             Err(Refusal::Forked) => Self::find(self.alias())?.submit_or_drive(&packet, timeout),
             outcome => outcome,
@@ -105,7 +105,7 @@ impl Handle {
             bytes: packet.bytes.as_ptr(),
             len: packet.bytes.len(),
             replies: packet.replies,
-            flags: flags | blocking | if packet.idempotent { Command::IDEMPOTENT } else { 0 },
+            flags: flags | blocking | if packet.repeatable { Command::IDEMPOTENT } else { 0 },
             blocks,
             timeout: micros(timeout),
             done,

@@ -233,7 +233,14 @@ pub(super) unsafe extern "C" fn submit(
             return Status::NOBODY_DRIVES;
         }
         // SAFETY: the caller's bytes live during the call.
-        let packet = unsafe { packet(command) };
+        let packet = match unsafe { packet(command) } {
+            Ok(packet) => packet,
+            Err(refused) => {
+                // SAFETY: the caller gives a place to write to.
+                unsafe { error.write(errors::give(&refused)) };
+                return Status::ERROR;
+            }
+        };
         let call = Ticket::new(handle.route(&packet), command);
         let receiver = Arc::clone(&call) as Arc<dyn Receiver>;
         // SAFETY: nobody has the ticket yet who could give it up.
@@ -290,16 +297,43 @@ pub(super) unsafe extern "C" fn cancel(ticket: *const c_void) -> c_int {
     1
 }
 
+/// The packet of a guest's command. What the guest says of it is compared with what is in it, because a guest may be wrong,
+/// or built when less was known of the server's commands.
+///
+/// # Errors
+/// `Value`, as for a packet of our own; and if the replies are not as many as the commands, or if a command blocks that was
+/// not announced as one that does.
+///
 /// # Safety
 /// The command's bytes must be there.
-unsafe fn packet(command: &Command) -> Packet {
-    // SAFETY: the caller's promise.
-    let bytes = unsafe { std::slice::from_raw_parts(command.bytes, command.len) }.to_vec();
-    let blocking = match (command.flags & Command::BLOCKS != 0, duration(command.blocks)) {
-        (false, _) => Blocking::No,
-        (true, limit) => Blocking::Yes(limit.map(|limit| limit.as_secs_f64())),
+unsafe fn packet(command: &Command) -> Result<Packet> {
+    let bytes = if command.len == 0 {
+        Vec::new()
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts(command.bytes, command.len) }.to_vec()
     };
-    Packet::encoded(bytes, command.replies, command.flags & Command::IDEMPOTENT != 0, blocking)
+    let promised = command.flags & Command::IDEMPOTENT != 0;
+    let mut packet = Packet::received(bytes, promised)?;
+    packet.repeatable &= promised;
+    if packet.replies != command.replies {
+        return Err(Error::refused(format!(
+            "a packet of {} commands was announced as one that has {} replies",
+            packet.replies, command.replies
+        )));
+    }
+    match (command.flags & Command::BLOCKS != 0, packet.blocking) {
+        (false, Blocking::Yes(_)) => {
+            return Err(Error::refused("a blocking command was announced as one that does not block"));
+        }
+        // It may be a module's. Of a command that is known, our own word counts.
+        (true, Blocking::No) if !packet.is_known() => {
+            packet.blocking = Blocking::Yes(duration(command.blocks).map(|limit| limit.as_secs_f64()));
+            packet.check()?;
+        }
+        _ => {}
+    }
+    Ok(packet)
 }
 
 /// How long the caller waits. Without end, for a command that does not block, is longer than any reply takes.
