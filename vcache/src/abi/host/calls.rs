@@ -3,7 +3,6 @@
 use std::cell::{RefCell, UnsafeCell};
 use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
@@ -13,6 +12,8 @@ use redis::Value;
 
 use super::replies::HostReply;
 use super::{errors, guarded};
+use crate::abi::border::contained;
+use crate::abi::sized::{read_sized, write_sized};
 use crate::abi::table::{self, Command, FOR_EVER, Reply, Status, Text};
 use crate::connection::command::{Blocking, Packet};
 use crate::connection::local::{Handle, Route};
@@ -27,10 +28,6 @@ pub(super) unsafe extern "C" fn acquire(
     error: *mut *mut table::Error,
 ) -> Status {
     guarded(|| {
-        // SAFETY: the caller has written how much room there is.
-        if unsafe { (&raw const (*connection).size).read() } < table::Connection::FIRST {
-            return refused(error, "the place for a connection is smaller than any that there was");
-        }
         // SAFETY: the caller's text lives during the call.
         let found = find(unsafe { alias.bytes() });
         match found {
@@ -42,10 +39,16 @@ pub(super) unsafe extern "C" fn acquire(
                     response_timeout: micros(handle.response_timeout()),
                     // The texts lie in what the handle points to, so they stay where they are.
                     handle: handle.into_raw(),
+                    #[cfg(feature = "__abi_longer")]
+                    of_tomorrow: u64::MAX,
                 };
-                // SAFETY: the caller gives a place to write to.
-                unsafe { connection.write(view) };
-                Status::OK
+                // SAFETY: the caller gives a place to write to, and has written how much room there is.
+                if unsafe { write_sized(connection, &view) } {
+                    return Status::OK;
+                }
+                // SAFETY: nobody else has it.
+                drop(unsafe { Handle::from_raw(view.handle) });
+                refused(error, "the place for a connection is smaller than any that there was")
             }
             Err(given) => {
                 // SAFETY: as above.
@@ -81,14 +84,18 @@ fn configure(alias: &[u8]) -> std::result::Result<Handle, *mut table::Error> {
 }
 
 pub(super) unsafe extern "C" fn retain(handle: *const c_void) {
-    // SAFETY: a handle of `acquire`, which the caller holds a reference to.
-    let handle = unsafe { borrow(handle) };
-    let _ = Handle::clone(&handle).into_raw();
+    contained((), || {
+        // SAFETY: a handle of `acquire`, which the caller holds a reference to.
+        let handle = unsafe { borrow(handle) };
+        let _ = Handle::clone(&handle).into_raw();
+    });
 }
 
 pub(super) unsafe extern "C" fn release(handle: *const c_void) {
-    // SAFETY: a handle of `acquire`, and a reference that the caller gives up.
-    drop(unsafe { Handle::from_raw(handle) });
+    contained((), || {
+        // SAFETY: a handle of `acquire`, and a reference that the caller gives up.
+        drop(unsafe { Handle::from_raw(handle) });
+    });
 }
 
 /// # Safety
@@ -197,14 +204,17 @@ impl Wake for Ticket {
 }
 
 pub(super) unsafe extern "C" fn reply_free(reply: *mut Reply) {
-    if !reply.is_null() {
+    if reply.is_null() {
+        return;
+    }
+    contained((), || {
         // SAFETY: it is a ticket's first field, whose reference was given up with it, and it is given back once.
         let call = unsafe { Arc::from_raw(reply.cast_const().cast::<Ticket>()) };
         // The ticket may live on, and the reply may be large.
         // SAFETY: the reply is its reader's alone, who has done with it.
         unsafe { (*call.reply.get()).clear() };
         call.put_away();
-    }
+    });
 }
 
 pub(super) unsafe extern "C" fn submit(
@@ -220,11 +230,9 @@ pub(super) unsafe extern "C" fn submit(
             return Status::FORKED;
         }
         // SAFETY: the caller's command lives during the call, and its first field says how much of it there is.
-        if unsafe { (&raw const (*command).size).read() } < Command::FIRST {
+        let Some(command) = (unsafe { read_sized(command) }) else {
             return refused(error, "a command is smaller than any that there was");
-        }
-        // SAFETY: as above; all the fields that are known here stand within the first version's.
-        let command = unsafe { &*command };
+        };
         if command.flags & !Command::KNOWN != 0 {
             return refused(error, "a command has flags that are not known here");
         }
@@ -233,7 +241,7 @@ pub(super) unsafe extern "C" fn submit(
             return Status::NOBODY_DRIVES;
         }
         // SAFETY: the caller's bytes live during the call.
-        let packet = match unsafe { packet(command) } {
+        let packet = match unsafe { packet(&command) } {
             Ok(packet) => packet,
             Err(refused) => {
                 // SAFETY: the caller gives a place to write to.
@@ -241,34 +249,30 @@ pub(super) unsafe extern "C" fn submit(
                 return Status::ERROR;
             }
         };
-        let call = Ticket::new(handle.route(&packet), command);
+        let timeout = timeout(&command, packet.blocking, &handle);
+        let call = Ticket::new(handle.route(&packet), &command);
         let receiver = Arc::clone(&call) as Arc<dyn Receiver>;
         // SAFETY: nobody has the ticket yet who could give it up.
         let route = unsafe { call.route() };
-        let submitted = catch_unwind(AssertUnwindSafe(|| {
-            route.map_or(Ok(()), |route| route.submit(packet, receiver, timeout(command), driven))
-        }));
+        let submitted = contained(None, || {
+            Some(route.map_or(Ok(()), |route| route.submit(packet, receiver, timeout, driven)))
+        });
         match submitted {
-            // It had the call already, and may have answered it: that stands.
-            Err(_) if !call.slot.abandon_unfilled() => {
-                // SAFETY: the caller gives a place to write to.
-                unsafe { ticket.write(Arc::into_raw(call).cast()) };
-                Status::OK
-            }
-            Err(_) => Status::PANIC,
-            Ok(Ok(())) => {
-                // SAFETY: the caller gives a place to write to.
-                unsafe { ticket.write(Arc::into_raw(call).cast()) };
-                Status::OK
-            }
-            Ok(Err(refused)) => {
+            Some(Ok(())) => {}
+            Some(Err(refused)) => {
                 // Nothing is called, also if the driver kept it.
                 call.slot.abandon();
                 // SAFETY: as above.
                 unsafe { error.write(errors::give(&refused)) };
-                Status::ERROR
+                return Status::ERROR;
             }
+            None if call.slot.abandon_unfilled() => return Status::PANIC,
+            // It panicked, but had the call already, and may have answered it: that stands.
+            None => {}
         }
+        // SAFETY: the caller gives a place to write to.
+        unsafe { ticket.write(Arc::into_raw(call).cast()) };
+        Status::OK
     })
 }
 
@@ -284,17 +288,21 @@ fn refused(error: *mut *mut table::Error, what: &str) -> Status {
 }
 
 pub(super) unsafe extern "C" fn cancel(ticket: *const c_void) -> c_int {
-    // SAFETY: `submit` made it, and it is given back once.
-    let call = unsafe { Arc::from_raw(ticket.cast::<Ticket>()) };
-    if !call.slot.abandon_unfilled() {
-        call.put_away();
-        return 0;
-    }
-    // The slot is abandoned whatever becomes of the rest: `done` will not be called.
-    // SAFETY: it was abandoned just now by its owner, so nobody else asks for the route any more.
-    let route = unsafe { (*call.route.get()).take() };
-    let _ = catch_unwind(AssertUnwindSafe(|| route.iter().for_each(Route::given_up)));
-    1
+    contained(0, || {
+        // SAFETY: `submit` made it, and it is given back once.
+        let call = unsafe { Arc::from_raw(ticket.cast::<Ticket>()) };
+        if !call.slot.abandon_unfilled() {
+            call.put_away();
+            return 0;
+        }
+        // The slot is abandoned whatever becomes of the rest: `done` will not be called.
+        contained((), || {
+            // SAFETY: it was abandoned just now by its owner, so nobody else asks for the route any more.
+            let route = unsafe { (*call.route.get()).take() };
+            route.iter().for_each(Route::given_up);
+        });
+        1
+    })
 }
 
 /// The packet of a guest's command. What the guest says of it is compared with what is in it, because a guest may be wrong,
@@ -337,9 +345,14 @@ unsafe fn packet(command: &Command) -> Result<Packet> {
 }
 
 /// How long the caller waits. Without end, for a command that does not block, is longer than any reply takes.
-fn timeout(command: &Command) -> Option<Duration> {
-    let blocks = command.flags & Command::BLOCKS != 0;
-    duration(command.timeout).or(if blocks { None } else { Some(Duration::MAX) })
+fn timeout(command: &Command, blocking: Blocking, handle: &Handle) -> Option<Duration> {
+    match (duration(command.timeout), blocking) {
+        (Some(limit), _) => Some(limit),
+        (None, Blocking::Yes(_)) => None,
+        // The caller took it for one that blocks, and meant no time of its own.
+        (None, Blocking::No) if command.flags & Command::BLOCKS != 0 => Some(handle.response_timeout()),
+        (None, Blocking::No) => Some(Duration::MAX),
+    }
 }
 
 fn duration(micros: u64) -> Option<Duration> {
