@@ -159,6 +159,30 @@ class ValkeyCache(BaseCache):
     async def adecr_version(self, key: Any, delta: int = 1, version: int | None = None) -> int:
         return await self.aincr_version(key, -delta, version)
 
+    def wait_changed(self, key: Any, timeout: float | None = None, *, version: int | None = None) -> bool:
+        """Waits until the key is set, deleted or expires, and says whether it did.
+
+        The server says so at once, without being asked again and again. A change that came before this call is not
+        noticed: look at the key first, and wait if it is not as you want it.
+
+        Args:
+            key: as for :meth:`get`.
+            timeout: seconds to wait at most; None waits for as long as it takes.
+            version: of the key; None for the cache's own.
+
+        Raises:
+            ConnectionError, TimeoutError: the server is away, or does not answer.
+        """
+        return self._client.wait_changed(self, key, timeout, version)
+
+    async def await_changed(self, key: Any, timeout: float | None = None, *, version: int | None = None) -> bool:
+        """As :meth:`wait_changed`, on the running loop.
+
+        >>> if not await cache.aadd("lock:report", 1, timeout=60):  # doctest: +SKIP
+        ...     await cache.await_changed("lock:report", timeout=60)
+        """
+        return await self._client.await_changed(self, key, timeout, version)
+
     def clear(self) -> None:
         """Empties the cache: the whole database, or with ``CLEAR: "prefix"`` every key of this KEY_PREFIX."""
         if self._clear_by_prefix:

@@ -10,7 +10,7 @@ from django.utils.module_loading import import_string
 
 from . import _vcache
 from .exceptions import ConfigurationError
-from .reports import ignored, unreadable
+from .reports import ignored, unreadable, untracked
 
 SERIALIZERS = ("auto", "pickle", "msgpack", "json")
 CLEAR = ("flushdb", "prefix")
@@ -103,6 +103,7 @@ def _build(alias: str, url: str, options: Mapping[str, Any], secrets: tuple[Any,
             ignore_exceptions=options.get("IGNORE_EXCEPTIONS", False),
             on_miss=unreadable,
             on_error=ignored,
+            on_untracked=untracked,
         )
     except (ConfigurationError, ValueError, OverflowError) as error:
         raise wrong(str(error)) from None

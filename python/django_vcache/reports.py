@@ -62,6 +62,21 @@ def ignored(alias: str, error: Exception) -> None:
     _errors(logging.ERROR, alias, "%s (ignored: IGNORE_EXCEPTIONS is set)", error)
 
 
+def untracked(alias: str) -> None:
+    """The server refuses to say when a key changes; whoever waits for one asks again and again."""
+    if alias not in _untracked:
+        _untracked.add(alias)
+        logger.warning(
+            "cache '%s': the server refuses CLIENT TRACKING, so whoever waits for a key to change asks for it up to 40 "
+            "times a second: allow +client|tracking and +client|caching to the user",
+            alias,
+        )
+
+
+_untracked: set[str] = set()
+"""Aliases of which that was said: once in a process."""
+
+
 def unasked(alias: str, reason: str) -> None:
     """A throttle, a quota, a gate or a stream could not ask the server; its outage policy decided."""
     _outages(logging.WARNING, alias, "%s (decided without the server, as the outage policy says)", reason)

@@ -7,13 +7,13 @@ use std::future::{Future, ready};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyTuple};
 use vcache::python::{Steps, block_on, block_on_exchange, exchange, spawn};
 use vcache::{Config, Options, Value};
 
 use super::operations::{self as ops, Finish, Object, Operation};
 use super::replies::Shared;
-use super::{keys, scripts, sweep};
+use super::{changes, keys, scripts, sweep};
 use crate::codec::{Codec, Options as CodecOptions, Serializer};
 
 /// One cache alias on the shared connection.
@@ -64,6 +64,27 @@ impl Client {
         Ok((scripts::incr(self.shared.connection.clone(), stored_as, delta), finish))
     }
 
+    fn change_parts(
+        &self,
+        cache: &Object<'_>,
+        key: &Object<'_>,
+        timeout: Option<f64>,
+        version: &Object<'_>,
+    ) -> PyResult<(
+        impl Future<Output = vcache::Result<bool>> + Send + use<>,
+        impl Finish<bool> + use<>,
+    )> {
+        let timeout = timeout.map(changes::timeout).transpose()?;
+        let future = changes::wait(Arc::clone(&self.shared), keys::build(cache, key, version)?, timeout);
+        let shared = Arc::clone(&self.shared);
+        let finish = move |py: Python<'_>, changed| {
+            // Where exceptions are ignored, nothing changed as far as is known.
+            let changed = shared.outcome(py, changed)?.unwrap_or(false);
+            Ok(PyBool::new(py, changed).to_owned().into_any().unbind())
+        };
+        Ok((future, finish))
+    }
+
     fn sweep_parts(
         &self,
         prefix: &[u8],
@@ -82,7 +103,7 @@ impl Client {
     #[new]
     #[pyo3(signature = (
         alias, url, *, connect_timeout, response_timeout, client_name, username, password, db, serializer, dumps, loads,
-        compress_min_len, max_value_len, signing_keys, ignore_exceptions, on_miss, on_error
+        compress_min_len, max_value_len, signing_keys, ignore_exceptions, on_miss, on_error, on_untracked
     ))]
     #[expect(clippy::too_many_arguments, reason = "one keyword for each option, called in one place")]
     fn new(
@@ -104,6 +125,7 @@ impl Client {
         ignore_exceptions: bool,
         on_miss: Py<PyAny>,
         on_error: Py<PyAny>,
+        on_untracked: Py<PyAny>,
     ) -> PyResult<Self> {
         let options = Options { connect_timeout, response_timeout, client_name, username, password, db };
         let config = Config::from_url(url)?.with_options(options)?;
@@ -124,7 +146,7 @@ impl Client {
             },
         )?;
         let connection = vcache::Connection::new(alias, config);
-        Ok(Self { shared: Arc::new(Shared { connection, codec, ignore_exceptions, on_miss, on_error }) })
+        Ok(Self { shared: Arc::new(Shared { connection, codec, ignore_exceptions, on_miss, on_error, on_untracked }) })
     }
 
     /// Makes this connection the one that Rust knows by `alias`: hot paths run on it.
@@ -337,6 +359,28 @@ impl Client {
         to: &Object<'_>,
     ) -> PyResult<Object<'py>> {
         self.start(cache.py(), ops::move_version(&self.shared, cache, key, from, to)?)
+    }
+
+    fn wait_changed(
+        &self,
+        cache: &Object<'_>,
+        key: &Object<'_>,
+        timeout: Option<f64>,
+        version: &Object<'_>,
+    ) -> PyResult<Py<PyAny>> {
+        let (future, finish) = self.change_parts(cache, key, timeout, version)?;
+        finish(cache.py(), block_on(cache.py(), future)?)
+    }
+
+    fn await_changed<'py>(
+        &self,
+        cache: &Object<'py>,
+        key: &Object<'_>,
+        timeout: Option<f64>,
+        version: &Object<'_>,
+    ) -> PyResult<Object<'py>> {
+        let (future, finish) = self.change_parts(cache, key, timeout, version)?;
+        spawn(cache.py(), Steps::Many, future, finish)
     }
 
     /// Empties the whole database.

@@ -10,7 +10,9 @@
 //! | [`replies`] | a reply becomes a value, a miss or an exception |
 //! | [`scripts`] | the one script, for `incr` |
 //! | [`sweep`] | `clear()` by prefix |
+//! | [`changes`] | waiting for a key to change |
 
+mod changes;
 mod client;
 mod expiry;
 mod keys;

@@ -53,7 +53,7 @@ pub(super) fn get(
     version: &Object<'_>,
 ) -> Prepared<impl Finish<Value>> {
     let key = keys::build(cache, key, version)?;
-    let mut packet = Packet::command("GET", 1, true);
+    let mut packet = Packet::command("GET", 1);
     packet.arg(&key);
     let (shared, default) = (Arc::clone(shared), default.clone().unbind());
     Ok(Operation::Send(packet, move |py: Python<'_>, result| match shared.reply(py, result)? {
@@ -74,7 +74,7 @@ pub(super) fn get_many(
     if wanted.is_empty() {
         return Ok(Operation::Done(PyDict::new(py).into_any().unbind()));
     }
-    let mut packet = Packet::command("MGET", wanted.len(), true);
+    let mut packet = Packet::command("MGET", wanted.len());
     let mut keys = Vec::with_capacity(wanted.len());
     for key in &wanted {
         let key = keys::build(cache, key.bind(py), version)?;
@@ -128,7 +128,8 @@ pub(super) fn set(
 ) -> Prepared<impl Finish<Value>> {
     let expiry = Expiry::of(cache, timeout)?;
     let key = keys::build(cache, key, version)?;
-    let mut packet = Packet::pipeline(true);
+    // Also an UNLINK: its count is not looked at.
+    let mut packet = Packet::pipeline().repeatable(true);
     if expiry == Expiry::AtOnce {
         packet.then("UNLINK", 1).arg(&key);
     } else {
@@ -152,7 +153,7 @@ pub(super) fn add(
     let expiry = Expiry::of(cache, timeout)?;
     let key = keys::build(cache, key, version)?;
     // Executed twice, it would say False to the one who did add.
-    let mut packet = Packet::pipeline(false);
+    let mut packet = Packet::pipeline().repeatable(false);
     let only_asks = expiry == Expiry::AtOnce;
     if only_asks {
         packet.then("EXISTS", 1).arg(&key);
@@ -177,7 +178,8 @@ pub(super) fn set_many(
 ) -> Prepared<impl Finish<Value>> {
     let py = cache.py();
     let expiry = Expiry::of(cache, timeout)?;
-    let mut packet = Packet::pipeline(true);
+    // Also an UNLINK: its count is not looked at.
+    let mut packet = Packet::pipeline().repeatable(true);
     let mut names: Vec<Py<PyAny>> = Vec::new();
     for pair in data.call_method0("items")?.try_iter()? {
         let (name, value): (Object<'_>, Object<'_>) = pair?.extract()?;
@@ -219,7 +221,8 @@ pub(super) fn touch(
 ) -> Prepared<impl Finish<Value>> {
     let expiry = Expiry::of(cache, timeout)?;
     let key = keys::build(cache, key, version)?;
-    let mut packet = Packet::pipeline(expiry != Expiry::AtOnce);
+    // The answer is whether the key was there, which only an UNLINK changes.
+    let mut packet = Packet::pipeline().repeatable(expiry != Expiry::AtOnce);
     match expiry {
         Expiry::AtOnce => {
             packet.then("UNLINK", 1).arg(&key);
@@ -250,7 +253,7 @@ pub(super) fn delete(
     version: &Object<'_>,
 ) -> Prepared<impl Finish<Value>> {
     // Executed twice, it would say False to the one who did delete.
-    one_key_question(shared, cache, key, version, "UNLINK", false)
+    one_key_question(shared, cache, key, version, "UNLINK")
 }
 
 pub(super) fn has_key(
@@ -259,7 +262,7 @@ pub(super) fn has_key(
     key: &Object<'_>,
     version: &Object<'_>,
 ) -> Prepared<impl Finish<Value>> {
-    one_key_question(shared, cache, key, version, "EXISTS", true)
+    one_key_question(shared, cache, key, version, "EXISTS")
 }
 
 fn one_key_question(
@@ -268,9 +271,8 @@ fn one_key_question(
     key: &Object<'_>,
     version: &Object<'_>,
     command: &str,
-    idempotent: bool,
 ) -> Prepared<impl Finish<Value> + use<>> {
-    let mut packet = Packet::command(command, 1, idempotent);
+    let mut packet = Packet::command(command, 1);
     packet.arg(&keys::build(cache, key, version)?);
     let shared = Arc::clone(shared);
     Ok(Operation::Send(packet, move |py: Python<'_>, result| {
@@ -289,7 +291,8 @@ pub(super) fn delete_many(
     if keys.is_empty() {
         return Ok(Operation::Done(cache.py().None()));
     }
-    let mut packet = Packet::command("UNLINK", keys.len(), true);
+    // Its count is not looked at.
+    let mut packet = Packet::command("UNLINK", keys.len()).repeatable(true);
     for key in &keys {
         packet.arg(key);
     }
@@ -297,7 +300,7 @@ pub(super) fn delete_many(
 }
 
 pub(super) fn flush(shared: &Arc<Shared>) -> Operation<impl Finish<Value>> {
-    Operation::Send(Packet::command("FLUSHDB", 0, false), nothing(shared))
+    Operation::Send(Packet::command("FLUSHDB", 0), nothing(shared))
 }
 
 /// The answer is None, whatever the reply.
@@ -317,7 +320,7 @@ pub(super) fn move_version(
     from: &Object<'_>,
     to: &Object<'_>,
 ) -> Prepared<impl Finish<Value>> {
-    let mut packet = Packet::command("RENAME", 2, false);
+    let mut packet = Packet::command("RENAME", 2);
     packet.arg(&keys::build(cache, key, from)?).arg(&keys::build(cache, key, to)?);
     let missing = PyValueError::new_err(missing_key(key)?);
     let (shared, to) = (Arc::clone(shared), to.clone().unbind());

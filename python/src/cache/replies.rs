@@ -16,6 +16,8 @@ pub(super) struct Shared {
     pub(super) on_miss: Py<PyAny>,
     /// `on_error(alias, exception)`: an exception was ignored.
     pub(super) on_error: Py<PyAny>,
+    /// `on_untracked(alias)`: the server does not say when a key changes.
+    pub(super) on_untracked: Py<PyAny>,
 }
 
 impl Shared {
@@ -34,6 +36,13 @@ impl Shared {
                 self.on_miss.call1(py, (self.connection.alias(), key, error.to_string()))?;
                 Ok(None)
             }
+        }
+    }
+
+    /// Tells the log that the server does not say when a key changes.
+    pub(super) fn report_untracked(&self, py: Python<'_>) {
+        if let Err(error) = self.on_untracked.call1(py, (self.connection.alias(),)) {
+            error.write_unraisable(py, None);
         }
     }
 

@@ -21,12 +21,12 @@ pub(super) enum Outcome {
 
 /// Adds `delta` to the number at `key`.
 pub(super) async fn incr(connection: Connection, key: Vec<u8>, delta: i64) -> Result<Outcome> {
-    let mut call = Packet::command("EVALSHA", 4, false);
+    let mut call = Packet::command("EVALSHA", 4);
     call.arg(SCRIPT.get_hash().as_bytes()).arg(b"1").arg(&key).int(delta);
     let mut reply = connection.send(call).await?;
     if matches!(&reply, Value::ServerError(error) if error.code() == "NOSCRIPT") {
         // The one error after which a repetition is safe. EVAL also loads the script.
-        let mut call = Packet::command("EVAL", 4, false);
+        let mut call = Packet::command("EVAL", 4);
         call.arg(INCR.as_bytes()).arg(b"1").arg(&key).int(delta);
         reply = connection.send(call).await?;
     }

@@ -25,14 +25,14 @@ pub(super) async fn unlink_prefix(connection: Connection, prefix: Vec<u8>) -> Re
     let mut cursor = b"0".to_vec();
     let mut deleted = 0;
     loop {
-        let mut scan = Packet::command("SCAN", 5, true);
+        let mut scan = Packet::command("SCAN", 5);
         scan.arg(&cursor).arg(b"MATCH").arg(&pattern).arg(b"COUNT").int(STEP);
         let reply = connection.check(connection.send(scan).await?)?;
         let (next, keys): (Vec<u8>, Vec<Vec<u8>>) = vcache::redis::from_redis_value(reply)
             .map_err(|error| Error::from(vcache::redis::RedisError::from(error)))?;
         if !keys.is_empty() {
             // Unlinking a key twice is as good as once: the count is all that differs.
-            let mut unlink = Packet::command("UNLINK", keys.len(), true);
+            let mut unlink = Packet::command("UNLINK", keys.len()).repeatable(true);
             for key in &keys {
                 unlink.arg(key);
             }

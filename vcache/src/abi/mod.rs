@@ -9,6 +9,9 @@
 //! | module | is for |
 //! |---|---|
 //! | [`table`] | the table, field by field |
+//! | `layout` | the same in numbers: a build that changes it ends there |
+//! | `sized` | copying the structs that grow |
+//! | `border` | stopping panics |
 //! | `host` | its functions, on the driver (feature `driver`) |
 //! | `guest` | finding the table, and everything that this crate does by way of it (without `driver`) |
 //!
@@ -20,12 +23,15 @@
 //!
 //! **Versions.** The header ([`table::Header`]) is the same in every major version. Within one, fields are only ever
 //! appended: `minor` counts up, `size` grows, and an entry that not every host can offer also has a feature bit. A client
-//! looks at `size` or at the bit before it reads an entry beyond the first minor version's. Structs that a guest hands over
-//! carry their own size first, for the same reason the other way round; those without ([`table::Text`], [`table::Node`],
+//! looks at `size` or at the bit before it reads an entry beyond the first minor version's. Structs that grow
+//! ([`table::Connection`], [`table::Command`], [`table::Task`]) carry their own size first, and each side copies as much of
+//! one as both know: what is missing is zero, which means "as before". Those without a size ([`table::Text`], [`table::Node`],
 //! [`table::Waker`], [`table::Reply`], [`table::Error`]) never change. A number that its reader does not know (a tag, a
 //! kind, a status) is an error there, never undefined behaviour.
 //!
-//! **Calls.** [`submit`](table::Table::submit) copies the bytes before it returns. If it refuses, `done` is never called. If
+//! **Calls.** [`submit`](table::Table::submit) copies the bytes before it returns, and looks at each command in them: it
+//! refuses what would shift the replies of others or change the connection for them, whatever the guest has checked. If it
+//! refuses, `done` is never called. If
 //! it accepts, `done` is called exactly once, on whichever thread drives the connection, attached to Python or not, with no
 //! lock held; it must not block, and may wake, free and cancel; unless [`cancel`](table::Table::cancel) hands the context
 //! back, and then never. It is not called in a forked child. The ticket must be given to `cancel` exactly once
@@ -44,12 +50,18 @@
 //! **Forks.** [`epoch`](table::Table::epoch) changes in a forked child. Handles from before answer
 //! [`Status::FORKED`](table::Status::FORKED), and are acquired again by their alias.
 //!
-//! **Panics** stop at the border on either side, and come out as a status.
+//! **Panics** stop at the border on either side, and come out as a status where a function has one. No function of either
+//! side unwinds, and none aborts because a body, a destructor or what somebody panicked with did.
 
+pub(crate) mod border;
+#[cfg(all(test, feature = "driver"))]
+mod fenced;
 #[cfg(not(feature = "driver"))]
 pub(crate) mod guest;
 #[cfg(feature = "driver")]
 pub(crate) mod host;
+mod layout;
+mod sized;
 pub mod table;
 
 #[cfg(feature = "driver")]

@@ -5,6 +5,8 @@ use std::mem::offset_of;
 
 use pyo3::ffi::PyObject;
 
+use super::sized::Growing;
+
 /// The first eight bytes of every table: `vcache` and a number that tells the byte order.
 pub const MAGIC: u64 = u64::from_ne_bytes(*b"vcache\x01\x00");
 /// Tables of another major version are not to be used beyond their header.
@@ -19,7 +21,7 @@ pub const CAPSULE_PREFIX: &str = "django_vcache._capi@";
 /// [`Table::reactor_fd`] and [`Table::reactor_drive`] are there: a guest may drive from a runtime of its own (1.1).
 pub const FEATURE_REACTOR: u64 = 1;
 
-/// UTF-8 that belongs to somebody else; null and 0 is none.
+/// UTF-8 that belongs to somebody else; null and 0 is none. It never changes.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Text {
@@ -83,6 +85,7 @@ impl Status {
 
 /// The same in every major version.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct Header {
     /// [`MAGIC`].
     pub magic: u64,
@@ -100,8 +103,10 @@ pub struct Header {
 
 /// A connection, as [`Table::acquire`] gives it. The texts live as long as the handle.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct Connection {
-    /// Before: `size_of::<Connection>()` where the caller was compiled, beyond which nothing is written.
+    /// Before: `size_of::<Connection>()` where the caller was compiled, beyond which nothing is written. After: as much as was
+    /// written. What a caller finds beyond that is what it has put there: zero.
     pub size: usize,
     /// For the table's functions. Counted: see [`Table::retain`] and [`Table::release`].
     pub handle: *const c_void,
@@ -111,6 +116,9 @@ pub struct Connection {
     pub db: i64,
     /// Microseconds that a call waits for its reply unless it says otherwise.
     pub response_timeout: u64,
+    /// For tests: a field that no version has yet.
+    #[cfg(feature = "__abi_longer")]
+    pub of_tomorrow: u64,
 }
 
 impl Connection {
@@ -120,14 +128,16 @@ impl Connection {
 
 /// Encoded commands and what to do when they are answered.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct Command {
     /// `size_of::<Command>()` where it was compiled.
     pub size: usize,
-    /// RESP, complete; copied by `submit`.
+    /// RESP: whole commands, each an array of bulk strings. Copied by `submit`, which refuses those that would change the
+    /// connection for others, in any place of a pipeline; `MULTI` must be followed by its `EXEC`.
     pub bytes: *const u8,
     /// Its length.
     pub len: usize,
-    /// The number of replies it will have.
+    /// The number of replies it will have, which is that of the commands.
     pub replies: usize,
     /// [`Command::IDEMPOTENT`] and so on.
     pub flags: u64,
@@ -140,6 +150,9 @@ pub struct Command {
     pub done: unsafe extern "C" fn(context: *mut c_void, reply: *mut Reply, error: *mut Error),
     /// Given to `done`.
     pub context: *mut c_void,
+    /// For tests: a field that no version has yet.
+    #[cfg(feature = "__abi_longer")]
+    pub of_tomorrow: u64,
 }
 
 /// No end to a number of microseconds.
@@ -151,15 +164,18 @@ impl Command {
     /// All the flags there are.
     pub const KNOWN: u64 = Self::IDEMPOTENT | Self::BLOCKS | Self::DRIVEN;
 
-    /// Executing it twice does what executing it once does.
+    /// Executing it twice does what executing it once does. It is believed, for instance, of the caller's own scripts; but where
+    /// a command's options decide, as those of `SET` do, the host looks at them itself.
     pub const IDEMPOTENT: u64 = 1;
-    /// The server may sit on it: it gets a connection of its own.
+    /// The server may sit on it: it gets a connection of its own. A command that is known to block is refused without this.
+    /// With it, what the command says about its time is what counts; only of commands that are not known, `blocks` does.
     pub const BLOCKS: u64 = 2;
     /// The caller drives the connection by itself, though this thread is not known to.
     pub const DRIVEN: u64 = 4;
 }
 
-/// A reply: its nodes, and behind them what belongs to the host.
+/// A reply: its nodes, and behind them what belongs to the host. It carries no size, so it never changes: for what a later version
+/// has to say of a reply, the table gets another function. New kinds of values are new tags of [`Node`].
 #[repr(C)]
 pub struct Reply {
     /// Preorder.
@@ -168,7 +184,7 @@ pub struct Reply {
     pub count: usize,
 }
 
-/// One value of a reply.
+/// One value of a reply. It stands in arrays, so it never changes.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Node {
@@ -223,7 +239,8 @@ impl Node {
     pub const ERROR: u32 = 12;
 }
 
-/// An error: what can be read of it, and behind it what belongs to the host.
+/// An error: what can be read of it, and behind it what belongs to the host. It carries no size, so it never changes: for what a
+/// later version has to say of an error, the table gets another function.
 #[repr(C)]
 pub struct Error {
     /// [`Error::CONNECTION`] and so on.
@@ -257,12 +274,15 @@ impl Error {
     pub const EXCEPTION: u32 = 7;
 }
 
-/// Wakes a task. The functions may be called by any thread.
+/// Wakes a task. The functions may be called by any thread. It never changes, nor does its table of functions.
 #[repr(C)]
 pub struct Waker {
     /// What can be done with it.
     pub vtable: *const WakerVTable,
 }
+
+// SAFETY: its functions may be called by any thread.
+unsafe impl Sync for Waker {}
 
 /// The functions of a [`Waker`], as those of `std::task::RawWakerVTable`.
 #[repr(C)]
@@ -296,6 +316,9 @@ pub struct Task {
     pub finish: unsafe extern "C" fn(data: *mut c_void, result: *mut *mut PyObject) -> Status,
     /// Attached. Frees it. Called once, unless the interpreter ends before.
     pub drop: unsafe extern "C" fn(data: *mut c_void),
+    /// For tests: a field that no version has yet.
+    #[cfg(feature = "__abi_longer")]
+    pub of_tomorrow: u64,
 }
 
 impl Task {
@@ -317,8 +340,10 @@ impl Task {
     pub const PENDING_WATCHED: u32 = 2;
 }
 
-/// The table. All functions are safe to call from any thread.
+/// The table. All functions are safe to call from any thread. None of them unwinds. Those that were appended later are absent
+/// in the copy of a client that was given a smaller table.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct Table {
     /// The same in every major version.
     pub header: Header,
@@ -362,14 +387,14 @@ pub struct Table {
     pub block_on: unsafe extern "C" fn(task: *const Task, exception: *mut *mut PyObject) -> Status,
     /// With [`FEATURE_REACTOR`]: the descriptor that is readable when [`Table::reactor_drive`] has something to do.
     #[cfg(not(feature = "__abi_older"))]
-    pub reactor_fd: unsafe extern "C" fn() -> c_int,
+    pub reactor_fd: Option<unsafe extern "C" fn() -> c_int>,
     /// With [`FEATURE_REACTOR`]: lets every connection take what steps it can without blocking. Microseconds until it must
     /// be called again; [`FOR_EVER`] is when the descriptor is readable.
     #[cfg(not(feature = "__abi_older"))]
-    pub reactor_drive: unsafe extern "C" fn() -> u64,
+    pub reactor_drive: Option<unsafe extern "C" fn() -> u64>,
     /// For tests: an entry that no host has yet.
     #[cfg(feature = "__abi_newer")]
-    pub of_tomorrow: unsafe extern "C" fn() -> u64,
+    pub of_tomorrow: Option<unsafe extern "C" fn() -> u64>,
 }
 
 // SAFETY: a table never changes once it is published, its functions may be called from any thread, and its one text is
@@ -377,3 +402,18 @@ pub struct Table {
 unsafe impl Sync for Table {}
 // SAFETY: as above.
 unsafe impl Send for Table {}
+
+// SAFETY: `repr(C)`, the size first, and nothing beyond the first version's fields.
+unsafe impl Growing for Connection {
+    const FIRST: usize = Self::FIRST;
+}
+
+// SAFETY: as above.
+unsafe impl Growing for Command {
+    const FIRST: usize = Self::FIRST;
+}
+
+// SAFETY: as above.
+unsafe impl Growing for Task {
+    const FIRST: usize = Self::FIRST;
+}

@@ -75,7 +75,7 @@ pub async fn allow(
     let period = Duration::from_micros(micros as u64);
     let rule = Counted::new(limit, period, limit).map_err(|_| too_large())?;
     let reply = script::run(conn, &ADMIT, Instant::now(), None, |head| {
-        let mut packet = Packet::pipeline(false);
+        let mut packet = Packet::pipeline();
         head.append(&mut packet, 1, 9);
         packet.arg(key.as_bytes());
         packet.int(cost).int(1).int(0).int(0).int(0).arg(b"");

@@ -52,7 +52,7 @@ impl Inner {
         self.forget(&local_keys);
         let reply = script::run(conn, &REFUND, Instant::now(), None, |head| {
             // A second time answers otherwise than the first, so it is not for the connection to repeat.
-            let mut packet = Packet::pipeline(false);
+            let mut packet = Packet::pipeline();
             head.append(&mut packet, 1 + keys.len(), 2);
             packet.arg(self.space.text(parts.shard, &format!("}}:r:{:016x}", parts.nonce)).as_bytes());
             for (key, _) in &keys {
@@ -135,7 +135,7 @@ impl Inner {
                 None => Ok(0),
             };
         }
-        let mut packet = Packet::command("DEL", keys.len(), false);
+        let mut packet = Packet::command("DEL", keys.len());
         for key in &keys {
             packet.arg(local::on_server(key));
         }
@@ -151,7 +151,7 @@ impl Inner {
 
 /// Microseconds since 1970.
 async fn server_time(conn: &Connection) -> Result<i64> {
-    let reply = conn.check(conn.exchange(Packet::command("TIME", 0, true), None).await?)?;
+    let reply = conn.check(conn.exchange(Packet::command("TIME", 0), None).await?)?;
     let (seconds, micros): (i64, i64) = redis::from_redis_value(reply)
         .map_err(|error| Error::from(redis::RedisError::from(error)).with_alias(conn.alias()))?;
     Ok(seconds.saturating_mul(1_000_000).saturating_add(micros))

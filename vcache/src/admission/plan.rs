@@ -236,10 +236,10 @@ impl<'a> Plan<'a> {
 
     /// The call of the script that decides and writes.
     pub(super) fn encode(&self, head: Head<'_>, receipt: &str) -> Result<Packet> {
-        let idempotent = self.dedupe.is_some() || (self.cost == 0 && self.payload.is_none());
+        let repeatable = self.dedupe.is_some() || (self.cost == 0 && self.payload.is_none());
         let rules = self.inner.throttles.len() + self.inner.quotas.len();
         let room = head.size() + 256 + 160 * rules + receipt.len() + self.payload.map_or(0, <[u8]>::len);
-        let mut packet = Packet::with_room(room, idempotent);
+        let mut packet = Packet::with_room(room).repeatable(repeatable);
         self.append(&mut packet, head, receipt)?;
         Ok(packet)
     }
@@ -296,7 +296,7 @@ impl<'a> Plan<'a> {
     pub(super) fn encode_peek(&self, head: Head<'_>) -> Result<Packet> {
         let throttles = self.counted().count();
         let quotas = self.inner.quotas.len();
-        let mut packet = Packet::pipeline(true);
+        let mut packet = Packet::pipeline().repeatable(true);
         head.append(&mut packet, throttles + quotas, 2 + 3 * throttles);
         for (at, _) in self.counted() {
             packet.arg_with(|out| self.throttle_key(at, out))?;

@@ -81,7 +81,7 @@ impl<'a> Head<'a> {
         if self.by_text {
             packet.then("EVAL", 2 + keys + args).arg(self.script.text.as_bytes());
         } else {
-            packet.then_encoded(2 + keys + args).encoded_args(&self.script.by_hash, 2);
+            packet.then_encoded("EVALSHA", 2 + keys + args).encoded_args(&self.script.by_hash, 2);
         }
         packet.int(i64::try_from(keys).unwrap_or(i64::MAX));
     }

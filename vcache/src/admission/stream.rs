@@ -249,7 +249,7 @@ impl Stream {
 
     /// One packet of some of the entries. With `loads` the first of them brings the script.
     fn batch(&self, plans: &[Plan<'_>], open: &[usize], plain: bool, loads: bool) -> Result<Packet> {
-        let mut packet = Packet::pipeline(false);
+        let mut packet = Packet::pipeline();
         for (place, at) in open.iter().enumerate() {
             let plan = &plans[*at];
             let head = Head::of(&ADMIT);
@@ -292,7 +292,7 @@ impl Stream {
     /// # Errors
     /// The connection's.
     pub async fn length(&self, conn: &Connection) -> Result<u64> {
-        let mut packet = Packet::pipeline(true);
+        let mut packet = Packet::pipeline();
         for key in self.keys() {
             packet.then("XLEN", 1).arg(key.as_bytes());
         }

@@ -373,7 +373,7 @@ impl Connection {
 /// The commands of one look.
 fn look(key: &[u8], tracking: Tracking) -> Packet {
     // Reading twice does no harm; and a link without tracking says so.
-    let mut packet = Packet::internal();
+    let mut packet = Packet::unchecked().repeatable(true);
     if tracking == Tracking::Unknown {
         packet.then("CLIENT", 3).arg(b"TRACKING").arg(b"ON").arg(b"OPTIN");
     }

@@ -1,19 +1,45 @@
 //! One request as it goes onto the wire, and what must be known of it to treat it rightly: how many replies it has,
 //! whether it may be sent twice, whether it would block the shared connection or change it for everybody.
+//!
+//! A packet asks the table of commands ([`policy`]) for each name when it is appended. What arguments decide is read from them
+//! once a command is complete. So everything is known when it is to be sent, and for most commands nothing is read twice.
 
-use super::treatment::treatment;
+use redis::Value;
+
+use super::policy::{self, Policy, Taken};
+use super::refusal::{self, WhenRefused};
+use super::words::Words;
 use crate::error::{Error, Result};
 
 /// Encoded commands, sent in one piece and answered by `replies` replies.
+///
+/// ```
+/// use vcache::Packet;
+///
+/// let mut packet = Packet::command("HMGET", 3);
+/// packet.arg(b"user:5").arg(b"name").arg(b"plan");
+/// assert_eq!(packet.keys(), Some(vec![&b"user:5"[..]]));
+/// assert!(packet.only_reads());
+/// ```
 #[derive(Debug)]
 pub struct Packet {
     pub(crate) bytes: Vec<u8>,
     pub(crate) replies: usize,
-    pub(crate) idempotent: bool,
+    /// Whether all of it may be sent again though it may have been executed.
+    pub(crate) repeatable: bool,
     pub(crate) blocking: Blocking,
     /// Arguments that were announced and not yet given, and whether a command was ever left without some.
     missing: usize,
     misframed: bool,
+    /// Where the last command begins, if its arguments are still to be looked at.
+    unjudged: Option<(usize, &'static Policy)>,
+    refused: Option<Error>,
+    /// The caller has said whether it may be repeated.
+    promised: bool,
+    /// The connection's own: it may say what callers may not.
+    unchecked: bool,
+    /// Behind a `MULTI` whose `EXEC` is still to come.
+    in_transaction: bool,
 }
 
 /// Room for what most packets are, and no more than glibc hands out and takes back quickly when many are under way.
@@ -28,62 +54,79 @@ pub(crate) enum Blocking {
 }
 
 impl Packet {
-    /// A packet of one command whose encoding the caller appends with [`Packet::arg`].
+    /// A packet of one command: its name, and the number of arguments that will be appended with [`Packet::arg`].
     ///
-    /// `idempotent` says that executing it twice does what executing it once does, and answers the same.
+    /// Sending it fails with [`ErrorKind::Value`](crate::ErrorKind::Value) if the shared connection does not take the
+    /// command, or if it is given another number of arguments.
     #[must_use]
-    pub fn command(name: &str, args: usize, idempotent: bool) -> Self {
-        let mut packet = Self::pipeline(idempotent);
+    pub fn command(name: &str, args: usize) -> Self {
+        let mut packet = Self::pipeline();
         packet.then(name, args);
         packet
     }
 
-    /// A packet without commands yet; see [`Packet::then`]. `idempotent` is said of all that will be in it.
+    /// A packet without commands yet; see [`Packet::then`].
     #[must_use]
-    pub fn pipeline(idempotent: bool) -> Self {
-        Self { bytes: Vec::with_capacity(USUAL_BYTES), ..Self::nothing(idempotent) }
+    pub fn pipeline() -> Self {
+        Self { bytes: Vec::with_capacity(USUAL_BYTES), ..Self::nothing() }
     }
 
     /// What is left where the bytes went elsewhere.
     #[cfg(feature = "driver")]
     pub(crate) const fn empty() -> Self {
-        Self::nothing(false)
-    }
-
-    /// A packet of this library's own, which may say what users must not. It may be sent twice.
-    #[cfg(feature = "driver")]
-    pub(crate) fn internal() -> Self {
-        Self::pipeline(true)
+        Self::nothing()
     }
 
     /// Asks whether the server answers.
     #[cfg(feature = "driver")]
     pub(crate) fn ping() -> Self {
-        Self::command("PING", 0, true)
+        Self::command("PING", 0)
     }
 
-    const fn nothing(idempotent: bool) -> Self {
+    /// A packet of the connection's own, whose commands are not refused.
+    #[cfg(feature = "driver")]
+    pub(crate) fn unchecked() -> Self {
+        Self { unchecked: true, ..Self::pipeline() }
+    }
+
+    const fn nothing() -> Self {
         Self {
             bytes: Vec::new(),
             replies: 0,
-            idempotent,
+            repeatable: true,
             blocking: Blocking::No,
             missing: 0,
             misframed: false,
+            unjudged: None,
+            refused: None,
+            promised: false,
+            unchecked: false,
+            in_transaction: false,
         }
+    }
+
+    /// Says whether the packet may be sent a second time when the connection is lost and nobody knows if it was executed.
+    ///
+    /// Without this, it may if all its commands are known to have the effect and the answer of one execution when they are
+    /// executed twice: reads, and those that set a value without asking for the old one. `true` is the caller's promise of
+    /// the same, for instance of a script of its own, or of an `UNLINK` whose count it does not look at. `false` forbids it.
+    #[must_use]
+    pub fn repeatable(self, repeatable: bool) -> Self {
+        Self { repeatable, promised: true, ..self }
     }
 
     /// Appends one more command to the pipeline: its name and the number of arguments that will follow.
     pub fn then(&mut self, name: &str, args: usize) -> &mut Self {
-        self.then_encoded(args).arg(name.as_bytes())
+        self.then_encoded(name, args).arg(name.as_bytes())
     }
 
     /// Appends an argument.
     pub fn arg(&mut self, bytes: &[u8]) -> &mut Self {
-        self.count_argument();
+        self.count_arguments(1);
         push_header(&mut self.bytes, b'$', bytes.len());
         self.bytes.extend_from_slice(bytes);
         self.bytes.extend_from_slice(b"\r\n");
+        self.judge_if_complete();
         self
     }
 
@@ -99,7 +142,7 @@ impl Packet {
     /// # Errors
     /// Those of `write`; the packet is then of no more use.
     pub fn arg_with<E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<&mut Self, E> {
-        self.count_argument();
+        self.count_arguments(1);
         // The length stands in front and is known afterwards: leave the widest place and close the gap.
         const WIDEST: usize = 1 + 20 + 2;
         let header = self.bytes.len();
@@ -115,18 +158,25 @@ impl Packet {
         self.bytes.copy_within(header + WIDEST.., body);
         self.bytes.truncate(body + length);
         self.bytes.extend_from_slice(b"\r\n");
+        self.judge_if_complete();
         Ok(self)
     }
 
     /// Arguments, encoded once for [`Packet::encoded_args`].
     pub(crate) fn encode(arguments: impl FnOnce(&mut Self) -> &mut Self) -> Box<[u8]> {
-        let mut packet = Self::pipeline(true);
+        let mut packet = Self::pipeline();
         arguments(&mut packet);
         packet.bytes.into()
     }
 
     /// Begins a command whose name comes with [`Packet::encoded_args`], as the first of `args + 1` arguments.
-    pub(crate) fn then_encoded(&mut self, args: usize) -> &mut Self {
+    pub(crate) fn then_encoded(&mut self, name: &str, args: usize) -> &mut Self {
+        let policy = policy::find(name.as_bytes());
+        if policy.is_plain(args, self.promised) {
+            self.repeatable &= policy.is_repeatable() || self.promised;
+        } else {
+            self.unjudged = Some((self.bytes.len(), policy));
+        }
         push_header(&mut self.bytes, b'*', args + 1);
         self.replies += 1;
         self.misframed |= self.missing != 0;
@@ -136,25 +186,73 @@ impl Packet {
 
     /// Appends `count` arguments that were encoded before.
     pub(crate) fn encoded_args(&mut self, bytes: &[u8], count: usize) -> &mut Self {
-        self.misframed |= self.missing < count;
-        self.missing = self.missing.saturating_sub(count);
+        self.count_arguments(count);
         self.bytes.extend_from_slice(bytes);
+        self.judge_if_complete();
         self
     }
 
     /// An empty packet with room for so many bytes.
     #[cfg(feature = "admission")]
-    pub(crate) fn with_room(bytes: usize, idempotent: bool) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), ..Self::nothing(idempotent) }
+    pub(crate) fn with_room(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), ..Self::nothing() }
     }
 
-    fn count_argument(&mut self) {
-        self.misframed |= self.missing == 0;
-        self.missing = self.missing.saturating_sub(1);
+    fn count_arguments(&mut self, count: usize) {
+        self.misframed |= self.missing < count;
+        self.missing = self.missing.saturating_sub(count);
     }
 
-    /// Refuses what would shift the replies of everybody behind it: no command at all, or a wrong number of arguments.
-    pub(crate) fn check_framing(&self) -> Result<()> {
+    #[inline]
+    fn judge_if_complete(&mut self) {
+        if self.missing == 0
+            && let Some((start, policy)) = self.unjudged
+        {
+            self.judge(start, policy, self.promised);
+        }
+    }
+
+    /// Looks at the arguments of the command that begins at `start`.
+    fn judge(&mut self, start: usize, policy: &Policy, promised: bool) {
+        self.unjudged = None;
+        let judged = match Words::of(&self.bytes[start..]) {
+            Some(words) => policy.judge(words),
+            None => return self.misframed = true,
+        };
+        let judged = judged.and_then(|judged| {
+            self.follow_transaction(policy)?;
+            Ok(judged)
+        });
+        match judged {
+            Ok(judged) => {
+                self.repeatable &= judged.repeatable || promised;
+                if judged.blocking != Blocking::No {
+                    self.blocking = judged.blocking;
+                }
+            }
+            Err(_) if self.unchecked => self.repeatable &= promised,
+            Err(error) => self.refused = Some(self.refused.take().unwrap_or(error)),
+        }
+    }
+
+    fn follow_transaction(&mut self, policy: &Policy) -> Result<()> {
+        let (begins, ends) = (matches!(policy.taken, Taken::Begins), matches!(policy.taken, Taken::Ends));
+        if begins && self.in_transaction {
+            return Err(Error::refused("a pipeline has a MULTI inside of a transaction"));
+        }
+        if ends && !self.in_transaction {
+            return Err(policy::not_whole("EXEC"));
+        }
+        self.in_transaction = (self.in_transaction || begins) && !ends;
+        Ok(())
+    }
+
+    /// Refuses what would shift the replies of everybody behind it or change the connection for them: no command at all, a
+    /// wrong number of arguments, half a transaction, and each command that the table of commands refuses.
+    pub(crate) fn check(&self) -> Result<()> {
+        if let Some(error) = &self.refused {
+            return Err(error.clone());
+        }
         if self.replies == 0 {
             return Err(Error::refused("an empty pipeline was to be sent"));
         }
@@ -162,6 +260,12 @@ impl Packet {
             return Err(Error::refused(
                 "a command was announced with another number of arguments than it was given",
             ));
+        }
+        if self.in_transaction {
+            return Err(policy::not_whole("MULTI"));
+        }
+        if self.blocking != Blocking::No && self.replies > 1 {
+            return Err(Error::refused("a blocking command cannot be part of a pipeline: send it alone"));
         }
         Ok(())
     }
@@ -172,37 +276,72 @@ impl Packet {
         self.replies
     }
 
-    /// A packet that a guest has encoded and checked.
-    #[cfg(all(feature = "driver", feature = "python"))]
-    pub(crate) fn encoded(bytes: Vec<u8>, replies: usize, idempotent: bool, blocking: Blocking) -> Self {
-        Self { bytes, replies, idempotent, blocking, missing: 0, misframed: false }
+    /// The keys of all its commands, in order; `None` if they are not known of one of them. A channel of `SPUBLISH` counts as
+    /// one, as it does in a cluster.
+    #[must_use]
+    pub fn keys(&self) -> Option<Vec<&[u8]>> {
+        let mut keys = Vec::new();
+        self.commands().try_for_each(|(policy, words)| policy.keys.find(&words, &mut keys))?;
+        Some(keys)
     }
 
-    /// A packet of an encoded redis-rs command or pipeline.
+    /// Whether all its commands are reads of the keyspace, which a replica may answer.
+    #[must_use]
+    pub fn only_reads(&self) -> bool {
+        self.replies > 0 && self.commands().all(|(policy, _)| policy.reads)
+    }
+
+    /// Whether the table of commands knows all its commands.
+    #[cfg(all(feature = "driver", feature = "python"))]
+    pub(crate) fn is_known(&self) -> bool {
+        self.commands().all(|(policy, _)| policy.is_known())
+    }
+
+    /// What is to be done with it after these replies, if one says that the server has not executed it.
+    #[cfg(feature = "driver")]
+    pub(crate) fn when_refused(&self, replies: &[Value]) -> Option<WhenRefused> {
+        let mut commands = self.commands().map(|(policy, _)| policy.taken);
+        let is_transaction = matches!(commands.next(), Some(Taken::Begins))
+            && commands.position(|taken| matches!(taken, Taken::Ends)) == self.replies.checked_sub(2);
+        refusal::when_refused(replies, is_transaction, self.repeatable)
+    }
+
+    /// Its commands, as far as they are complete.
+    fn commands(&self) -> impl Iterator<Item = (&'static Policy, Words<'_>)> {
+        let mut rest = &self.bytes[..];
+        std::iter::from_fn(move || {
+            let words = Words::take(&mut rest)?;
+            let mut names = words.clone();
+            let policy = policy::find(names.next()?);
+            Some((policy.of_subcommand(names.next().unwrap_or_default()), words))
+        })
+    }
+
+    /// A packet of commands that another library has encoded. With `promised`, their caller promises that they may be repeated,
+    /// which is believed of all commands but those whose arguments tell: those are judged here.
     ///
     /// # Errors
-    /// [`ErrorKind::Value`](crate::ErrorKind::Value) if a command would change the shared connection for every other
-    /// caller, or would block it in the middle of a pipeline.
-    pub(crate) fn checked<'a, I>(bytes: Vec<u8>, commands: I, transaction: bool) -> Result<Self>
-    where
-        I: IntoIterator<Item = &'a redis::Cmd>,
-    {
-        let mut packet = Self { bytes, ..Self::pipeline(!transaction) };
-        for command in commands {
-            let treatment = treatment(command)?;
-            packet.idempotent &= treatment.idempotent;
-            if let Blocking::Yes(limit) = treatment.blocking {
-                packet.blocking = Blocking::Yes(limit);
-            }
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for what is no whole number of commands, and as for [`Packet::check`].
+    pub(crate) fn received(bytes: Vec<u8>, promised: bool) -> Result<Self> {
+        let mut packet = Self { bytes, ..Self::nothing() };
+        let mut at = 0;
+        while at < packet.bytes.len() {
+            let mut rest = &packet.bytes[at..];
+            let words = Words::take(&mut rest).ok_or_else(|| {
+                Error::refused("a packet is not a sequence of whole commands, each an array of bulk strings")
+            })?;
+            let end = packet.bytes.len() - rest.len();
+            let policy = policy::find(words.clone().next().unwrap_or_default());
             packet.replies += 1;
+            let promised = promised && !policy.decides_by_arguments();
+            if policy.is_plain(words.len() - 1, promised) {
+                packet.repeatable &= policy.is_repeatable() || promised;
+            } else {
+                packet.judge(at, policy, promised);
+            }
+            at = end;
         }
-        packet.check_framing()?;
-        if packet.blocking != Blocking::No && packet.replies > 1 {
-            return Err(Error::refused("a blocking command cannot be part of a pipeline: send it alone"));
-        }
-        if transaction {
-            packet.replies += 2;
-        }
+        packet.check()?;
         Ok(packet)
     }
 }
@@ -247,7 +386,7 @@ mod tests {
 
     #[test]
     fn packing_is_what_redis_rs_packs() {
-        let mut ours = Packet::command("SET", 4, true);
+        let mut ours = Packet::command("SET", 4);
         ours.arg(b"key");
         ours.arg_with(|out| {
             out.extend_from_slice(&[7; 300]);
@@ -264,29 +403,168 @@ mod tests {
 
     #[test]
     fn a_packet_that_would_shift_the_replies_of_others_is_refused() {
-        let mut good = Packet::command("GET", 1, true);
-        assert!(good.check_framing().is_err(), "an argument is missing");
+        let mut good = Packet::command("GET", 1);
+        assert!(good.check().is_err(), "an argument is missing");
         good.arg(b"k");
-        assert!(good.check_framing().is_ok());
+        assert!(good.check().is_ok());
         good.arg(b"one too many");
-        assert!(good.check_framing().is_err());
-        assert!(Packet::pipeline(true).check_framing().is_err(), "nothing at all");
-        let mut uneven = Packet::command("GET", 2, true);
+        assert!(good.check().is_err());
+        assert!(Packet::pipeline().check().is_err(), "nothing at all");
+        let mut uneven = Packet::command("GET", 2);
         uneven.arg(b"k").then("GET", 1).arg(b"k");
-        assert!(uneven.check_framing().is_err(), "too few in the first");
+        assert!(uneven.check().is_err(), "too few in the first");
     }
 
     #[test]
     fn arguments_that_were_encoded_before_are_the_same() {
-        let mut at_once = Packet::command("X", 3, false);
+        let mut at_once = Packet::command("X", 3);
         at_once.int(5).arg(b"text").int(0);
-        let mut before = Packet::pipeline(false);
+        let mut before = Packet::pipeline();
         let encoded = Packet::encode(|packet| packet.arg(b"X").int(5).arg(b"text").int(0));
-        before.then_encoded(3).encoded_args(&encoded, 4);
+        before.then_encoded("X", 3).encoded_args(&encoded, 4);
         assert_eq!((&before.bytes, before.replies), (&at_once.bytes, 1));
-        assert!(before.check_framing().is_ok());
+        assert!(before.check().is_ok());
         before.encoded_args(&Packet::encode(|packet| packet.int(1)), 1);
-        assert!(before.check_framing().is_err(), "one too many");
+        assert!(before.check().is_err(), "one too many");
+    }
+
+    /// The same commands in a packet that is built here, and in one that another library encoded.
+    fn both_ways(commands: &[&str]) -> [Result<Packet>; 2] {
+        let mut built = Packet::pipeline();
+        let mut piped = redis::pipe();
+        for command in commands {
+            let mut words = command.split(' ');
+            let name = words.next().unwrap();
+            built.then(name, words.clone().count());
+            piped.cmd(name);
+            for word in words {
+                built.arg(word.as_bytes());
+                piped.arg(word);
+            }
+        }
+        let received = Packet::received(piped.get_packed_pipeline(), false);
+        let built = built.check().map(|()| built);
+        assert!(received.is_err() || built.as_ref().unwrap().bytes == received.as_ref().unwrap().bytes);
+        [built, received]
+    }
+
+    #[test]
+    fn what_is_refused_is_refused_anywhere_in_a_pipeline() {
+        for refused in
+            ["SELECT 3", "client reply OFF", "Watch k", "SCRIPT debug YES", "BLPOP k 1", "discard", "GE\0T k"]
+        {
+            for commands in [
+                &[refused, "GET a"][..],
+                &["GET a", refused],
+                &["GET a", refused, "GET b"],
+                &["MULTI", "GET a", refused, "EXEC"],
+                &["MULTI", "GET a", "EXEC", refused],
+            ] {
+                for packet in both_ways(commands) {
+                    assert_eq!(packet.unwrap_err().kind(), crate::ErrorKind::Value, "{commands:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_refusal_is_told() {
+        for packet in both_ways(&["GET a", "QUIT", "SELECT 1", "EXEC"]) {
+            assert!(packet.unwrap_err().to_string().starts_with("QUIT "));
+        }
+    }
+
+    #[test]
+    fn only_whole_transactions_are_taken() {
+        for commands in [
+            &["MULTI"][..],
+            &["EXEC"],
+            &["MULTI", "GET a"],
+            &["GET a", "EXEC"],
+            &["EXEC", "MULTI"],
+            &["MULTI", "MULTI", "EXEC"],
+            &["MULTI", "MULTI", "EXEC", "EXEC"],
+            &["MULTI", "EXEC", "EXEC"],
+            &["MULTI", "EXEC", "multi"],
+        ] {
+            for packet in both_ways(commands) {
+                assert!(packet.unwrap_err().to_string().contains("MULTI") || commands.contains(&"EXEC"));
+            }
+        }
+        for commands in
+            [&["multi", "GET a", "Exec"][..], &["GET a", "MULTI", "EXEC", "MULTI", "GET b", "EXEC", "GET c"]]
+        {
+            for packet in both_ways(commands) {
+                let packet = packet.unwrap();
+                assert_eq!((packet.replies(), packet.repeatable), (commands.len(), false), "{commands:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pipeline_is_repeated_if_all_of_it_may_be() {
+        for (commands, expected) in [
+            (&["GET a", "SET a 1 PX 5", "MGET a b"][..], true),
+            (&["GET a", "INCR a"], false),
+            (&["INCR a", "GET a"], false),
+            (&["GET a", "SET a 1 IFEQ 2", "GET a"], false),
+        ] {
+            for packet in both_ways(commands) {
+                assert_eq!(packet.unwrap().repeatable, expected, "{commands:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_callers_promise_stands_for_what_is_appended_later_too() {
+        for (promise, name) in [(true, "UNLINK"), (false, "GET")] {
+            let mut packet = Packet::command(name, 1).repeatable(promise);
+            packet.arg(b"k").then(name, 1).arg(b"k").then("SET", 3).arg(b"k").arg(b"v").arg(b"NX");
+            assert!(packet.check().is_ok());
+            assert_eq!(packet.repeatable, promise);
+        }
+        let mut late = Packet::command("UNLINK", 1);
+        late.arg(b"k");
+        assert!(late.repeatable(true).repeatable);
+    }
+
+    #[test]
+    fn a_promise_made_elsewhere_does_not_stand_against_the_arguments() {
+        let received =
+            |command: &redis::Cmd| Packet::received(command.get_packed_command(), true).unwrap().repeatable;
+        assert!(received(cmd("EVALSHA").arg("x").arg(0)) && received(cmd("UNLINK").arg("k")));
+        assert!(received(cmd("MODULE.COMMAND").arg("k")));
+        assert!(!received(cmd("SET").arg("k").arg("v").arg("IFEQ").arg("old")));
+        assert!(!received(cmd("CONFIG").arg("RESETSTAT")) && !received(cmd("SCRIPT").arg("FLUSH")));
+    }
+
+    #[test]
+    fn the_connections_own_packet_may_say_what_callers_may_not() {
+        let mut packet = Packet::unchecked();
+        packet.then("HELLO", 1).arg(b"3").then("SELECT", 1).int(2);
+        packet.then("CLIENT", 3).arg(b"SETINFO").arg(b"LIB-NAME").arg(b"vcache");
+        assert!(packet.check().is_ok() && !packet.repeatable);
+        packet.then("GET", 1);
+        assert!(packet.check().is_err(), "its framing is looked at all the same");
+    }
+
+    #[test]
+    fn keys_and_reads_are_those_of_all_commands() {
+        for (commands, keys, reads) in [
+            (&["GET a", "MGET b c"][..], Some(&["a", "b", "c"][..]), true),
+            (&["SET a v", "GET b"], Some(&["a", "b"]), false),
+            (&["MULTI", "GET a", "EXEC"], Some(&["a"]), false),
+            (&["PING"], Some(&[]), false),
+            (&["GET a", "OBJECT ENCODING b"], Some(&["a", "b"]), true),
+            (&["GET a", "NOSUCHCOMMAND b"], None, false),
+        ] {
+            for packet in both_ways(commands) {
+                let packet = packet.unwrap();
+                let expected: Option<Vec<&[u8]>> =
+                    keys.map(|keys| keys.iter().map(|key| key.as_bytes()).collect());
+                assert_eq!((packet.keys(), packet.only_reads()), (expected, reads), "{commands:?}");
+            }
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 macro_rules! commands {
     ($(
         $(#[$docs:meta])*
-        $name:ident<$($kind:ident: $bound:ident),+>($($argument:ident: $type:ty),+) = $command:expr, $idempotent:literal;
+        $name:ident<$($kind:ident: $bound:ident),+>($($argument:ident: $type:ty),+) = $command:expr;
     )+) => {
         /// # Commands
         ///
@@ -30,7 +30,7 @@ macro_rules! commands {
                 &mut self, $($argument: $type),+
             ) -> impl Future<Output = Result<RV>> + Send {
                 let arguments = 0 $(+ $argument.num_of_args())+;
-                let mut packet = Packet::command($command, arguments, $idempotent);
+                let mut packet = Packet::command($command, arguments);
                 $($argument.write_redis_args(&mut packet);)+
                 self.typed(packet)
             }
@@ -40,23 +40,23 @@ macro_rules! commands {
 
 commands! {
     /// `GET`: what stands under a key.
-    get<K: ToSingleRedisArg>(key: K) = "GET", true;
+    get<K: ToSingleRedisArg>(key: K) = "GET";
     /// `MGET`: what stands under each of the keys.
-    mget<K: ToRedisArgs>(keys: K) = "MGET", true;
+    mget<K: ToRedisArgs>(keys: K) = "MGET";
     /// `SET`: puts a value under a key, for good.
-    set<K: ToSingleRedisArg, V: ToSingleRedisArg>(key: K, value: V) = "SET", true;
+    set<K: ToSingleRedisArg, V: ToSingleRedisArg>(key: K, value: V) = "SET";
     /// `DEL`: deletes keys; how many there were.
-    del<K: ToRedisArgs>(keys: K) = "DEL", false;
+    del<K: ToRedisArgs>(keys: K) = "DEL";
     /// `EXISTS`: how many of the keys there are.
-    exists<K: ToRedisArgs>(keys: K) = "EXISTS", true;
+    exists<K: ToRedisArgs>(keys: K) = "EXISTS";
     /// `EXPIRE`: has a key end in so many seconds; whether there is one.
-    expire<K: ToSingleRedisArg>(key: K, seconds: i64) = "EXPIRE", false;
+    expire<K: ToSingleRedisArg>(key: K, seconds: i64) = "EXPIRE";
     /// `DECRBY`: takes a number off a counter; what is left.
-    decr<K: ToSingleRedisArg, V: ToSingleRedisArg>(key: K, delta: V) = "DECRBY", false;
+    decr<K: ToSingleRedisArg, V: ToSingleRedisArg>(key: K, delta: V) = "DECRBY";
     /// `HGET`: a field of a hash.
-    hget<K: ToSingleRedisArg, F: ToSingleRedisArg>(key: K, field: F) = "HGET", true;
+    hget<K: ToSingleRedisArg, F: ToSingleRedisArg>(key: K, field: F) = "HGET";
     /// `HSET`: sets a field of a hash; 1 if it is new.
-    hset<K: ToSingleRedisArg, F: ToSingleRedisArg, V: ToSingleRedisArg>(key: K, field: F, value: V) = "HSET", false;
+    hset<K: ToSingleRedisArg, F: ToSingleRedisArg, V: ToSingleRedisArg>(key: K, field: F, value: V) = "HSET";
 }
 
 impl Connection {
@@ -67,7 +67,7 @@ impl Connection {
         value: V,
         seconds: u64,
     ) -> impl Future<Output = Result<RV>> + Send {
-        let mut packet = Packet::command("SETEX", 3, true);
+        let mut packet = Packet::command("SETEX", 3);
         key.write_redis_args(&mut packet);
         seconds.write_redis_args(&mut packet);
         value.write_redis_args(&mut packet);
@@ -81,7 +81,7 @@ impl Connection {
         delta: V,
     ) -> impl Future<Output = Result<RV>> + Send {
         let float = delta.describe_numeric_behavior() == NumericBehavior::NumberIsFloat;
-        let mut packet = Packet::command(if float { "INCRBYFLOAT" } else { "INCRBY" }, 2, false);
+        let mut packet = Packet::command(if float { "INCRBYFLOAT" } else { "INCRBY" }, 2);
         key.write_redis_args(&mut packet);
         delta.write_redis_args(&mut packet);
         self.typed(packet)

@@ -67,7 +67,7 @@ fn packet(config: &Config) -> Packet {
     let credentials = credentials(config);
     let auth = credentials.map_or(0, |_| 3);
     let name = config.client_name.as_ref().map_or(0, |_| 2);
-    let mut packet = Packet::internal();
+    let mut packet = Packet::unchecked();
     packet.then("HELLO", 1 + auth + name);
     packet.arg(b"3");
     if let Some((user, password)) = credentials {

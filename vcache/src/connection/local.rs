@@ -109,7 +109,7 @@ impl Handle {
 
     /// Where a look at a key goes.
     pub(super) fn route_to_watch(&self, key: &[u8]) -> Result<Route> {
-        let mut packet = Packet::internal();
+        let mut packet = Packet::unchecked();
         packet.then("GET", 1).arg(key);
         self.route(&packet)
     }
@@ -177,7 +177,7 @@ impl Route {
         limits: Limits,
         driven: bool,
     ) -> Result<()> {
-        packet.check_framing()?;
+        packet.check()?;
         let driving = scope::driving();
         if driving == Driving::Elsewhere && !driven && !crate::tokio_driver::ensure() {
             return Err(Error::nobody_drives());

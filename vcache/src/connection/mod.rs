@@ -6,7 +6,8 @@
 //!
 //! | module | is for |
 //! |---|---|
-//! | [`command`], [`treatment`] | one request as it goes onto the wire, and what must be known of it |
+//! | [`command`], [`words`] | one request as it goes onto the wire, and how it is read back |
+//! | [`policy`], [`refusal`] | what is known of each command, and what to do when the server refuses one |
 //! | `commands` | the most usual commands as methods |
 //! | [`limits`] | how long a call may take |
 //! | [`slot`] | where a call waits for its reply |
@@ -37,6 +38,8 @@ pub(crate) mod limits;
 mod link;
 #[cfg(feature = "driver")]
 pub(crate) mod local;
+mod policy;
+mod refusal;
 #[cfg(feature = "driver")]
 mod push;
 #[cfg(feature = "driver")]
@@ -57,9 +60,9 @@ mod state;
 mod topology;
 #[cfg(feature = "driver")]
 mod transport;
-mod treatment;
 #[cfg(feature = "driver")]
 mod waiting;
+mod words;
 
 #[cfg(all(feature = "driver", feature = "python"))]
 use std::sync::Arc;
@@ -170,8 +173,7 @@ impl Connection {
     }
 
     fn checked(&self, command: &Cmd) -> Result<Packet> {
-        Packet::checked(command.get_packed_command(), [command], false)
-            .map_err(|error| error.with_alias(self.alias()))
+        Packet::received(command.get_packed_command(), false).map_err(|error| error.with_alias(self.alias()))
     }
 
     /// Sends a packet and waits for its reply, no longer than this handle waits anyway, and than `patience`, which does not
@@ -197,7 +199,7 @@ impl Connection {
         driving: Driving,
         waiter: &Arc<Waiter>,
     ) -> Result<(local::Route, driver::Submitted)> {
-        packet.check_framing()?;
+        packet.check()?;
         let limits = self.limits(packet.blocking)?;
         let route = self.handle.route_for(&packet, Some(waiter))?;
         let submitted = route.hand_over(packet, receiver, limits, driving)?;
@@ -264,9 +266,8 @@ impl ConnectionLike for Connection {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        let packet =
-            Packet::checked(pipeline.get_packed_pipeline(), pipeline.cmd_iter(), pipeline.is_transaction())
-                .map_err(|error| error.with_alias(self.alias()));
+        let packet = Packet::received(pipeline.get_packed_pipeline(), false)
+            .map_err(|error| error.with_alias(self.alias()));
         let request = packet.map(|packet| self.send(packet));
         Box::pin(async move {
             let replies = match request?.await? {

@@ -15,6 +15,7 @@ use super::in_flight::{Entry, InFlight, Unasked};
 use super::limits::Limits;
 use super::link::{BackOff, Link, Pause, Up};
 use super::push::Pushes;
+use super::refusal::WhenRefused;
 use super::waiting::Waiting;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -395,7 +396,7 @@ impl State {
         };
         let Link::Up(up) = &mut self.link else { return Ok(()) };
         up.probed_until = None;
-        if is_refused_by_a_replica(&result) {
+        if is_refused_by_a_replica(&entry.packet, &result) {
             self.refused_by_a_replica(entry, result, now);
             return Ok(());
         }
@@ -588,7 +589,7 @@ impl State {
         if !entry.is_wanted() {
             return None;
         }
-        if !entry.sent || (entry.packet.idempotent && !entry.resent) {
+        if !entry.sent || (entry.packet.repeatable && !entry.resent) {
             entry.resent |= entry.sent;
             entry.wait_as_sent();
             return Some(entry);
@@ -712,14 +713,11 @@ fn too_late(config: &Config, entry: &Entry, what: &str) -> Error {
 }
 
 /// Whether a server answered that it is a replica, and did nothing.
-fn is_refused_by_a_replica(reply: &Value) -> bool {
-    let says = |reply: &Value, code: &str| matches!(reply, Value::ServerError(error) if error.code() == code);
-    match reply {
-        Value::ServerError(error) => error.code() == "READONLY",
-        Value::Array(replies) if replies.iter().any(|reply| says(reply, "READONLY")) => {
-            replies.iter().all(|reply| says(reply, "READONLY"))
-                || replies.last().is_some_and(|last| says(last, "EXECABORT"))
-        }
-        _ => false,
-    }
+fn is_refused_by_a_replica(packet: &Packet, result: &Value) -> bool {
+    let replies = match result {
+        Value::ServerError(_) => std::slice::from_ref(result),
+        Value::Array(replies) if packet.replies > 1 => replies,
+        _ => return false,
+    };
+    packet.when_refused(replies) == Some(WhenRefused::NotPrimary)
 }

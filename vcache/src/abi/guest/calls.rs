@@ -2,8 +2,6 @@
 
 use std::ffi::c_void;
 use std::fmt;
-use std::mem::MaybeUninit;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,6 +11,8 @@ use redis::Value;
 
 use super::find::table;
 use super::{errors, replies};
+use crate::abi::border::contained;
+use crate::abi::sized::{read_sized, room};
 use crate::abi::table::{self, Command, FOR_EVER, Reply, Status, Table, Text};
 use crate::connection::command::{Blocking, Packet};
 use crate::connection::limits::Limits;
@@ -33,15 +33,18 @@ unsafe impl Sync for Handle {}
 impl Handle {
     pub(crate) fn find(alias: &str) -> Result<Self> {
         let table = table()?;
-        let mut view = MaybeUninit::<table::Connection>::uninit();
-        // SAFETY: the place is ours. How much room there is must stand there before.
-        unsafe { (&raw mut (*view.as_mut_ptr()).size).write(size_of::<table::Connection>()) };
+        let mut view = room::<table::Connection>();
         let mut error = ptr::null_mut();
         // SAFETY: the text lives during the call, and the places are ours.
         let status = unsafe { (table.acquire)(Text::of(alias), view.as_mut_ptr(), &raw mut error) };
         if status == Status::OK {
-            // SAFETY: the contract: it was written.
-            return Ok(Self { table, view: unsafe { view.assume_init() } });
+            // SAFETY: it is ours, and the rest of it is zero.
+            let view = unsafe { read_sized(view.as_ptr()) };
+            return view.map(|view| Self { table, view }).ok_or_else(|| {
+                Error::configuration(
+                    "django-vcache gave a connection that is smaller than any that there was",
+                )
+            });
         }
         // SAFETY: the contract: an error, or null as we left it.
         Err(unsafe { errors::take(table, error, status) })
@@ -62,7 +65,7 @@ impl Handle {
     }
 
     pub(crate) fn call(&self, packet: Packet, limits: Limits) -> Result<Call> {
-        packet.check_framing()?;
+        packet.check()?;
         let left = limits.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let timeout = limits.shortest().into_iter().chain(left).min();
         match self.submit_or_drive(&packet, timeout) {
@@ -108,11 +111,13 @@ impl Handle {
             bytes: packet.bytes.as_ptr(),
             len: packet.bytes.len(),
             replies: packet.replies,
-            flags: flags | blocking | if packet.idempotent { Command::IDEMPOTENT } else { 0 },
+            flags: flags | blocking | if packet.repeatable { Command::IDEMPOTENT } else { 0 },
             blocks,
             timeout: micros(timeout),
             done,
             context: Arc::into_raw(Arc::clone(&slot)).cast_mut().cast(),
+            #[cfg(feature = "__abi_longer")]
+            of_tomorrow: u64::MAX,
         };
         let (mut ticket, mut error) = (ptr::null(), ptr::null_mut());
         // SAFETY: the handle is ours, the command and its bytes live during the call, and the places are ours.
@@ -137,7 +142,7 @@ impl Clone for Handle {
     fn clone(&self) -> Self {
         // SAFETY: the handle is ours.
         unsafe { (self.table.retain)(self.view.handle) };
-        Self { table: self.table, view: table::Connection { ..self.view } }
+        Self { table: self.table, view: self.view }
     }
 }
 
@@ -209,15 +214,15 @@ type Context_ = Arc<Slot<Outcome>>;
 
 /// The host's answer, on whichever thread drives.
 unsafe extern "C" fn done(context: *mut c_void, reply: *mut Reply, error: *mut table::Error) {
-    // SAFETY: the context that `submit` made, given back once.
-    let slot = unsafe { Context_::from_raw(context.cast()) };
-    let Ok(table) = table() else { return };
-    let outcome = Outcome { table, reply, error };
-    let _ = catch_unwind(AssertUnwindSafe(|| {
+    contained((), || {
+        // SAFETY: the context that `submit` made, given back once.
+        let slot = unsafe { Context_::from_raw(context.cast()) };
+        let Ok(table) = table() else { return };
+        let outcome = Outcome { table, reply, error };
         if let Some(waker) = slot.fill(outcome) {
             waker.wake();
         }
-    }));
+    });
 }
 
 /// One call on its way. Dropping it gives it up.

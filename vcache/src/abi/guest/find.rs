@@ -2,12 +2,14 @@
 
 use std::ffi::CStr;
 use std::mem::offset_of;
+use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::exceptions::{PyAttributeError, PyImportError, PyModuleNotFoundError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyType};
 
+use crate::abi::sized::read_prefix;
 use crate::abi::table::{CAPSULE, CAPSULE_PREFIX, Header, MAGIC, MAJOR, MINOR, Table};
 use crate::error::{Error, Result};
 
@@ -21,14 +23,15 @@ const HOW: &str = concat!(
     " or a later one of its series from its checkout, pip install PATH"
 );
 
-static TABLE: AtomicPtr<Table> = AtomicPtr::new(std::ptr::null_mut());
+/// A copy of the host's table, without the entries that are not known here. Those that the host's does not have are absent.
+static TABLE: AtomicPtr<Table> = AtomicPtr::new(ptr::null_mut());
 
 /// The host's table.
 ///
 /// # Errors
 /// `Configuration` in a library that was not imported as a Python module.
 pub(super) fn table() -> Result<&'static Table> {
-    // SAFETY: a table that was found is static, and fits.
+    // SAFETY: a table that was stored is never freed.
     unsafe { TABLE.load(Ordering::Acquire).as_ref() }.ok_or_else(|| {
         Error::configuration(
             "there is no connection in this program: it is the wheel django-vcache's, found when Python imports this \
@@ -61,12 +64,16 @@ pub(super) fn find(py: Python<'_>) -> PyResult<()> {
         Err(error) => return Err(error),
     };
     let capsule = capsule.cast_into::<PyCapsule>().map_err(|_| unusable(&package, "not a capsule"))?;
-    TABLE.store(check(&package, &capsule)?.cast_mut(), Ordering::Release);
+    let found = Box::into_raw(Box::new(check(&package, &capsule)?));
+    if TABLE.compare_exchange(ptr::null_mut(), found, Ordering::AcqRel, Ordering::Acquire).is_err() {
+        // SAFETY: another thread was faster, and nobody has seen this one.
+        drop(unsafe { Box::from_raw(found) });
+    }
     Ok(())
 }
 
 /// The capsule's table, if this crate can use it.
-fn check(package: &Bound<'_, PyModule>, capsule: &Bound<'_, PyCapsule>) -> PyResult<*const Table> {
+fn check(package: &Bound<'_, PyModule>, capsule: &Bound<'_, PyCapsule>) -> PyResult<Table> {
     let py = package.py();
     let Some(name) = capsule.name()? else {
         return Err(unusable(package, "a capsule without a name"));
@@ -76,9 +83,9 @@ fn check(package: &Bound<'_, PyModule>, capsule: &Bound<'_, PyCapsule>) -> PyRes
     if !name.to_string_lossy().starts_with(CAPSULE_PREFIX) {
         return Err(unusable(package, &format!("another capsule, {name:?}")));
     }
-    let header = capsule.pointer_checked(Some(name))?.cast::<Header>().as_ptr().cast_const();
+    let table = capsule.pointer_checked(Some(name))?.as_ptr().cast_const();
     // SAFETY: a header stands first in every major version's table, and the table is static.
-    let header = unsafe { &*header };
+    let header = unsafe { table.cast::<Header>().read() };
     if header.magic != MAGIC {
         return Err(unusable(package, "not a table of this machine's"));
     }
@@ -95,7 +102,8 @@ fn check(package: &Bound<'_, PyModule>, capsule: &Bound<'_, PyCapsule>) -> PyRes
     if !fits {
         return Err(too_old(py, &version, &format!("table {provided}")));
     }
-    Ok((&raw const *header).cast())
+    // SAFETY: it is a table of this major version, as large as it says and as is needed; what it may lack is an `Option`.
+    Ok(unsafe { read_prefix(table.cast(), header.size) })
 }
 
 /// How much of the table is read: entries behind that are not there in an older host's.

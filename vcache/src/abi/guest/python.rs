@@ -2,7 +2,6 @@
 //! this library.
 
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use pyo3::exceptions::PySystemError;
@@ -11,10 +10,11 @@ use pyo3::prelude::*;
 
 use super::calls::Handle;
 use super::find::{find, table};
-use super::tasks::{Body, drive, task};
+use super::tasks::{Body, drive, panicked, task};
+use crate::abi::border::contained;
 use crate::abi::table::Status;
 use crate::connection::Connection;
-use crate::python::{Steps, panic_message, to_exception};
+use crate::python::{Steps, to_exception};
 
 /// What a module of hot paths does first when it is imported: it finds the wheel's table.
 ///
@@ -72,14 +72,14 @@ where
         let status = drive(&mut body, Some(&mut exception));
         let outcome = status.map(|status| (status, body.take_output()));
         // Its destructor may panic, if it was interrupted.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(body)));
+        contained((), || drop(body));
         (outcome, exception as usize)
     });
     // SAFETY: the contract: an owned reference, or null.
     let interrupted = unsafe { Bound::from_owned_ptr_or_opt(py, interrupted as *mut PyObject) };
     match outcome {
         Ok((_, Some(Ok(output)))) => Ok(output),
-        Ok((_, Some(Err(panic)))) => Err(to_exception(py, &panic_message(&*panic))),
+        Ok((_, Some(Err(payload)))) => Err(panicked(py, payload)),
         Ok((status, None)) => Err(match interrupted {
             Some(exception) => PyErr::from_value(exception),
             None => raised(py, status),

@@ -14,6 +14,7 @@ use pyo3::ffi::PyObject;
 use pyo3::prelude::*;
 
 use super::find::table;
+use crate::abi::border::{contained, discard};
 use crate::abi::table::{Status, Task, Waker};
 use crate::python::{Steps, panic_message, to_exception};
 
@@ -62,7 +63,7 @@ impl<F: Future, C> Body<F, C> {
         };
         self.output = Some(output);
         // A destructor of the hot path's may panic too.
-        let _ = catch_unwind(AssertUnwindSafe(|| self.future = None));
+        contained((), || self.future = None);
         Task::READY
     }
 
@@ -74,11 +75,13 @@ impl<F: Future, C> Body<F, C> {
 /// # Safety
 /// `data` must be a `Body<F, C>` that nobody else uses, and the waker a host's.
 unsafe extern "C" fn poll<F: Future, C>(data: *mut c_void, waker: *const Waker) -> u32 {
-    // SAFETY: the caller's promise.
-    let body = unsafe { &mut *data.cast::<Body<F, C>>() };
-    // SAFETY: as above; it is borrowed, so it is not dropped here.
-    let waker = ManuallyDrop::new(unsafe { std::task::Waker::from_raw(raw_waker(waker)) });
-    body.step(&mut Context::from_waker(&waker))
+    contained(Task::READY, || {
+        // SAFETY: the caller's promise.
+        let body = unsafe { &mut *data.cast::<Body<F, C>>() };
+        // SAFETY: as above; it is borrowed, so it is not dropped here.
+        let waker = ManuallyDrop::new(unsafe { std::task::Waker::from_raw(raw_waker(waker)) });
+        body.step(&mut Context::from_waker(&waker))
+    })
 }
 
 /// # Safety
@@ -88,14 +91,14 @@ where
     F: Future,
     C: FnOnce(Python<'_>, F::Output) -> PyResult<Py<PyAny>>,
 {
-    // SAFETY: the caller's promise.
-    let body = unsafe { &mut *data.cast::<Body<F, C>>() };
-    let finished = catch_unwind(AssertUnwindSafe(|| {
+    contained(Status::PANIC, || {
+        // SAFETY: the caller's promise.
+        let body = unsafe { &mut *data.cast::<Body<F, C>>() };
         Python::attach(|py| {
             let made = match (body.output.take(), body.finish.take()) {
                 (Some(Ok(output)), Some(finish)) => catch_unwind(AssertUnwindSafe(|| finish(py, output)))
-                    .unwrap_or_else(|panic| Err(to_exception(py, &panic_message(&*panic)))),
-                (Some(Err(panic)), _) => Err(to_exception(py, &panic_message(&*panic))),
+                    .unwrap_or_else(|payload| Err(panicked(py, payload))),
+                (Some(Err(payload)), _) => Err(panicked(py, payload)),
                 _ => Err(to_exception(py, &panic_message(&"finished before it was ready"))),
             };
             match made {
@@ -110,16 +113,24 @@ where
                 }
             }
         })
-    }));
-    finished.unwrap_or(Status::PANIC)
+    })
+}
+
+/// The exception for what a hot path panicked with.
+pub(super) fn panicked(py: Python<'_>, payload: Box<dyn Any + Send>) -> PyErr {
+    let exception = to_exception(py, &panic_message(&*payload));
+    discard(payload);
+    exception
 }
 
 /// # Safety
 /// `data` must be a boxed `Body<F, C>`, given up by its owner.
 unsafe extern "C" fn free<F: Future, C>(data: *mut c_void) {
-    // SAFETY: the caller's promise.
-    let body = unsafe { Box::from_raw(data.cast::<Body<F, C>>()) };
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(body)));
+    contained((), || {
+        // SAFETY: the caller's promise.
+        let body = unsafe { Box::from_raw(data.cast::<Body<F, C>>()) };
+        drop(body);
+    });
 }
 
 /// The task of a boxed body, whose owner is the one that frees the task.
@@ -141,6 +152,8 @@ where
         poll: poll::<F, C>,
         finish: finish::<F, C>,
         drop: free::<F, C>,
+        #[cfg(feature = "__abi_longer")]
+        of_tomorrow: u64::MAX,
     }
 }
 

@@ -3,7 +3,6 @@
 use std::cell::{RefCell, UnsafeCell};
 use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
@@ -13,6 +12,8 @@ use redis::Value;
 
 use super::replies::HostReply;
 use super::{errors, guarded};
+use crate::abi::border::contained;
+use crate::abi::sized::{read_sized, write_sized};
 use crate::abi::table::{self, Command, FOR_EVER, Reply, Status, Text};
 use crate::connection::command::{Blocking, Packet};
 use crate::connection::local::{Handle, Route};
@@ -29,10 +30,6 @@ pub(super) unsafe extern "C" fn acquire(
     error: *mut *mut table::Error,
 ) -> Status {
     guarded(|| {
-        // SAFETY: the caller has written how much room there is.
-        if unsafe { (&raw const (*connection).size).read() } < table::Connection::FIRST {
-            return refused(error, "the place for a connection is smaller than any that there was");
-        }
         // SAFETY: the caller's text lives during the call.
         let found = find(unsafe { alias.bytes() });
         match found {
@@ -44,10 +41,16 @@ pub(super) unsafe extern "C" fn acquire(
                     response_timeout: micros(handle.response_timeout()),
                     // The texts lie in what the handle points to, so they stay where they are.
                     handle: handle.into_raw(),
+                    #[cfg(feature = "__abi_longer")]
+                    of_tomorrow: u64::MAX,
                 };
-                // SAFETY: the caller gives a place to write to.
-                unsafe { connection.write(view) };
-                Status::OK
+                // SAFETY: the caller gives a place to write to, and has written how much room there is.
+                if unsafe { write_sized(connection, &view) } {
+                    return Status::OK;
+                }
+                // SAFETY: nobody else has it.
+                drop(unsafe { Handle::from_raw(view.handle) });
+                refused(error, "the place for a connection is smaller than any that there was")
             }
             Err(given) => {
                 // SAFETY: as above.
@@ -83,14 +86,18 @@ fn configure(alias: &[u8]) -> std::result::Result<Handle, *mut table::Error> {
 }
 
 pub(super) unsafe extern "C" fn retain(handle: *const c_void) {
-    // SAFETY: a handle of `acquire`, which the caller holds a reference to.
-    let handle = unsafe { borrow(handle) };
-    let _ = Handle::clone(&handle).into_raw();
+    contained((), || {
+        // SAFETY: a handle of `acquire`, which the caller holds a reference to.
+        let handle = unsafe { borrow(handle) };
+        let _ = Handle::clone(&handle).into_raw();
+    });
 }
 
 pub(super) unsafe extern "C" fn release(handle: *const c_void) {
-    // SAFETY: a handle of `acquire`, and a reference that the caller gives up.
-    drop(unsafe { Handle::from_raw(handle) });
+    contained((), || {
+        // SAFETY: a handle of `acquire`, and a reference that the caller gives up.
+        drop(unsafe { Handle::from_raw(handle) });
+    });
 }
 
 /// # Safety
@@ -199,14 +206,17 @@ impl Wake for Ticket {
 }
 
 pub(super) unsafe extern "C" fn reply_free(reply: *mut Reply) {
-    if !reply.is_null() {
+    if reply.is_null() {
+        return;
+    }
+    contained((), || {
         // SAFETY: it is a ticket's first field, whose reference was given up with it, and it is given back once.
         let call = unsafe { Arc::from_raw(reply.cast_const().cast::<Ticket>()) };
         // The ticket may live on, and the reply may be large.
         // SAFETY: the reply is its reader's alone, who has done with it.
         unsafe { (*call.reply.get()).clear() };
         call.put_away();
-    }
+    });
 }
 
 pub(super) unsafe extern "C" fn submit(
@@ -222,11 +232,9 @@ pub(super) unsafe extern "C" fn submit(
             return Status::FORKED;
         }
         // SAFETY: the caller's command lives during the call, and its first field says how much of it there is.
-        if unsafe { (&raw const (*command).size).read() } < Command::FIRST {
+        let Some(command) = (unsafe { read_sized(command) }) else {
             return refused(error, "a command is smaller than any that there was");
-        }
-        // SAFETY: as above; all the fields that are known here stand within the first version's.
-        let command = unsafe { &*command };
+        };
         if command.flags & !Command::KNOWN != 0 {
             return refused(error, "a command has flags that are not known here");
         }
@@ -235,7 +243,14 @@ pub(super) unsafe extern "C" fn submit(
             return Status::NOBODY_DRIVES;
         }
         // SAFETY: the caller's bytes live during the call.
-        let packet = unsafe { packet(command) };
+        let packet = match unsafe { packet(&command) } {
+            Ok(packet) => packet,
+            Err(refused) => {
+                // SAFETY: the caller gives a place to write to.
+                unsafe { error.write(errors::give(&refused)) };
+                return Status::ERROR;
+            }
+        };
         let route = match handle.route(&packet) {
             Ok(route) => route,
             Err(refused) => {
@@ -244,35 +259,31 @@ pub(super) unsafe extern "C" fn submit(
                 return Status::ERROR;
             }
         };
-        let call = Ticket::new(route, command);
+        let timeout = timeout(&command, packet.blocking, &handle);
+        let call = Ticket::new(route, &command);
         let receiver = Arc::clone(&call) as Arc<dyn Receiver>;
-        let submitted = catch_unwind(AssertUnwindSafe(|| {
-            let limits = Limits { timeout: timeout(command), ..Limits::default() };
+        let submitted = contained(None, || {
+            let limits = Limits { timeout, ..Limits::default() };
             // SAFETY: nobody has the ticket yet who could give it up.
             let route = unsafe { call.route() };
-            route.map_or(Ok(()), |route| route.submit(packet, receiver, limits, driven))
-        }));
+            Some(route.map_or(Ok(()), |route| route.submit(packet, receiver, limits, driven)))
+        });
         match submitted {
-            // It had the call already, and may have answered it: that stands.
-            Err(_) if !call.slot.abandon_unfilled() => {
-                // SAFETY: the caller gives a place to write to.
-                unsafe { ticket.write(Arc::into_raw(call).cast()) };
-                Status::OK
-            }
-            Err(_) => Status::PANIC,
-            Ok(Ok(())) => {
-                // SAFETY: the caller gives a place to write to.
-                unsafe { ticket.write(Arc::into_raw(call).cast()) };
-                Status::OK
-            }
-            Ok(Err(refused)) => {
+            Some(Ok(())) => {}
+            Some(Err(refused)) => {
                 // Nothing is called, also if the driver kept it.
                 call.slot.abandon();
                 // SAFETY: as above.
                 unsafe { error.write(errors::give(&refused)) };
-                Status::ERROR
+                return Status::ERROR;
             }
+            None if call.slot.abandon_unfilled() => return Status::PANIC,
+            // It panicked, but had the call already, and may have answered it: that stands.
+            None => {}
         }
+        // SAFETY: the caller gives a place to write to.
+        unsafe { ticket.write(Arc::into_raw(call).cast()) };
+        Status::OK
     })
 }
 
@@ -288,35 +299,71 @@ fn refused(error: *mut *mut table::Error, what: &str) -> Status {
 }
 
 pub(super) unsafe extern "C" fn cancel(ticket: *const c_void) -> c_int {
-    // SAFETY: `submit` made it, and it is given back once.
-    let call = unsafe { Arc::from_raw(ticket.cast::<Ticket>()) };
-    if !call.slot.abandon_unfilled() {
-        call.put_away();
-        return 0;
-    }
-    // The slot is abandoned whatever becomes of the rest: `done` will not be called.
-    // SAFETY: it was abandoned just now by its owner, so nobody else asks for the route any more.
-    let route = unsafe { (*call.route.get()).take() };
-    let _ = catch_unwind(AssertUnwindSafe(|| route.iter().for_each(Route::given_up)));
-    1
+    contained(0, || {
+        // SAFETY: `submit` made it, and it is given back once.
+        let call = unsafe { Arc::from_raw(ticket.cast::<Ticket>()) };
+        if !call.slot.abandon_unfilled() {
+            call.put_away();
+            return 0;
+        }
+        // The slot is abandoned whatever becomes of the rest: `done` will not be called.
+        contained((), || {
+            // SAFETY: it was abandoned just now by its owner, so nobody else asks for the route any more.
+            let route = unsafe { (*call.route.get()).take() };
+            route.iter().for_each(Route::given_up);
+        });
+        1
+    })
 }
 
+/// The packet of a guest's command. What the guest says of it is compared with what is in it, because a guest may be wrong,
+/// or built when less was known of the server's commands.
+///
+/// # Errors
+/// `Value`, as for a packet of our own; and if the replies are not as many as the commands, or if a command blocks that was
+/// not announced as one that does.
+///
 /// # Safety
 /// The command's bytes must be there.
-unsafe fn packet(command: &Command) -> Packet {
-    // SAFETY: the caller's promise.
-    let bytes = unsafe { std::slice::from_raw_parts(command.bytes, command.len) }.to_vec();
-    let blocking = match (command.flags & Command::BLOCKS != 0, duration(command.blocks)) {
-        (false, _) => Blocking::No,
-        (true, limit) => Blocking::Yes(limit.map(|limit| limit.as_secs_f64())),
+unsafe fn packet(command: &Command) -> Result<Packet> {
+    let bytes = if command.len == 0 {
+        Vec::new()
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts(command.bytes, command.len) }.to_vec()
     };
-    Packet::encoded(bytes, command.replies, command.flags & Command::IDEMPOTENT != 0, blocking)
+    let promised = command.flags & Command::IDEMPOTENT != 0;
+    let mut packet = Packet::received(bytes, promised)?;
+    packet.repeatable &= promised;
+    if packet.replies != command.replies {
+        return Err(Error::refused(format!(
+            "a packet of {} commands was announced as one that has {} replies",
+            packet.replies, command.replies
+        )));
+    }
+    match (command.flags & Command::BLOCKS != 0, packet.blocking) {
+        (false, Blocking::Yes(_)) => {
+            return Err(Error::refused("a blocking command was announced as one that does not block"));
+        }
+        // It may be a module's. Of a command that is known, our own word counts.
+        (true, Blocking::No) if !packet.is_known() => {
+            packet.blocking = Blocking::Yes(duration(command.blocks).map(|limit| limit.as_secs_f64()));
+            packet.check()?;
+        }
+        _ => {}
+    }
+    Ok(packet)
 }
 
 /// How long the caller waits. Without end, for a command that does not block, is longer than any reply takes.
-fn timeout(command: &Command) -> Option<Duration> {
-    let blocks = command.flags & Command::BLOCKS != 0;
-    duration(command.timeout).or(if blocks { None } else { Some(Duration::MAX) })
+fn timeout(command: &Command, blocking: Blocking, handle: &Handle) -> Option<Duration> {
+    match (duration(command.timeout), blocking) {
+        (Some(limit), _) => Some(limit),
+        (None, Blocking::Yes(_)) => None,
+        // The caller took it for one that blocks, and meant no time of its own.
+        (None, Blocking::No) if command.flags & Command::BLOCKS != 0 => Some(handle.response_timeout()),
+        (None, Blocking::No) => Some(Duration::MAX),
+    }
 }
 
 fn duration(micros: u64) -> Option<Duration> {

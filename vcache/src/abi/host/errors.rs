@@ -4,6 +4,7 @@ use std::ptr;
 
 use pyo3::prelude::*;
 
+use crate::abi::border::contained;
 use crate::abi::table::{self, Text};
 use crate::error::{Error, ErrorKind};
 use crate::python::really_attached;
@@ -51,12 +52,15 @@ fn pack(kind: u32, code: Option<String>, message: String, exception: Option<Py<P
 }
 
 pub(super) unsafe extern "C" fn free(error: *mut table::Error) {
-    if !error.is_null() {
+    if error.is_null() {
+        return;
+    }
+    contained((), || {
         // SAFETY: `pack` made it, and it is given back once.
         let error = unsafe { Box::from_raw(error.cast::<HostError>()) };
         if error.exception.is_some() {
             // Without an interpreter it is left alone.
             let _ = really_attached(|_| drop(error));
         }
-    }
+    });
 }

@@ -9,13 +9,16 @@
 
 mod calls;
 mod errors;
+#[cfg(all(test, feature = "testing"))]
+mod guest_tests;
+#[cfg(all(test, feature = "testing"))]
+mod panic_tests;
 mod replies;
 mod tasks;
 #[cfg(test)]
 mod tests;
 
 use std::ffi::{c_int, c_void};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::time::Instant;
 
@@ -23,6 +26,7 @@ use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
+use super::border::contained;
 use super::table::{CAPSULE, FEATURE_REACTOR, FOR_EVER, Header, MAGIC, MAJOR, MINOR, Status, Table, Text};
 use crate::fork;
 use crate::reactor::{Reactor, reactor};
@@ -49,11 +53,11 @@ static TABLE: Table = Table {
     loop_release: tasks::loop_release,
     block_on: tasks::block_on,
     #[cfg(not(feature = "__abi_older"))]
-    reactor_fd,
+    reactor_fd: Some(reactor_fd),
     #[cfg(not(feature = "__abi_older"))]
-    reactor_drive,
+    reactor_drive: Some(reactor_drive),
     #[cfg(feature = "__abi_newer")]
-    of_tomorrow: epoch,
+    of_tomorrow: Some(epoch),
 };
 
 /// The table in its capsule, for the attribute `django_vcache._capi`.
@@ -86,26 +90,25 @@ pub(crate) fn refuse_a_second_connection(py: Python<'_>) -> PyResult<()> {
 
 /// Stops a panic at the border.
 fn guarded(body: impl FnOnce() -> Status) -> Status {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or(Status::PANIC)
+    contained(Status::PANIC, body)
 }
 
 unsafe extern "C" fn epoch() -> u64 {
-    fork::watch();
+    contained((), fork::watch);
     fork::epoch()
 }
 
 #[cfg(not(feature = "__abi_older"))]
 unsafe extern "C" fn reactor_fd() -> c_int {
-    catch_unwind(|| reactor().map_or(-1, Reactor::fd)).unwrap_or(-1)
+    contained(-1, || reactor().map_or(-1, Reactor::fd))
 }
 
 #[cfg(not(feature = "__abi_older"))]
 unsafe extern "C" fn reactor_drive() -> u64 {
-    catch_unwind(|| {
+    contained(FOR_EVER, || {
         let deadline = reactor().ok().and_then(Reactor::step);
         deadline.map_or(FOR_EVER, |deadline| {
             u64::try_from(deadline.saturating_duration_since(Instant::now()).as_micros()).unwrap_or(FOR_EVER)
         })
     })
-    .unwrap_or(FOR_EVER)
 }

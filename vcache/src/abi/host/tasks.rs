@@ -13,6 +13,8 @@ use pyo3::ffi::PyObject;
 use pyo3::prelude::*;
 
 use super::guarded;
+use crate::abi::border::contained;
+use crate::abi::sized::read_sized;
 use crate::abi::table::{Status, Task, Waker, WakerVTable};
 use crate::blocking::block_on_until;
 use crate::scope::{self, Driving};
@@ -135,36 +137,64 @@ impl HostWaker {
 }
 
 unsafe extern "C" fn waker_clone(waker: *const Waker) -> *const Waker {
-    // SAFETY: it is a `HostWaker` in an `Arc` that the caller has a reference to, and with it one to the Rust waker, be it for
-    // the time of a poll.
-    unsafe {
-        let host = waker.cast::<HostWaker>();
-        let copy = std::task::Waker::clone(&(*host).rust());
-        // The wakers that are handed in here are of `std::task::Wake`, whose copies differ in nothing.
-        assert_eq!((*host).data, copy.data());
-        std::mem::forget(copy);
-        Arc::increment_strong_count(host);
+    let copy = contained(None, || {
+        // SAFETY: it is a `HostWaker` in an `Arc` that the caller has a reference to, and with it one to the Rust waker, be it
+        // for the time of a poll.
+        let rust = unsafe { (*waker.cast::<HostWaker>()).rust() };
+        Some(ManuallyDrop::new(std::task::Waker::clone(&rust)))
+    });
+    match copy {
+        None => &raw const NO_WAKER,
+        // The usual case: wakers of `std::task::Wake` differ in nothing from their copies.
+        // SAFETY: as above.
+        Some(copy) if unsafe { (*waker.cast::<HostWaker>()).is_of(&copy) } => {
+            // SAFETY: as above.
+            unsafe { Arc::increment_strong_count(waker.cast::<HostWaker>()) };
+            waker
+        }
+        Some(copy) => Arc::into_raw(HostWaker::of(&copy)).cast(),
     }
-    waker
 }
 
 unsafe extern "C" fn waker_wake(waker: *const Waker) {
-    // SAFETY: as above, and the caller gives its references up.
-    let host = unsafe { Arc::from_raw(waker.cast::<HostWaker>()) };
-    // SAFETY: as above.
-    ManuallyDrop::into_inner(unsafe { host.rust() }).wake();
+    contained((), || {
+        // SAFETY: as above, and the caller gives its references up.
+        let host = unsafe { Arc::from_raw(waker.cast::<HostWaker>()) };
+        // SAFETY: as above.
+        ManuallyDrop::into_inner(unsafe { host.rust() }).wake();
+    });
 }
 
 unsafe extern "C" fn waker_wake_by_ref(waker: *const Waker) {
     // SAFETY: as for the copy.
-    unsafe { (*waker.cast::<HostWaker>()).rust() }.wake_by_ref();
+    contained((), || unsafe { (*waker.cast::<HostWaker>()).rust() }.wake_by_ref());
 }
 
 unsafe extern "C" fn waker_drop(waker: *const Waker) {
-    // SAFETY: as above, and the caller gives its references up.
-    let host = unsafe { Arc::from_raw(waker.cast::<HostWaker>()) };
-    // SAFETY: as above.
-    drop(ManuallyDrop::into_inner(unsafe { host.rust() }));
+    contained((), || {
+        // SAFETY: as above, and the caller gives its references up.
+        let host = unsafe { Arc::from_raw(waker.cast::<HostWaker>()) };
+        // SAFETY: as above.
+        drop(ManuallyDrop::into_inner(unsafe { host.rust() }));
+    });
+}
+
+/// What a guest gets in place of the copy of a waker whose copying panicked: it wakes nobody.
+static NO_WAKER: Waker = Waker { vtable: &raw const NO_WAKER_VTABLE };
+static NO_WAKER_VTABLE: WakerVTable =
+    WakerVTable { clone: no_waker_clone, wake: no_waker, wake_by_ref: no_waker, drop: no_waker };
+
+unsafe extern "C" fn no_waker_clone(waker: *const Waker) -> *const Waker {
+    waker
+}
+
+unsafe extern "C" fn no_waker(_: *const Waker) {}
+
+/// Lends the waker that a guest's task would be polled with.
+#[cfg(all(test, feature = "testing"))]
+pub(super) fn with_waker(rust: &std::task::Waker, body: impl FnOnce(*const Waker)) {
+    let waker = HostWaker::of(rust);
+    body(Arc::as_ptr(&waker).cast());
 }
 
 /// Runs the body attached, and leaves its error as Python's exception.
@@ -196,11 +226,10 @@ pub(super) unsafe extern "C" fn loop_spawn(
 ) -> Status {
     attached(|py| {
         // SAFETY: the caller's task lives during the call, and its first field says how much of it there is.
-        if unsafe { (&raw const (*task).size).read() } < Task::FIRST {
+        let Some(task) = (unsafe { read_sized(task) }) else {
             return Err(PySystemError::new_err("a guest's task is smaller than any that there was"));
-        }
-        // SAFETY: as above; all the fields that are known here stand within the first version's.
-        let task = Owned(unsafe { *task });
+        };
+        let task = Owned(task);
         let steps = match task.0.steps {
             Task::ONE => Steps::One,
             Task::MANY => Steps::Many,
@@ -238,13 +267,9 @@ pub(super) unsafe extern "C" fn loop_release(running: *mut c_void) {
 pub(super) unsafe extern "C" fn block_on(task: *const Task, exception: *mut *mut PyObject) -> Status {
     guarded(|| {
         // SAFETY: the caller's task lives during the call, and its first field says how much of it there is.
-        if unsafe { (&raw const (*task).size).read() } < Task::FIRST {
-            return Status::ERROR;
-        }
-        // SAFETY: as above.
-        let task = unsafe { &*task };
+        let Some(task) = (unsafe { read_sized(task) }) else { return Status::ERROR };
         let mut waker = None;
-        let future = std::future::poll_fn(|cx| poll(task, &mut waker, cx));
+        let future = std::future::poll_fn(|cx| poll(&task, &mut waker, cx));
         let interrupted = || {
             if exception.is_null() {
                 return Ok(());

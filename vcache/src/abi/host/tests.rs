@@ -56,6 +56,8 @@ fn number(number: i64) -> Task {
         poll,
         finish,
         drop: free,
+        #[cfg(feature = "__abi_longer")]
+        of_tomorrow: u64::MAX,
     }
 }
 
