@@ -19,7 +19,7 @@ help:
 	@echo "make demo    build, start a server and examples/ingest, send it events, show what happened"
 	@echo "make serve   the same, and keep it running"
 	@echo "make test    everything that must hold: lint, Rust tests, Python tests"
-	@echo "make bench   compare with the other cache backends on this machine (about 35 minutes)"
+	@echo "make bench   compare with the other cache backends on this machine (about 40 minutes)"
 	@echo "make lint    formatting, clippy, ruff, mypy"
 	@echo "make format  mend what the formatters can"
 	@echo "make clean   remove what was built, examples and fuzz targets included"

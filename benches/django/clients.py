@@ -13,8 +13,21 @@ from functools import partial
 
 from admission import GATES, REFUSALS, THROTTLES
 from contestants import CacheCalls, Incrby, Limits, Ours, RestFramework, ThrottledPy
+from load import Beside, Lagging, Ticking
 from scenarios import Scenario
-from sessions import OURS_BACKEND, Awaits, Bare, Empty, Futures, Glide, HotPaths, RawVcache, Session, django_cache
+from sessions import (
+    OURS_BACKEND,
+    Awaits,
+    Bare,
+    Empty,
+    Futures,
+    Glide,
+    HotPaths,
+    ImportedCache,
+    RawVcache,
+    Session,
+    django_cache,
+)
 
 DJANGO = "Django==6.1.3"
 UVLOOP = "uvloop==0.23.0"
@@ -22,6 +35,8 @@ REDIS_PY = "redis[hiredis]==8.1.0"
 
 TOOLS = "tools"
 OURS = "vcache"
+PROXY = "vcache-proxy"
+SHARED = "vcache-shared"
 BASELINE = "django-vcache-3.2"
 BASELINE_AGAIN = "django-vcache-3.2-again"
 BASELINE_RAW = "django-vcache-3.2-raw"
@@ -49,6 +64,15 @@ THROTTLED_PY = "throttled-py"
 CACHE_CALLS = "cache-calls"
 CACHE_CALLS_AGAIN = "cache-calls-again"
 CACHE_CALLS_MANY = "cache-calls-many"
+ALONE = "alone"
+ALONE_AGAIN = "alone-again"
+WAITING_64 = "waiting-64"
+WAITING_256 = "waiting-256"
+LOOPS_8 = "loops-8"
+LAGGING = "lagging-loop"
+READER = "reader-vcache"
+READER_BASELINE = "reader-django-vcache-3.2"
+READER_NONE = "reader-none"
 
 WHEEL_MODULE = "django_vcache.hotpaths"
 GUEST_MODULE = "bench_guest"
@@ -68,7 +92,7 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
 """What is installed for the peers. One environment each: two of them share a module name."""
 
 
-CACHE_SECTION, HOT_PATHS_SECTION, ADMISSION_SECTION = "cache", "hot paths", "admission"
+CACHE_SECTION, HOT_PATHS_SECTION, ADMISSION_SECTION, LOAD_SECTION = "cache", "hot paths", "admission", "load"
 CACHE_OPERATIONS = frozenset({"aget", "get", "aset", "set", "aget_many", "get_many"})
 
 
@@ -103,6 +127,8 @@ REFUSAL_FUNCTIONS = {"nothing": "allow", "anothing": "aallow"}
 REFUSED = ("bench:nothing", 0, 60.0)
 
 GATES_AT_ONCE = frozenset({"gate-300", "gate-300-delayed"})
+IMPORTED = frozenset({"aget-300", "get-1", "get-8"})
+BASELINE_BACKEND = "django_vcache.backend.ValkeyCache"
 
 CLIENTS: tuple[Client, ...] = (
     Client(
@@ -113,11 +139,27 @@ CLIENTS: tuple[Client, ...] = (
         partial(django_cache, OURS_BACKEND, "redis"),
     ),
     Client(
+        PROXY,
+        "this project, django.core.cache",
+        "",
+        ("django-vcache", "Django"),
+        partial(ImportedCache, module="django.core.cache"),
+        scenarios=IMPORTED,
+    ),
+    Client(
+        SHARED,
+        "this project, django_vcache.cache",
+        "",
+        ("django-vcache", "Django"),
+        partial(ImportedCache, module="django_vcache"),
+        scenarios=IMPORTED,
+    ),
+    Client(
         BASELINE,
         "django-vcache 3.2",
         "django-vcache",
         ("django-vcache", "Django"),
-        partial(django_cache, "django_vcache.backend.ValkeyCache", "redis"),
+        partial(django_cache, BASELINE_BACKEND, "redis"),
     ),
     # NOTE: the control. How far it is from the row above is how far chance alone moves a figure.
     Client(
@@ -125,7 +167,7 @@ CLIENTS: tuple[Client, ...] = (
         "django-vcache 3.2, once more",
         "django-vcache",
         ("django-vcache", "Django"),
-        partial(django_cache, "django_vcache.backend.ValkeyCache", "redis"),
+        partial(django_cache, BASELINE_BACKEND, "redis"),
     ),
     Client(
         BASELINE_RAW,
@@ -374,5 +416,32 @@ CLIENTS: tuple[Client, ...] = (
         GATES,
         ADMISSION_SECTION,
         GATES_AT_ONCE,
+    ),
+    *(
+        Client(name, title, "", ("django-vcache", "Django"), company, frozenset({"abeside"}), LOAD_SECTION)
+        for name, title, company in (
+            (ALONE, "nothing waits", Beside),
+            (ALONE_AGAIN, "nothing waits, once more", Beside),
+            (WAITING_64, "64 commands wait", partial(Beside, waiting=64)),
+            (WAITING_256, "256 commands wait", partial(Beside, waiting=256)),
+            (LOOPS_8, "eight other loops wait", partial(Beside, loops=8)),
+        )
+    ),
+    Client(
+        LAGGING,
+        "300 requests that compute first",
+        "",
+        ("django-vcache", "Django"),
+        Lagging,
+        frozenset({"alagging"}),
+        LOAD_SECTION,
+    ),
+    *(
+        Client(name, title, environment, ("django-vcache", "Django"), loop, frozenset({"areader"}), LOAD_SECTION)
+        for name, title, environment, loop in (
+            (READER, "django-vcache (this project)", "", Ticking),
+            (READER_BASELINE, "django-vcache 3.2", "django-vcache", partial(Ticking, backend=BASELINE_BACKEND)),
+            (READER_NONE, "no reader, this project", "", partial(Ticking, reads=False)),
+        )
     ),
 )

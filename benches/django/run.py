@@ -1,7 +1,7 @@
 """Compare our cache with its peers: every client against the same server, in the same run.
 
-    python benches/django/run.py            the whole run, about thirty-five minutes
-    python benches/django/run.py --quick    a look at whether everything works, four minutes
+    python benches/django/run.py            the whole run, about forty minutes
+    python benches/django/run.py --quick    a look at whether everything works, five minutes
 
 Each client gets an environment of its own, each measurement a process of its own. Rounds are the
 outermost loop and their order alternates, so that a machine that drifts treats all alike.
@@ -118,8 +118,7 @@ def measure(
     server.flush(admin_port)
     arguments = [python, str(HERE / "worker.py"), "--client", client.name]
     arguments += ["--scenario", scenario.name, "--port", str(port), "--admin-port", str(admin_port)]
-    # NOTE: three hundred slow ones at once go in step: in a shorter time none may end.
-    seconds = scenario.seconds if not quick else 0.2 if scenario.at_once < 300 else 0.6
+    seconds = scenario.quick_seconds if quick else scenario.seconds
     warmup = 0.1 if quick else min(0.4, seconds / 3)
     arguments += ["--warmup", f"{warmup:g}", "--seconds", f"{seconds:g}"]
     if client.name == GUEST and guest_dir is not None:
@@ -150,6 +149,10 @@ def progress(scenario: Scenario, client: Client, answer: dict[str, Any]) -> None
         cpu, rate = 1e6 * answer["cpu"] / answer["ops"], answer["ops"] / answer["wall"]
         figures = f"{cpu:9.3f} us CPU {rate:9.0f}/s {answer['rss_peak_kb'] / 1024:6.1f} MB "
         figures += f"{answer['connections']:5} connections"
+        if "decisions" in answer:
+            figures += f" {answer['by_server']} of {answer['decisions']} decided by the server"
+        if "worst_ms" in answer:
+            figures += f" late by {answer['worst_ms']:.1f} ms, p99 {answer['p99_ms']:.2f}"
     print(f"  {scenario.name:25} {client.name:27} {figures}", flush=True)
 
 
@@ -177,15 +180,15 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     with ExitStack() as stack:
         direct = stack.enter_context(server.valkey(binary))
         facts = machine(server.version(direct))
-        slow = direct
-        if options.latency:
-            slow = stack.enter_context(server.delay(tools, direct, options.latency))
+        late = {scenario.late for scenario in options.scenarios} | {options.latency}
+        fronts = {ms: stack.enter_context(server.delay(tools, direct, ms)) for ms in sorted(late) if ms}
         announced = -1
         for number, scenario, client in cells(options):
             if number != announced:
                 print(f"round {number + 1} of {options.rounds}", flush=True)
                 announced = number
-            ports = (slow if scenario.delayed else direct, direct)
+            ms = options.latency if scenario.delayed else scenario.late
+            ports = (fronts.get(ms, direct), direct)
             answer = measure(client, scenario, installed.get(client.name), ports, options.quick, guest_dir)
             progress(scenario, client, answer)
             rows.append({"client": client.name, "scenario": scenario.name, "round": number, **answer})

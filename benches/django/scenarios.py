@@ -39,7 +39,8 @@ class Scenario:
     """``operation`` is the method's name; ``at_once`` counts tasks, or threads if it blocks.
 
     ``calls`` is how many calls one operation makes: figures are given per call. ``seconds`` is how long
-    it is measured, in each of at most ``rounds`` rounds.
+    it is measured, in each of at most ``rounds`` rounds. ``late`` is by how many milliseconds its
+    replies are late in every run; one that is ``delayed`` has them late as ``--latency`` says.
     """
 
     name: str
@@ -50,6 +51,13 @@ class Scenario:
     calls: int = 1
     seconds: float = 1.5
     rounds: int = ROUNDS
+    late: float = 0.0
+
+    @property
+    def quick_seconds(self) -> float:
+        """How long it is looked at to see whether it works."""
+        # NOTE: three hundred slow ones at once go in step: in a shorter time none may end. Nor may a large read.
+        return 0.6 if self.at_once >= 300 or self.operation == "areader" else 0.2
 
     @property
     def is_async(self) -> bool:
@@ -72,6 +80,13 @@ ADMISSION = (
     Scenario("gate-300-delayed", "the gate, 300 at once", "agate", 300, True),
     Scenario("gate-blocking-delayed", "the gate, blocking, 1 thread", "gate", 1, True, seconds=SHORT, rounds=1),
     Scenario("refused-300", "one throttle that refuses all, 300 at once", "arefused", 300, seconds=SHORT, rounds=2),
+)
+
+LOAD = (
+    Scenario("beside-1", "async get beside what waits, 1 at a time", "abeside", 1),
+    Scenario("beside-50", "async get beside what waits, 50 at once", "abeside", 50),
+    Scenario("lagging", "throttles asked by a loop that lags, 300 at once", "alagging", 300, rounds=3, late=1.0),
+    Scenario("reader", "a loop beside a thread that reads 32 MiB", "areader", 1, seconds=2.0, rounds=3),
 )
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -101,6 +116,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("nothing", "a call that does nothing", "nothing", 1, calls=BATCH, rounds=3),
     Scenario("anothing", "a call that does nothing, awaited", "anothing", 1, calls=BATCH, rounds=3),
     *ADMISSION,
+    *LOAD,
 )
 
 

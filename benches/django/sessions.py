@@ -23,6 +23,20 @@ OURS_BACKEND = "django_vcache.ValkeyCache"
 class Session:
     """One client, opened in this process; a subclass says how it is reached."""
 
+    looks_up = False
+    """Whether each call looks its method up again, as a view does; the others keep the method."""
+
+    def company(self) -> AbstractAsyncContextManager[Any]:
+        """What goes on in the process beside the load, on its loop or in other threads."""
+        return nullcontext()
+
+    def begin(self) -> None:
+        """The stretch that is measured begins."""
+
+    def figures(self) -> dict[str, float]:
+        """Figures of its own, of the stretch that ends now."""
+        return {}
+
     def request(self) -> AbstractAsyncContextManager[Any]:
         """What the server wraps around one request; Django's ASGI handler gives it a thread."""
         return nullcontext()
@@ -65,6 +79,23 @@ class DjangoCaches(Session):
 
     def blocking(self) -> Any:
         return self.caches["default"]
+
+
+class ImportedCache(DjangoCaches):
+    """The ``cache`` that a module of views imports, from Django or from this project."""
+
+    looks_up = True
+
+    def __init__(self, port: int, module: str) -> None:
+        location = f"redis://127.0.0.1:{port}/1"
+        super().__init__({"default": {"BACKEND": OURS_BACKEND, "LOCATION": location}}, "default")
+        self.cache = import_module(module).cache
+
+    async def asynchronous(self) -> Any:
+        return self.cache
+
+    def blocking(self) -> Any:
+        return self.cache
 
 
 def django_cache(backend: str, scheme: str, port: int, async_backend: str = "", query: str = "") -> Session:

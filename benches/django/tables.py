@@ -10,6 +10,8 @@ from typing import Any
 
 import chart
 from clients import (
+    ALONE,
+    ALONE_AGAIN,
     BASELINE,
     BASELINE_AGAIN,
     BASELINE_RAW,
@@ -38,18 +40,26 @@ AGAIN = {
     INCRBY: INCRBY_AGAIN,
     LIMITS: LIMITS_AGAIN,
     CACHE_CALLS: CACHE_CALLS_AGAIN,
+    ALONE: ALONE_AGAIN,
 }
 """The peers that are measured twice."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Microseconds per operation, and memory in MB. ``server`` is the server's CPU, if it was measured."""
+    """Microseconds per operation, and memory in MB. ``server`` is the server's CPU, if it was measured.
+
+    ``worst`` and ``p99`` are by how many milliseconds a loop was late, and ``elsewhere`` is the share of decisions that
+    the server did not make: where they were measured.
+    """
 
     cpu: float
     wall: float
     rss: float
     server: float = 0.0
+    worst: float = 0.0
+    p99: float = 0.0
+    elsewhere: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -72,6 +82,10 @@ class Cell:
     @property
     def middle(self) -> Figures:
         return self._each(median)
+
+    @property
+    def highest(self) -> Figures:
+        return self._each(max)
 
     def _each(self, pick: Callable[[Sequence[float]], float]) -> Figures:
         return Figures(*(pick(figures) for figures in zip(*map(astuple, self.rounds.values()), strict=True)))
@@ -100,7 +114,15 @@ def _cell(rows: list[dict[str, Any]]) -> Cell | str:
 
 def _figures(row: dict[str, Any]) -> Figures:
     each = 1e6 / row["ops"]
-    return Figures(each * row["cpu"], each * row["wall"], row["rss_peak_kb"] / 1024, each * row.get("server_cpu", 0.0))
+    return Figures(
+        cpu=each * row["cpu"],
+        wall=each * row["wall"],
+        rss=row["rss_peak_kb"] / 1024,
+        server=each * row.get("server_cpu", 0.0),
+        worst=row.get("worst_ms", 0.0),
+        p99=row.get("p99_ms", 0.0),
+        elsewhere=1 - row["by_server"] / row["decisions"] if "decisions" in row else 0.0,
+    )
 
 
 @dataclass(frozen=True)

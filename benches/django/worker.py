@@ -149,26 +149,35 @@ async def run_async(
             if isinstance(session, Contestant):
                 await admission.aload(session, scenario.operation, arguments, counts, number, stop)
                 return
-            operation = getattr(await session.asynchronous(), scenario.operation)
+            cache = await session.asynchronous()
+            if session.looks_up:
+                while not stop:
+                    await cache.aget(*arguments)
+                    counts[number] += 1
+                return
+            operation = getattr(cache, scenario.operation)
             while not stop:
                 await operation(*arguments)
                 counts[number] += 1
 
-    tasks = [asyncio.create_task(work(number)) for number in range(scenario.at_once)]
-    deadline = time.monotonic() + START_TIMEOUT
-    await asyncio.sleep(warmup)
-    while not all(counts) and time.monotonic() < deadline:
-        if any(task.done() for task in tasks):
-            break
-        await asyncio.sleep(0.02)
-    server_before = meter.server_cpu()
-    start = meter.read()
-    await asyncio.sleep(seconds)
-    end = meter.read()
-    server_after = meter.server_cpu()
-    result = meter.result(start, end) | {"server_cpu": server_after - server_before}
-    stop.append(True)
-    await asyncio.wait_for(asyncio.gather(*tasks), START_TIMEOUT)
+    async with session.company():
+        tasks = [asyncio.create_task(work(number)) for number in range(scenario.at_once)]
+        deadline = time.monotonic() + START_TIMEOUT
+        await asyncio.sleep(warmup)
+        while not all(counts) and time.monotonic() < deadline:
+            if any(task.done() for task in tasks):
+                break
+            await asyncio.sleep(0.02)
+        server_before = meter.server_cpu()
+        session.begin()
+        start = meter.read()
+        await asyncio.sleep(seconds)
+        end = meter.read()
+        figures = session.figures()
+        server_after = meter.server_cpu()
+        result = meter.result(start, end) | {"server_cpu": server_after - server_before} | figures
+        stop.append(True)
+        await asyncio.wait_for(asyncio.gather(*tasks), START_TIMEOUT)
     return result
 
 
@@ -204,7 +213,13 @@ def run_blocking(session: Session, scenario: Scenario, meter: Meter, warmup: flo
         if isinstance(session, Contestant):
             admission.load(session, scenario.operation, arguments, counts, number, stop)
             return
-        operation = getattr(session.blocking(), scenario.operation)
+        cache = session.blocking()
+        if session.looks_up:
+            while not stop:
+                cache.get(*arguments)
+                counts[number] += 1
+            return
+        operation = getattr(cache, scenario.operation)
         while not stop:
             operation(*arguments)
             counts[number] += 1

@@ -9,6 +9,12 @@ In settings::
         }
     }
 
+``cache`` stands for the alias ``default`` and ``aliases["sessions"]`` for any other, one object for the whole process::
+
+    from django_vcache import cache
+
+    value = await cache.aget("key")
+
 Names are loaded on first use, so that importing a part of the package (``django_vcache.embedded``) needs neither Django
 nor the extension.
 """
@@ -16,10 +22,11 @@ nor the extension.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._aliases import aliases, cache
     from ._vcache import __version__
     from .backend import ValkeyCache
 
-__all__ = ["ValkeyCache", "__version__"]
+__all__ = ["ValkeyCache", "__version__", "aliases", "cache"]
 
 
 def __getattr__(name: str) -> Any:
@@ -27,6 +34,10 @@ def __getattr__(name: str) -> Any:
         from .backend import ValkeyCache
 
         return ValkeyCache
+    if name in ("aliases", "cache"):
+        from . import _aliases
+
+        return getattr(_aliases, name)
     if name == "_capi":
         # Extension modules built with the crate vcache find the shared connection here: this name never moves. The
         # import is for what it registers, who configures an alias that is not in use yet.

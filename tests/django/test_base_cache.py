@@ -31,6 +31,7 @@ MIDDLEWARE = {
 }
 RUNS = {
     "sync": ("cache", "vcache_suite", ["ValkeyCacheTests"]),
+    "shared": ("cache", "vcache_suite", ["SharedTests"]),
     "asyncio": ("cache", "vcache_suite", ["AsyncioTests"]),
     "uvloop": ("cache", "vcache_suite", ["UvloopTests"]),
     "middleware": ("cache", "vcache_suite", list(MIDDLEWARE)),
@@ -58,11 +59,12 @@ def test_django_has_the_tests_this_suite_was_written_for() -> None:
     assert base_cache_tests() >= CULLING | NOT_ASYNC
 
 
-def test_base_cache_tests_pass_unmodified(runs: dict[str, Run]) -> None:
-    result = runs["sync"].result()
+@pytest.mark.parametrize(("name", "case"), [("sync", "ValkeyCacheTests"), ("shared", "SharedTests")])
+def test_base_cache_tests_pass_unmodified(runs: dict[str, Run], name: str, case: str) -> None:
+    result = runs[name].result()
     result.check()
     expected = dict.fromkeys(base_cache_tests(), "ok") | dict.fromkeys(CULLING, "skipped")
-    assert result.outcomes("ValkeyCacheTests") == expected
+    assert result.outcomes(case) == expected
     assert result.count == len(expected)
 
 

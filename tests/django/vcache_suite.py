@@ -1,6 +1,7 @@
 """Django's own cache tests on our backend: copied into Django's `tests/cache/` and run there by
-its runtests.py, never by pytest. `BaseCacheTests` is inherited unmodified, once as it is and once
-for each event loop with every call made through the async methods.
+its runtests.py, never by pytest. `BaseCacheTests` is inherited unmodified: once as it is, once with
+`from django_vcache import cache`, and once for each event loop with every call made through the
+async methods.
 """
 
 import functools
@@ -11,11 +12,12 @@ from unittest import mock, skip
 
 from cache import tests as django_tests
 from cache.tests import BaseCacheTests, caches_setting_for_tests
-from django.core.cache import cache
+from django.core.cache import cache, caches
 from django.test import TestCase, override_settings
 from support.driver import AsyncDriven, open_runner
 
-from django_vcache import ValkeyCache
+from django_vcache import ValkeyCache, aliases
+from django_vcache import cache as shared
 
 # Some of Django's tests sleep for exactly as long as a value lives. The server counts whole milliseconds, and its clock
 # may for a moment be a few behind.
@@ -53,6 +55,24 @@ def setting(backend):
 @override_settings(CACHES=setting(BACKEND))
 class ValkeyCacheTests(BaseCacheTests, TestCase):
     pass
+
+
+class KnownAliases:
+    """Ours, for tests that expect an alias that is not there to be missed when it is asked for."""
+
+    def __getitem__(self, alias):
+        return aliases[alias] if alias in caches.settings else caches[alias]
+
+
+@override_settings(CACHES=setting(BACKEND))
+class SharedTests(BaseCacheTests, TestCase):
+    """With the one object for the process in place of Django's own."""
+
+    def setUp(self):
+        patch = mock.patch.multiple(django_tests, cache=shared, caches=KnownAliases())
+        patch.start()
+        self.addCleanup(patch.stop)
+        super().setUp()
 
 
 class AsyncCases(BaseCacheTests):
