@@ -101,7 +101,7 @@ Script = Callable[[Peer], None]
 
 
 class FakeServer:
-    """Listens on a free TCP port, or on one of its own address, and runs `script(peer)` for each connection, then closes it.
+    """Listens on a free TCP port, or at an address, and runs `script(peer)` for each connection, then closes it.
 
     >>> with FakeServer(answer_keys) as fake:
     ...     make_cache(fake.url).execute("GET", "k")
