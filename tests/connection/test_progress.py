@@ -5,6 +5,7 @@ its own deadline. When nothing has arrived for a whole RESPONSE_TIMEOUT, the con
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -189,7 +190,7 @@ def test_a_server_that_stops_is_given_up_a_whole_time_out_after_its_last_word(
 
 
 def test_the_bytes_of_a_large_reply_are_progress(run: Any) -> None:
-    """A reply takes three time-outs to arrive: its caller does not wait for it, but the connection is well."""
+    """A reply takes three time-outs to arrive. Calls may run out of time over it, but the connection is well."""
     arrived = threading.Event()
 
     def trickle(peer: Peer) -> None:
@@ -209,13 +210,14 @@ def test_the_bytes_of_a_large_reply_are_progress(run: Any) -> None:
     with FakeServer(trickle) as fake:
         cache = make_cache(fake.url, **LIMITS)
 
+        async def call(*command: str) -> None:
+            with contextlib.suppress(timeout_error()):
+                await cache.aexecute(*command)
+
         async def main() -> None:
-            with pytest.raises(timeout_error(), match="did not reply"):
-                await cache.aexecute("GET", "large")
+            await call("GET", "large")
             while not arrived.is_set() and fake.accepted == 1:
-                # Behind it nothing is answered; that is no reason to close the connection either.
-                with pytest.raises(timeout_error(), match="did not reply"):
-                    await cache.aexecute("INCR", "behind")
+                await call("INCR", "behind")
                 await asyncio.sleep(TIMEOUT / 6)
             assert await cache.aexecute("GET", "after") == b"after"
 
