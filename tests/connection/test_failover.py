@@ -39,10 +39,20 @@ def become_a_replica(server: ValkeyServer, of: int) -> None:
     assert server.info("replication")["role"] == "slave"
 
 
+@pytest.fixture(scope="module")
+def servers() -> Iterator[tuple[ValkeyServer, ValkeyServer]]:
+    with ValkeyServer() as old, ValkeyServer() as new:
+        yield old, new
+
+
 @pytest.fixture
-def pair() -> Iterator[Pair]:
-    with ValkeyServer() as old, ValkeyServer() as new, Proxy(old) as proxy:
-        yield Pair(old, new, proxy)
+def pair(servers: tuple[ValkeyServer, ValkeyServer]) -> Iterator[Pair]:
+    """Two empty primaries, and a name that leads to the old one."""
+    for server in servers:
+        server.execute("REPLICAOF", "NO", "ONE")
+        server.execute("FLUSHALL")
+    with Proxy(servers[0]) as proxy:
+        yield Pair(*servers, proxy)
 
 
 def increment(cache: Any) -> None:
