@@ -4,6 +4,8 @@ replies, and neither its work nor its end disturbs the parent. Each case is a pr
 
 from __future__ import annotations
 
+import os
+import signal
 import textwrap
 import threading
 
@@ -332,3 +334,124 @@ def test_a_child_keeps_no_copy_of_the_parents_socket(fresh_server: ValkeyServer)
     with Program(HELPERS + textwrap.dedent(source), {"default": cache_setting(fresh_server)}) as program:
         program.report()
         wait_until(lambda: fresh_server.clients() == [])
+
+
+IN_A_HANDLER = """
+short = caches["short"]
+pids = []
+
+def child():
+    begun = time.monotonic()
+    try:
+        value = short.get("k")
+    except exceptions.VcacheError as error:
+        value = type(error).__name__
+    report(["child", value, time.monotonic() - begun])
+
+signal.signal(signal.SIGUSR1, lambda *_: pids.append(fork(child)))
+for each in (cache, short):
+    each.set("k", "v")
+if parked:
+    # Another thread reads for both.
+    threading.Thread(target=cache.execute, args=("BLPOP", "other", 0), daemon=True).start()
+    while b"cmd=blpop" not in str(cache.execute("CLIENT", "LIST")).encode():
+        time.sleep(0.005)
+report("ready")
+wait_for_word()
+report("waits")
+report(["parent", str(cache.execute("BLPOP", "queue", 0)) if pops else cache.get("k")])
+report([join(pid) for pid in pids])
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("pops", [False, True], ids=["a get on a paused server", "a pop"])
+@pytest.mark.parametrize("parked", [False, True], ids=["as the reader", "parked"])
+def test_a_child_forked_in_a_signal_handler_ends_its_call_and_the_parent_goes_on(
+    fresh_server: ValkeyServer, parked: bool, pops: bool
+) -> None:
+    """The handler runs, and forks, while the main thread waits for a reply: what the child calls in there is answered,
+    or over at its own deadline, and the parent's call is not disturbed."""
+    setting = {
+        "default": cache_setting(fresh_server, RESPONSE_TIMEOUT=60.0),
+        "short": cache_setting(fresh_server, RESPONSE_TIMEOUT=1.0, CONNECT_TIMEOUT=1.0),
+    }
+    source = HELPERS + f"parked, pops = {parked}, {pops}\n" + IN_A_HANDLER
+    with Program(source, setting) as program:
+        assert program.report() == "ready"
+        if not pops:
+            fresh_server.pause()
+        program.tell()
+        assert program.report() == "waits"
+        threading.Event().wait(0.2)
+        os.kill(program.pid, signal.SIGUSR1)
+        name, value, took = program.report(timeout=20)
+        assert name == "child"
+        if pops:
+            assert value == "v"
+            fresh_server.execute("RPUSH", "queue", "x")
+        else:
+            assert value in ("TimeoutError", "ConnectionError")
+            assert took < 5.0
+            fresh_server.resume()
+        assert program.report() == ["parent", "[b'queue', b'x']" if pops else "v"]
+        assert program.report() == [0]
+        program.end()
+
+
+BACK_FROM_A_HANDLER = """
+children = []
+parent = os.getpid()
+signal.signal(signal.SIGUSR1, lambda *_: children.append(os.fork()))
+cache.set("k", "v")
+report("ready")
+wait_for_word()
+report("waits")
+try:
+    value = str(cache.execute("BLPOP", "queue", 0)) if pops else cache.get("k")
+except exceptions.VcacheError as error:
+    value = type(error).__name__
+if os.getpid() == parent:
+    report(["parent", value])
+    report(join(children[0]))
+else:
+    report(["child", value])
+    wait_for_word()
+    # An attempt to connect that failed meanwhile is remembered for a moment.
+    for _ in range(100):
+        try:
+            check("child", 10)
+        except exceptions.ConnectionError:
+            time.sleep(0.05)
+        else:
+            os._exit(0)
+    os._exit(1)
+"""
+
+
+@pytest.mark.parametrize("pops", [False, True], ids=["a get on a paused server", "a pop"])
+def test_a_call_that_a_child_inherits_does_not_hang_there(fresh_server: ValkeyServer, pops: bool) -> None:
+    """The handler forked, and returned in the child as well, into the midst of a call that is the parent's. Its reply
+    will never come there: the child is told so, at the deadline of the call at the latest. One without a deadline, as
+    that of a pop that waits for ever, ends all the same."""
+    limit = 4.0
+    setting = cache_setting(fresh_server, RESPONSE_TIMEOUT=limit)
+    with Program(HELPERS + f"pops = {pops}\n" + BACK_FROM_A_HANDLER, {"default": setting}) as program:
+        assert program.report() == "ready"
+        if not pops:
+            fresh_server.pause()
+        program.tell()
+        assert program.report() == "waits"
+        threading.Event().wait(0.2)
+        os.kill(program.pid, signal.SIGUSR1)
+        reports = dict(program.report(timeout=limit + 10) for _ in range(1 if pops else 2))
+        assert reports["child"] in ("ConnectionError", "TimeoutError")
+        if pops:
+            fresh_server.execute("RPUSH", "queue", "x")
+            assert program.report() == ["parent", "[b'queue', b'x']"]
+        else:
+            assert reports["parent"] == "TimeoutError"
+            fresh_server.resume()
+        program.tell()
+        assert program.report() == 0
+        program.end()

@@ -12,7 +12,7 @@ import pytest
 from support.caches import cache_setting, make_cache
 from support.driver import LOOPS, open_runner
 from support.load import loop_under_load, threads_under_load
-from support.programs import run_program
+from support.programs import Program, run_program
 from support.server import ValkeyServer, wait_until
 
 
@@ -157,8 +157,6 @@ report([fds(), threads()])
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_loop_closed_with_calls_pending_takes_nothing_with_it(fresh_server: ValkeyServer, loop: str) -> None:
-    from support.programs import Program
-
     with Program(CLOSED_WHILE_PENDING, {"default": cache_setting(fresh_server)}, loop) as program:
         assert program.report() == "ready"
         for _ in range(3):
@@ -242,3 +240,158 @@ def test_replies_that_a_blocking_thread_reads_reach_the_sleeping_loop(run: Any, 
         assert await asyncio.wait_for(asyncio.gather(*futures), 10) == ["v"] * 50
 
     run(main())
+
+
+NOT_CLOSED = """
+import warnings, weakref
+warnings.simplefilter("ignore", ResourceWarning)
+
+async def use():
+    await cache.aset("k", "v")
+    assert await cache.aget("k") == "v"
+
+async def begin(call):
+    task = asyncio.ensure_future(call())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    return task
+
+def abandon(call):
+    "A loop that is neither closed nor kept, and a task on it whose reply is not there."
+    loop = asyncio.new_event_loop()
+    task = loop.run_until_complete(begin(call))
+    loop.call_exception_handler = lambda context: None
+    assert not task.done()
+    return [weakref.ref(loop), weakref.ref(task)]
+
+def alive(refs):
+    gc.collect()
+    return sum(ref() is not None for ref in refs)
+"""
+
+POPS = """
+def waits():
+    return str(cache.execute("CLIENT", "LIST")).count("cmd=blpop")
+
+async def pop():
+    return await cache.aexecute("BLPOP", "queue", 0)
+
+run(use()), run(use())
+before = fds()
+refs = []
+gc.disable()
+for number in range(5):
+    refs += abandon(pop)
+    while waits() <= number:
+        time.sleep(0.005)
+report(alive(refs))
+run(use()), run(use())
+patience = time.monotonic() + 10
+while fds() > before and time.monotonic() < patience:
+    time.sleep(0.01)
+    run(use())
+report([before, fds()])
+wait_for_word()
+"""
+
+
+def test_a_loop_that_was_not_closed_is_freed_with_its_wait(fresh_server: ValkeyServer) -> None:
+    """As any loop of asyncio that nobody has any more; uvloop never frees one that was not closed. The wait ends on the
+    server too, so that it takes no element."""
+    with Program(NOT_CLOSED + POPS, {"default": cache_setting(fresh_server)}) as program:
+        assert program.report() == 0, "the loops or their tasks are still there"
+        before, after = program.report()
+        assert after <= before
+        wait_until(lambda: len(fresh_server.clients()) == 1, what="the waits have ended on the server")
+        assert fresh_server.execute("RPUSH", "queue", "x") == 1
+        assert fresh_server.execute("LLEN", "queue") == 1
+        program.tell()
+        program.end()
+
+
+GETS = """
+run(use()), run(use())
+before = fds()
+report("ready")
+wait_for_word()
+refs = []
+for number in range(5):
+    refs += abandon(lambda: cache.aget("k"))
+report(alive(refs))
+wait_for_word()
+run(use()), run(use())
+assert cache.get("k") == "v"
+report([before, fds()])
+"""
+
+
+def test_a_loop_that_was_not_closed_is_freed_with_its_call(fresh_server: ValkeyServer) -> None:
+    """The reply comes when nobody is there any more, and is thrown away."""
+    setting = cache_setting(fresh_server, RESPONSE_TIMEOUT=60.0)
+    with Program(NOT_CLOSED + GETS, {"default": setting}) as program:
+        assert program.report() == "ready"
+        fresh_server.pause()
+        program.tell()
+        still_there = program.report()
+        fresh_server.resume()
+        assert still_there == 0, "the loops or their tasks are still there"
+        program.tell()
+        before, after = program.report()
+        assert after <= before
+        program.end()
+        assert int(fresh_server.info("stats")["total_connections_received"]) == 2
+
+
+KEPT = """
+run(use())
+loop = open_runner(_request["loop"]).get_loop()
+kept = loop.run_until_complete(begin(lambda: cache.aexecute("BLPOP", "queue", 0)))
+del loop
+for _ in range(3):
+    gc.collect()
+    run(use())
+report("kept")
+wait_for_word()
+report(str(kept.get_loop().run_until_complete(kept)))
+"""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_task_that_somebody_has_is_not_freed(fresh_server: ValkeyServer, loop: str) -> None:
+    """Its loop does not run, and has no other holder than the task; it may run again."""
+    with Program(NOT_CLOSED + KEPT, {"default": cache_setting(fresh_server)}, loop) as program:
+        assert program.report() == "kept"
+        wait_until(lambda: "blpop" in {client["cmd"] for client in fresh_server.clients()})
+        fresh_server.execute("RPUSH", "queue", "x")
+        program.tell()
+        assert program.report() == "[b'queue', b'x']"
+        program.end()
+
+
+UNHELD = """
+async def main():
+    async def pop(number):
+        results.append(await cache.aexecute("BLPOP", f"queue{number}", 0))
+
+    results = []
+    for number in range(20):
+        # Nobody keeps these: what a task waits for does, as with any other input and output of the loop.
+        asyncio.ensure_future(pop(number))
+    while "cmd=blpop" not in str(await cache.aexecute("CLIENT", "LIST")):
+        await asyncio.sleep(0.005)
+    gc.collect()
+    for number in range(20):
+        await cache.aexecute("RPUSH", f"queue{number}", "x")
+        gc.collect()
+    while len(results) < 20:
+        await asyncio.sleep(0.005)
+        gc.collect()
+    report(len(results))
+
+run(main())
+"""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_task_of_a_running_loop_that_nobody_has_is_not_freed(server: ValkeyServer, loop: str) -> None:
+    assert run_program(UNHELD, {"default": cache_setting(server)}, loop) == 20

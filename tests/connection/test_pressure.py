@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from support.caches import cache_setting, make_cache
-from support.driver import LOOPS
+from support.driver import LOOPS, open_runner
 from support.programs import Program
 from support.server import ValkeyServer
 
@@ -46,6 +46,25 @@ def test_100_000_gets_at_once_are_answered_or_clearly_refused(run: Any, server: 
     assert outcomes["right"] >= 80_000
     # Refusals leave nothing behind: the next burst that fits is answered whole.
     assert run(many_gets(cache, 20_000)) == {"right": 20_000}
+
+
+@pytest.mark.parametrize("call", ["aget", "aexecute"])
+def test_200_000_calls_of_one_iteration_are_all_answered(server: ValkeyServer, call: str) -> None:
+    """A loop that hands over so much at once is not to blame for what the server has had no time to answer."""
+    cache = make_cache(server, RESPONSE_TIMEOUT=60.0)
+
+    async def main() -> None:
+        await cache.aset("k", 7)
+        if call == "aget":
+            found = await asyncio.gather(*(cache.aget("k") for _ in range(200_000)))
+            assert found.count(7) == 200_000
+        else:
+            found = await asyncio.gather(*(cache.aexecute("INCR", "n") for _ in range(200_000)))
+            assert found == list(range(1, 200_001))
+
+    # One loop is enough: it is the queue that is tested.
+    with open_runner("asyncio" if call == "aget" else "uvloop") as runner:
+        runner.run(main())
 
 
 def test_20_000_first_calls_at_once_wait_for_the_connection(run: Any, fresh_server: ValkeyServer) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -76,6 +77,12 @@ class Peer:
         while True:
             self.command()
 
+    def reset(self) -> None:
+        """Close without a farewell: the client gets a reset, behind what was sent."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._file.close()
+        self._socket.close()
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -94,28 +101,28 @@ Script = Callable[[Peer], None]
 
 
 class FakeServer:
-    """Listens on a free TCP port and runs `script(peer)` for each connection, then closes it.
+    """Listens on a free TCP port, or at an address, and runs `script(peer)` for each connection, then closes it.
 
     >>> with FakeServer(answer_keys) as fake:
     ...     make_cache(fake.url).execute("GET", "k")
     b'k'
     """
 
-    def __init__(self, script: Script, *, backlog: int = 1024) -> None:
+    def __init__(self, script: Script, *, backlog: int = 1024, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self.script = script
         self.errors: list[BaseException] = []
         self._received: list[tuple[int, list[bytes]]] = []
         self._changed = threading.Condition()
         self._peers: list[Peer] = []
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=backlog)
-        self.port = self._listener.getsockname()[1]
+        self._listener = socket.create_server(address, backlog=backlog)
+        self._host, self.port = self._listener.getsockname()[:2]
         self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._accepting.start()
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://{self._host}:{self.port}/0"
 
     @property
     def accepted(self) -> int:
