@@ -14,6 +14,7 @@ from .options import build
 __all__ = ["ValkeyCache", "publish_alias"]
 
 _KEY_METHODS = ("make_key", "validate_key", "make_and_validate_key")
+_KEY_PARTS = ("key_prefix", "version", "key_func")
 
 
 class ValkeyCache(BaseCache):
@@ -39,11 +40,19 @@ class ValkeyCache(BaseCache):
     """
 
     _plain_keys: ClassVar[bool] = True
+    _key_start: bytes | None = None
+    """What Rust puts before each key, made at the first of them; None when it has to be made anew."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # Rust makes the keys only as long as they would be made by Django's own methods.
-        cls._plain_keys = all(getattr(cls, name) is getattr(BaseCache, name) for name in _KEY_METHODS)
+        # Rust makes the keys only as long as they would be made by Django's own methods, from the object's own parts.
+        own_methods = all(getattr(cls, name) is getattr(BaseCache, name) for name in _KEY_METHODS)
+        cls._plain_keys = own_methods and not any(hasattr(cls, name) for name in _KEY_PARTS)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if name in _KEY_PARTS:
+            super().__setattr__("_key_start", None)
 
     def __init__(self, location: object, params: dict[str, Any]) -> None:
         super().__init__(params)

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyTuple};
-use vcache::python::{Steps, block_on, block_on_exchange, exchange, spawn};
-use vcache::{Config, Options, Value};
+use vcache::python::{Steps, block_on, block_on_exchange, exchange, spawn, to_exception};
+use vcache::{Config, Options, Packet};
 
-use super::operations::{self as ops, Finish, Object, Operation};
+use super::operations::{self as ops, Answer, Finish, Object, Operation};
 use super::replies::Shared;
 use super::{changes, keys, scripts, sweep};
 use crate::codec::{Codec, Options as CodecOptions, Serializer};
@@ -23,17 +23,18 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    fn run<F: Finish<Value>>(&self, py: Python<'_>, operation: Operation<F>) -> PyResult<Py<PyAny>> {
+    fn run<F: Answer>(&self, py: Python<'_>, operation: Operation<F>) -> PyResult<Py<PyAny>> {
         match operation {
             Operation::Done(answer) => Ok(answer),
             Operation::Send(packet, finish) => {
-                let (outcome, _) = block_on_exchange(py, &self.shared.connection, packet)?;
-                finish(py, outcome.map_err(|error| error.with_alias(self.shared.connection.alias())))
+                let (outcome, packet) = block_on_exchange(py, &self.shared.connection, packet)?;
+                let alias = self.shared.connection.alias();
+                finish(py, outcome.map_err(|error| error.with_alias(alias)), &packet)
             }
         }
     }
 
-    fn start<'py, F: Finish<Value>>(
+    fn start<'py, F: Answer>(
         &self,
         py: Python<'py>,
         operation: Operation<F>,
@@ -42,8 +43,9 @@ impl Client {
             Operation::Done(answer) => spawn(py, Steps::One, ready(()), move |_, ()| Ok(answer)),
             Operation::Send(packet, finish) => {
                 let shared = Arc::clone(&self.shared);
-                exchange(py, &self.shared.connection, packet, move |py, outcome, _| {
-                    finish(py, outcome.map_err(|error| error.with_alias(shared.connection.alias())))
+                exchange(py, &self.shared.connection, packet, move |py, outcome, packet| {
+                    let alias = shared.connection.alias();
+                    finish(py, outcome.map_err(|error| error.with_alias(alias)), packet)
                 })
             }
         }
@@ -405,14 +407,20 @@ impl Client {
 
     #[pyo3(signature = (*arguments))]
     fn execute(&self, arguments: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
-        let py = arguments.py();
-        let request = self.shared.connection.send_command(&ops::command(arguments)?)?;
-        ops::plain(&self.shared)(py, block_on(py, request)?)
+        self.run(arguments.py(), self.any_command(arguments)?)
     }
 
     #[pyo3(signature = (*arguments))]
     fn aexecute<'py>(&self, arguments: &Bound<'py, PyTuple>) -> PyResult<Object<'py>> {
-        let request = self.shared.connection.send_command(&ops::command(arguments)?)?;
-        spawn(arguments.py(), Steps::One, request, ops::plain(&self.shared))
+        self.start(arguments.py(), self.any_command(arguments)?)
+    }
+}
+
+impl Client {
+    fn any_command(&self, arguments: &Bound<'_, PyTuple>) -> PyResult<Operation<impl Answer + use<>>> {
+        let command = ops::command(arguments)?;
+        let packet = Packet::try_from(&command)
+            .map_err(|error| to_exception(arguments.py(), &error.with_alias(self.shared.connection.alias())))?;
+        Ok(Operation::Send(packet, ops::plain(&self.shared)))
     }
 }

@@ -9,7 +9,7 @@ use std::io::Write;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyInt, PyString};
+use pyo3::types::{PyBytes, PyInt, PyString};
 
 /// Django's limit, in characters, which it has from memcached.
 const LONGEST: usize = 250;
@@ -21,26 +21,53 @@ pub(super) fn build(
     version: &Bound<'_, PyAny>,
 ) -> PyResult<Vec<u8>> {
     let mut out = Vec::with_capacity(64);
+    append(cache, key, version, &mut out)?;
+    Ok(out)
+}
+
+/// The same, at the end of `out`.
+pub(super) fn append(
+    cache: &Bound<'_, PyAny>,
+    key: &Bound<'_, PyAny>,
+    version: &Bound<'_, PyAny>,
+    out: &mut Vec<u8>,
+) -> PyResult<()> {
     let py = cache.py();
-    if !is_plain(cache)? {
-        let made = cache.call_method1(intern!(py, "make_and_validate_key"), (key, version))?;
-        write_text(&mut out, &made)?;
-        return Ok(out);
-    }
-    write_text(&mut out, &cache.getattr(intern!(py, "key_prefix"))?)?;
-    out.push(b':');
-    if version.is_none() {
-        write_text(&mut out, &cache.getattr(intern!(py, "version"))?)?;
+    let start = out.len();
+    if version.is_none()
+        && let Ok(ready) = cache.getattr(intern!(py, "_key_start"))?.cast_exact::<PyBytes>()
+    {
+        out.extend_from_slice(ready.as_bytes());
+    } else if is_plain(cache)? {
+        append_start(cache, version, out)?;
     } else {
-        write_text(&mut out, version)?;
+        let made = cache.call_method1(intern!(py, "make_and_validate_key"), (key, version))?;
+        return write_text(out, &made);
     }
-    out.push(b':');
-    write_text(&mut out, key)?;
-    if needs_warning(&out) {
-        let text = String::from_utf8_lossy(&out);
+    write_text(out, key)?;
+    if needs_warning(&out[start..]) {
+        let text = String::from_utf8_lossy(&out[start..]);
         cache.call_method1(intern!(py, "validate_key"), (text,))?;
     }
-    Ok(out)
+    Ok(())
+}
+
+/// `prefix:version:`. That of the cache's own version is kept by the cache, which forgets it when one of its parts changes.
+fn append_start(cache: &Bound<'_, PyAny>, version: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
+    let py = cache.py();
+    let start = out.len();
+    write_text(out, &cache.getattr(intern!(py, "key_prefix"))?)?;
+    out.push(b':');
+    if version.is_none() {
+        write_text(out, &cache.getattr(intern!(py, "version"))?)?;
+    } else {
+        write_text(out, version)?;
+    }
+    out.push(b':');
+    if version.is_none() {
+        cache.setattr(intern!(py, "_key_start"), PyBytes::new(py, &out[start..]))?;
+    }
+    Ok(())
 }
 
 /// Whether keys are made by Django's own function and checked by its own method.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyList, PyTuple};
-use vcache::python::to_python;
+use vcache::python::{free, to_python};
 use vcache::{Packet, Value};
 
 use super::expiry::Expiry;
@@ -23,6 +23,17 @@ pub(super) trait Finish<T>:
 
 impl<T, F> Finish<T> for F where
     F: FnOnce(Python<'_>, vcache::Result<T>) -> PyResult<Py<PyAny>> + Send + 'static
+{
+}
+
+/// Makes Python's answer of a reply, and of the packet that it is to.
+pub(super) trait Answer:
+    FnOnce(Python<'_>, vcache::Result<Value>, &Packet) -> PyResult<Py<PyAny>> + Send + 'static
+{
+}
+
+impl<F> Answer for F where
+    F: FnOnce(Python<'_>, vcache::Result<Value>, &Packet) -> PyResult<Py<PyAny>> + Send + 'static
 {
 }
 
@@ -51,14 +62,15 @@ pub(super) fn get(
     key: &Object<'_>,
     default: &Object<'_>,
     version: &Object<'_>,
-) -> Prepared<impl Finish<Value>> {
-    let key = keys::build(cache, key, version)?;
+) -> Prepared<impl Answer> {
     let mut packet = Packet::command("GET", 1);
-    packet.arg(&key);
+    packet.arg_with(|out| keys::append(cache, key, version, out))?;
     let (shared, default) = (Arc::clone(shared), default.clone().unbind());
-    Ok(Operation::Send(packet, move |py: Python<'_>, result| match shared.reply(py, result)? {
-        Ok(Value::BulkString(stored)) => Ok(shared.decode(py, &key, &stored)?.map_or(default, Bound::unbind)),
-        _ => Ok(default),
+    Ok(Operation::Send(packet, move |py: Python<'_>, result, packet: &Packet| {
+        let Ok(Value::BulkString(stored)) = shared.reply(py, result)? else { return Ok(default) };
+        let value = shared.decode(py, || key_of(packet, 0), &stored)?;
+        free(py, stored);
+        Ok(value.map_or(default, Bound::unbind))
     }))
 }
 
@@ -67,7 +79,7 @@ pub(super) fn get_many(
     cache: &Object<'_>,
     wanted: &Object<'_>,
     version: &Object<'_>,
-) -> Prepared<impl Finish<Value>> {
+) -> Prepared<impl Answer> {
     let py = cache.py();
     let wanted: Vec<Py<PyAny>> =
         wanted.try_iter()?.map(|key| key.map(Bound::unbind)).collect::<PyResult<_>>()?;
@@ -75,26 +87,30 @@ pub(super) fn get_many(
         return Ok(Operation::Done(PyDict::new(py).into_any().unbind()));
     }
     let mut packet = Packet::command("MGET", wanted.len());
-    let mut keys = Vec::with_capacity(wanted.len());
     for key in &wanted {
-        let key = keys::build(cache, key.bind(py), version)?;
-        packet.arg(&key);
-        keys.push(key);
+        packet.arg_with(|out| keys::append(cache, key.bind(py), version, out))?;
     }
     let shared = Arc::clone(shared);
-    Ok(Operation::Send(packet, move |py: Python<'_>, result| {
+    Ok(Operation::Send(packet, move |py: Python<'_>, result, packet: &Packet| {
         let found = PyDict::new(py);
         if let Ok(Value::Array(values)) = shared.reply(py, result)? {
-            for ((name, key), value) in wanted.iter().zip(&keys).zip(values) {
+            for (index, (name, value)) in wanted.iter().zip(values).enumerate() {
                 if let Value::BulkString(stored) = value
-                    && let Some(value) = shared.decode(py, key, &stored)?
+                    && let Some(value) = shared.decode(py, || key_of(packet, index), &stored)?
                 {
                     found.set_item(name, value)?;
+                    free(py, stored);
                 }
             }
         }
         Ok(found.into_any().unbind())
     }))
+}
+
+/// One of a packet's keys, for people.
+fn key_of(packet: &Packet, index: usize) -> String {
+    let keys = packet.keys().unwrap_or_default();
+    keys.get(index).map(|key| String::from_utf8_lossy(key).into_owned()).unwrap_or_default()
 }
 
 /// Appends a SET of `value` as `expiry` says; what expires at once is deleted instead.
@@ -125,7 +141,7 @@ pub(super) fn set(
     value: &Object<'_>,
     timeout: &Object<'_>,
     version: &Object<'_>,
-) -> Prepared<impl Finish<Value>> {
+) -> Prepared<impl Answer> {
     let expiry = Expiry::of(cache, timeout)?;
     let key = keys::build(cache, key, version)?;
     // Also an UNLINK: its count is not looked at.
@@ -136,7 +152,7 @@ pub(super) fn set(
         store(shared, &mut packet, &key, value, expiry, &[])?;
     }
     let shared = Arc::clone(shared);
-    Ok(Operation::Send(packet, move |py: Python<'_>, result| {
+    Ok(Operation::Send(packet, move |py: Python<'_>, result, _: &Packet| {
         let _ignored = shared.reply(py, result)?;
         Ok(py.None())
     }))
@@ -149,7 +165,7 @@ pub(super) fn add(
     value: &Object<'_>,
     timeout: &Object<'_>,
     version: &Object<'_>,
-) -> Prepared<impl Finish<Value>> {
+) -> Prepared<impl Answer> {
     let expiry = Expiry::of(cache, timeout)?;
     let key = keys::build(cache, key, version)?;
     // Executed twice, it would say False to the one who did add.
@@ -161,7 +177,7 @@ pub(super) fn add(
         store(shared, &mut packet, &key, value, expiry, &[b"NX"])?;
     }
     let shared = Arc::clone(shared);
-    Ok(Operation::Send(packet, move |py: Python<'_>, result| {
+    Ok(Operation::Send(packet, move |py: Python<'_>, result, _: &Packet| {
         let reply = shared.reply(py, result)?;
         let added =
             if only_asks { matches!(reply, Ok(Value::Int(0))) } else { matches!(reply, Ok(Value::Okay)) };
@@ -175,7 +191,7 @@ pub(super) fn set_many(
     data: &Object<'_>,
     timeout: &Object<'_>,
     version: &Object<'_>,
-) -> Prepared<impl Finish<Value>> {
+) -> Prepared<impl Answer> {
     let py = cache.py();
     let expiry = Expiry::of(cache, timeout)?;
     // Also an UNLINK: its count is not looked at.
@@ -195,7 +211,7 @@ pub(super) fn set_many(
         return Ok(Operation::Done(PyList::empty(py).into_any().unbind()));
     }
     let shared = Arc::clone(shared);
-    Ok(Operation::Send(packet, move |py: Python<'_>, result| {
+    Ok(Operation::Send(packet, move |py: Python<'_>, result, _: &Packet| {
         let replies = match shared.outcome(py, result)? {
             Ok(Value::Array(replies)) => replies,
             Ok(single) => vec![single],
@@ -218,7 +234,7 @@ pub(super) fn touch(
     key: &Object<'_>,
     timeout: &Object<'_>,
     version: &Object<'_>,
-) -> Prepared<impl Finish<Value>> {
+) -> Prepared<impl Answer> {
     let expiry = Expiry::of(cache, timeout)?;
     let key = keys::build(cache, key, version)?;
     // The answer is whether the key was there, which only an UNLINK changes.
@@ -237,7 +253,7 @@ pub(super) fn touch(
         }
     }
     let shared = Arc::clone(shared);
-    Ok(Operation::Send(packet, move |py: Python<'_>, result: vcache::Result<Value>| {
+    Ok(Operation::Send(packet, move |py: Python<'_>, result: vcache::Result<Value>, _: &Packet| {
         let result = result.map(|reply| match reply {
             Value::Array(mut replies) => replies.pop().unwrap_or(Value::Nil),
             single => single,
@@ -251,7 +267,7 @@ pub(super) fn delete(
     cache: &Object<'_>,
     key: &Object<'_>,
     version: &Object<'_>,
-) -> Prepared<impl Finish<Value>> {
+) -> Prepared<impl Answer> {
     // Executed twice, it would say False to the one who did delete.
     one_key_question(shared, cache, key, version, "UNLINK")
 }
@@ -261,7 +277,7 @@ pub(super) fn has_key(
     cache: &Object<'_>,
     key: &Object<'_>,
     version: &Object<'_>,
-) -> Prepared<impl Finish<Value>> {
+) -> Prepared<impl Answer> {
     one_key_question(shared, cache, key, version, "EXISTS")
 }
 
@@ -271,11 +287,11 @@ fn one_key_question(
     key: &Object<'_>,
     version: &Object<'_>,
     command: &str,
-) -> Prepared<impl Finish<Value> + use<>> {
+) -> Prepared<impl Answer + use<>> {
     let mut packet = Packet::command(command, 1);
     packet.arg(&keys::build(cache, key, version)?);
     let shared = Arc::clone(shared);
-    Ok(Operation::Send(packet, move |py: Python<'_>, result| {
+    Ok(Operation::Send(packet, move |py: Python<'_>, result, _: &Packet| {
         Ok(boolean(py, is_positive(shared.reply(py, result)?)))
     }))
 }
@@ -285,7 +301,7 @@ pub(super) fn delete_many(
     cache: &Object<'_>,
     unwanted: &Object<'_>,
     version: &Object<'_>,
-) -> Prepared<impl Finish<Value>> {
+) -> Prepared<impl Answer> {
     let keys: Vec<Vec<u8>> =
         unwanted.try_iter()?.map(|key| keys::build(cache, &key?, version)).collect::<PyResult<_>>()?;
     if keys.is_empty() {
@@ -299,14 +315,14 @@ pub(super) fn delete_many(
     Ok(Operation::Send(packet, nothing(shared)))
 }
 
-pub(super) fn flush(shared: &Arc<Shared>) -> Operation<impl Finish<Value>> {
+pub(super) fn flush(shared: &Arc<Shared>) -> Operation<impl Answer> {
     Operation::Send(Packet::command("FLUSHDB", 0), nothing(shared))
 }
 
 /// The answer is None, whatever the reply.
-fn nothing(shared: &Arc<Shared>) -> impl Finish<Value> + use<> {
+fn nothing(shared: &Arc<Shared>) -> impl Answer + use<> {
     let shared = Arc::clone(shared);
-    move |py: Python<'_>, result| {
+    move |py: Python<'_>, result, _: &Packet| {
         let _ignored = shared.reply(py, result)?;
         Ok(py.None())
     }
@@ -319,12 +335,12 @@ pub(super) fn move_version(
     key: &Object<'_>,
     from: &Object<'_>,
     to: &Object<'_>,
-) -> Prepared<impl Finish<Value>> {
+) -> Prepared<impl Answer> {
     let mut packet = Packet::command("RENAME", 2);
     packet.arg(&keys::build(cache, key, from)?).arg(&keys::build(cache, key, to)?);
     let missing = PyValueError::new_err(missing_key(key)?);
     let (shared, to) = (Arc::clone(shared), to.clone().unbind());
-    Ok(Operation::Send(packet, move |py: Python<'_>, result| {
+    Ok(Operation::Send(packet, move |py: Python<'_>, result, _: &Packet| {
         if matches!(&result, Ok(Value::ServerError(error)) if error.details().is_some_and(|d| d.contains("no such key")))
         {
             return Err(missing);
@@ -353,7 +369,7 @@ pub(super) fn incremented(
         Ok(Outcome::Number(number)) => Ok(number.into_pyobject(py)?.into_any().unbind()),
         Ok(Outcome::Missing) | Err(()) => Err(PyValueError::new_err(missing)),
         Ok(Outcome::Other(stored)) => {
-            let Some(value) = shared.decode(py, &stored_as, &stored)? else {
+            let Some(value) = shared.decode(py, || String::from_utf8_lossy(&stored_as).into_owned(), &stored)? else {
                 return Err(PyValueError::new_err(missing));
             };
             let message =
@@ -382,9 +398,9 @@ pub(super) fn command(arguments: &Bound<'_, PyTuple>) -> PyResult<vcache::redis:
 }
 
 /// The reply of `execute`.
-pub(super) fn plain(shared: &Arc<Shared>) -> impl Finish<Value> + use<> {
+pub(super) fn plain(shared: &Arc<Shared>) -> impl Answer + use<> {
     let shared = Arc::clone(shared);
-    move |py: Python<'_>, result| {
+    move |py: Python<'_>, result: vcache::Result<Value>, _: &Packet| {
         to_python(py, result.and_then(|reply| shared.connection.check(reply))?).map(Bound::unbind)
     }
 }

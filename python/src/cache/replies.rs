@@ -25,15 +25,14 @@ impl Shared {
     pub(super) fn decode<'py>(
         &self,
         py: Python<'py>,
-        key: &[u8],
+        key: impl FnOnce() -> String,
         stored: &[u8],
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         match self.codec.decode(py, stored) {
             Ok(value) => Ok(Some(value)),
             Err(DecodeError::Interrupted(error)) => Err(error),
             Err(error) => {
-                let key = String::from_utf8_lossy(key);
-                self.on_miss.call1(py, (self.connection.alias(), key, error.to_string()))?;
+                self.on_miss.call1(py, (self.connection.alias(), key(), error.to_string()))?;
                 Ok(None)
             }
         }

@@ -38,6 +38,7 @@ pub use pyclass::fuzz_decode;
 use refusal::{Refusal, too_large};
 use sign::{Signer, TAG_LEN};
 use types::Types;
+use vcache::python::bytes_to_python;
 use wire::{HEADER_LEN, Kind, MAGIC};
 
 /// `COMPRESS_MIN_LEN` where it is not set, in bytes.
@@ -292,9 +293,8 @@ impl Codec {
         match (kind, &self.serializer) {
             (Kind::Msgpack, _) => read::Reader::read(py, &self.types, payload),
             (Kind::Pickle, Loaded::Pickle { loads, .. }) | (Kind::Custom, Loaded::Custom { loads, .. }) => {
-                loads
-                    .bind(py)
-                    .call1((PyBytes::new(py, payload),))
+                bytes_to_python(py, payload)
+                    .and_then(|payload| loads.bind(py).call1((payload,)))
                     .map_err(|error| DecodeError::load(py, error))
             }
             (Kind::Json, Loaded::Json { loads, .. }) => PyString::from_bytes(py, payload)

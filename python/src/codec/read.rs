@@ -3,8 +3,9 @@
 //! panic.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyList, PySet, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyList, PySet, PyString, PyTuple};
 use rmp::Marker;
+use vcache::python::bytes_to_python;
 
 use super::error::DecodeError;
 use super::ext;
@@ -104,7 +105,10 @@ impl<'a, 'py> Reader<'a, 'py> {
     }
 
     fn bytes(&mut self, len: usize) -> Read<'py> {
-        Ok(PyBytes::new(self.py, self.take(len)?).into_any())
+        let bytes = self.take(len)?;
+        bytes_to_python(self.py, bytes)
+            .map(Bound::into_any)
+            .map_err(|error| DecodeError::corrupt(self.py, error, "a bytes object that does not fit into memory"))
     }
 
     fn list(&mut self, len: usize, depth: usize) -> Read<'py> {

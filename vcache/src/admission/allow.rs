@@ -4,7 +4,7 @@
 //! The state of a key expires when what is owed does. In any window W at most `burst + rate * W` units pass, where the
 //! burst is the limit itself.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redis::Value;
 
@@ -74,7 +74,7 @@ pub async fn allow(
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
     let period = Duration::from_micros(micros as u64);
     let rule = Counted::new(limit, period, limit).map_err(|_| too_large())?;
-    let reply = script::run(conn, &ADMIT, Instant::now(), None, |head| {
+    let reply = script::run(conn, &ADMIT, None, |head| {
         let mut packet = Packet::pipeline();
         head.append(&mut packet, 1, 9);
         packet.arg(key.as_bytes());

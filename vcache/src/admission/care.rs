@@ -1,6 +1,6 @@
 //! What is done about rules besides admitting: looking, giving back, forgetting.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redis::Value;
 
@@ -27,7 +27,7 @@ impl Plan<'_> {
             return Ok((0..self.inner.throttles.len()).map(|rule| self.state(rule)).collect());
         }
         for _ in 0..=MOST_STALE {
-            let reply = script::run(conn, &PEEK, Instant::now(), None, |head| self.encode_peek(head)).await?;
+            let reply = script::run(conn, &PEEK, None, |head| self.encode_peek(head)).await?;
             match self.states(reply)? {
                 Ok(states) => return Ok(states),
                 Err(server_now) => {
@@ -50,7 +50,7 @@ impl Inner {
         let local_keys: Vec<_> = keys.iter().map(|(key, _)| local::key_of(self.id, key)).collect();
         // Now too: whoever gives this up meanwhile may have given back all the same.
         self.forget(&local_keys);
-        let reply = script::run(conn, &REFUND, Instant::now(), None, |head| {
+        let reply = script::run(conn, &REFUND, None, |head| {
             // A second time answers otherwise than the first, so it is not for the connection to repeat.
             let mut packet = Packet::pipeline();
             head.append(&mut packet, 1 + keys.len(), 2);

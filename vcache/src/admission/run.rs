@@ -41,10 +41,8 @@ impl<'a> Plan<'a> {
         let mut replays = u32::from(self.dedupe.is_some());
         let mut replaying = false;
         let mut stale = 0;
-        // Each attempt has the deadline's time from its own beginning on; what follows on a stale window, what is left.
-        let (mut begun, mut sent) = (begun, begun);
+        let mut sent = begun;
         loop {
-            let patience = inner.settings.deadline.map(|deadline| deadline.saturating_sub(sent - begun));
             let permit = match self.permit(sent) {
                 Ok(permit) => permit,
                 Err(left) => return self.outage(left, None, conn.alias()),
@@ -55,7 +53,7 @@ impl<'a> Plan<'a> {
             let receipt = self.receipt()?;
             // The server keeps it for those who come again.
             let kept = receipt.as_ref().filter(|_| self.dedupe.is_some()).map_or("", Receipt::as_str);
-            let reply = script::run(conn, &ADMIT, sent, patience, |head| self.encode(head, kept)).await;
+            let reply = script::run(conn, &ADMIT, inner.settings.deadline, |head| self.encode(head, kept)).await;
             let error = match reply {
                 Ok(reply) => {
                     answered(permit);
@@ -101,8 +99,7 @@ impl<'a> Plan<'a> {
             }
             replays -= 1;
             replaying = true;
-            begun = Instant::now();
-            sent = begun;
+            sent = Instant::now();
         }
     }
 

@@ -2,7 +2,7 @@
 //! known. That is the one error after which a repetition is always safe.
 
 use std::sync::LazyLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redis::Value;
 
@@ -91,19 +91,17 @@ pub(super) fn is_unknown(reply: &Value) -> bool {
     matches!(reply, Value::ServerError(error) if error.code() == "NOSCRIPT")
 }
 
-/// Runs a script, whose call `encode` completes, for no longer than `patience` from `now` on.
+/// Runs a script, whose call `encode` completes. Each of its calls may be unanswered for `patience`.
 pub(super) async fn run(
     conn: &Connection,
     script: &Script,
-    now: Instant,
     patience: Option<Duration>,
     encode: impl Fn(Head<'_>) -> Result<Packet>,
 ) -> Result<Value> {
     let head = Head::of(script);
     let mut reply = conn.exchange(encode(head)?, patience).await?;
     if is_unknown(&reply) {
-        let left = patience.map(|patience| patience.saturating_sub(now.elapsed()));
-        reply = conn.exchange(encode(head.by_text())?, left).await?;
+        reply = conn.exchange(encode(head.by_text())?, patience).await?;
     }
     conn.check(reply)
 }

@@ -379,6 +379,16 @@ pub(crate) fn format_int(value: i64, out: &mut [u8; 20]) -> usize {
     at
 }
 
+impl TryFrom<&redis::Cmd> for Packet {
+    type Error = Error;
+
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a command that would change the connection for others.
+    fn try_from(command: &redis::Cmd) -> Result<Self> {
+        Self::received(command.get_packed_command(), false)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -173,7 +173,7 @@ impl Connection {
     }
 
     fn checked(&self, command: &Cmd) -> Result<Packet> {
-        Packet::received(command.get_packed_command(), false).map_err(|error| error.with_alias(self.alias()))
+        Packet::try_from(command).map_err(|error| error.with_alias(self.alias()))
     }
 
     /// Sends a packet and waits for its reply, no longer than this handle waits anyway, and than `patience`, which does not

@@ -68,6 +68,8 @@ pub(super) fn connect(addresses: &[SocketAddr], until: Instant) -> io::Result<(O
             let (socket, address) = under_way.remove(index);
             match socket_error(&socket)? {
                 Ok(()) => return Ok((socket, address)),
+                // It was connected, and reset at once by a server that said why.
+                Err(_) if has_words(&socket) => return Ok((socket, address)),
                 Err(error) => {
                     failure.get_or_insert(error.into());
                     start_next = Instant::now();
@@ -75,6 +77,11 @@ pub(super) fn connect(addresses: &[SocketAddr], until: Instant) -> io::Result<(O
             }
         }
     }
+}
+
+fn has_words(socket: &OwnedFd) -> bool {
+    use rustix::net::{RecvFlags, recv};
+    recv(socket, &mut [0_u8; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok_and(|(count, _)| count > 0)
 }
 
 fn no_address() -> io::Error {

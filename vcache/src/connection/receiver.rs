@@ -14,6 +14,7 @@ pub(crate) struct Outcome {
     /// The call's own bytes, so that it can be sent elsewhere.
     pub(crate) packet: Packet,
     /// Whether the server may have seen it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for servers that are more than one"))]
     pub(crate) sent: bool,
 }
 

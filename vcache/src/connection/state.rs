@@ -333,12 +333,11 @@ impl State {
             let (count, more) = match up.reader.fill(|room| up.transport.read(room)) {
                 Ok(filled) => filled,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
-                Err(error) => return Err(self.lost(&error)),
+                Err(error) if up.last_words.is_none() => return Err(self.lost(&error)),
+                Err(_) => return Err(self.closed()),
             };
             if count == 0 {
-                return Err(
-                    self.lost(&io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed it"))
-                );
+                return Err(self.closed());
             }
             self.progress = now;
             self.deliver_all(now)?;
@@ -379,23 +378,19 @@ impl State {
         let (entry, result) = match self.in_flight.answered(reply) {
             Ok(Some(answered)) => answered,
             Ok(None) => return Ok(()),
-            Err(Unasked(Value::ServerError(error))) => {
-                return Err(Error::connection(format!(
-                    "{} closed the connection: {} {}",
-                    self.config,
-                    error.code(),
-                    error.details().unwrap_or_default()
-                )));
-            }
-            Err(Unasked(_)) => {
-                return Err(Error::connection(format!(
-                    "{} sent a reply that nothing asked for: the connection was reset",
-                    self.config
-                )));
+            Err(Unasked(reply)) => {
+                let what = match last_words(&reply) {
+                    Some(words) => format!("gave the connection up: {words}"),
+                    None => "sent a reply that nothing asked for: the connection was reset".to_owned(),
+                };
+                return Err(Error::connection(format!("{} {what}", self.config)));
             }
         };
         let Link::Up(up) = &mut self.link else { return Ok(()) };
         up.probed_until = None;
+        if up.last_words.is_some() || matches!(result, Value::ServerError(_)) {
+            up.last_words = last_words(&result);
+        }
         if is_refused_by_a_replica(&entry.packet, &result) {
             self.refused_by_a_replica(entry, result, now);
             return Ok(());
@@ -649,8 +644,9 @@ impl State {
         for mut entry in self.waiting.take_if(|entry| entry.waits_until.is_some_and(|until| until <= now)) {
             let result = match (entry.refusal.take(), &unreachable) {
                 (Some(refusal), _) => Ok(refusal),
-                (None, Some(error)) => Err(error.clone()),
-                (None, None) => Err(too_late(&self.config, &entry, "could not take the call")),
+                (None, Some(error)) if !entry.sent => Err(error.clone()),
+                (None, _) if entry.sent => Err(too_late(&self.config, &entry, "did not reply")),
+                (None, _) => Err(too_late(&self.config, &entry, "could not take the call")),
             };
             self.wakers.extend(entry.complete(result));
         }
@@ -685,6 +681,15 @@ impl State {
             .min()
     }
 
+    /// The server ended the stream. What it said last may be why.
+    fn closed(&self) -> Error {
+        let why = match &self.link {
+            Link::Up(Up { last_words: Some(words), .. }) => format!("the server closed it, and last said '{words}'"),
+            _ => "the server closed it".to_owned(),
+        };
+        self.lost(&io::Error::new(io::ErrorKind::UnexpectedEof, why))
+    }
+
     fn lost(&self, error: &io::Error) -> Error {
         Error::connection(format!(
             "the connection to {} was lost ({error}); the command may or may not have been executed",
@@ -701,6 +706,16 @@ impl Drop for State {
             // The watch is the parent's, and its locks may be held for ever.
             std::mem::forget(self.watched.take());
         }
+    }
+}
+
+/// The text of an error reply.
+fn last_words(reply: &Value) -> Option<String> {
+    match reply {
+        Value::ServerError(error) => {
+            Some(format!("{} {}", error.code(), error.details().unwrap_or_default()).trim_end().to_owned())
+        }
+        _ => None,
     }
 }
 

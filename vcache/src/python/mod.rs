@@ -19,6 +19,7 @@
 //! | `expansion` | what the code written by the macros calls besides |
 //! | `polled` | what a future may ask of whoever polls it |
 //! | `values` | [`Value`](crate::Value) as plain Python objects |
+//! | `large` | large strings of bytes, copied with the GIL released |
 //! | `json` | `Json<T>`: text in, bytes out, by sonic-rs |
 //! | `from_dict`, `to_dict`, `conversion_error` | Python objects as a serde data format, and where in them it failed |
 //! | `wrapper` | what `Json`, `FromDict` and `ToDict` have in common |
@@ -49,6 +50,7 @@ pub mod expansion;
 mod from_dict;
 #[cfg(feature = "json")]
 mod json;
+mod large;
 #[cfg(feature = "driver")]
 mod loop_state;
 #[cfg(any(feature = "awaitable", feature = "spawn"))]
@@ -86,6 +88,7 @@ pub use from_dict::FromDict;
 pub use json::Json;
 #[cfg(feature = "spawn")]
 pub use spawn::spawned;
+pub use large::{bytes_to_python, free};
 #[cfg(feature = "driver")]
 pub(crate) use task::Loop;
 #[cfg(feature = "driver")]

@@ -2,10 +2,11 @@
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PySet, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PySet, PyString, PyTuple};
 use redis::Value;
 
 use super::exceptions::to_exception;
+use super::large::{bytes_to_python, free};
 use crate::error::Error;
 
 /// A reply as Python sees it: `int`, `float`, `bool`, `None`, `bytes` (strings of the server), `str` (its status and
@@ -24,7 +25,11 @@ fn convert<'py>(py: Python<'py>, value: Value) -> PyResult<Bound<'py, PyAny>> {
     Ok(match value {
         Value::Nil => py.None().into_bound(py),
         Value::Int(number) => PyInt::new(py, number).into_any(),
-        Value::BulkString(bytes) => PyBytes::new(py, &bytes).into_any(),
+        Value::BulkString(bytes) => {
+            let made = bytes_to_python(py, &bytes)?;
+            free(py, bytes);
+            made.into_any()
+        }
         Value::Okay => PyString::new(py, "OK").into_any(),
         Value::SimpleString(text) | Value::VerbatimString { text, .. } => PyString::new(py, &text).into_any(),
         Value::Double(number) => PyFloat::new(py, number).into_any(),
