@@ -1,5 +1,5 @@
 //! Making a connection: a thread that lives as long as one attempt. It finds out where the server is, connects, and shakes
-//! hands, all within the connect timeout, and reports to the driver.
+//! hands, all within the connect timeout, and reports to the driver. Only the look-up of a name may take longer.
 //!
 //! A link should lead to a primary. Of several addresses the first whose server is one is taken; where there is none, a
 //! replica is better than nothing, because it can be read.
@@ -54,15 +54,16 @@ impl Dialer {
     }
 
     fn dial(&self) -> Result<Established> {
-        let until = Instant::now() + self.config.connect_timeout;
         match &self.config.address {
             Address::Unix(path) => {
+                let until = Instant::now() + self.config.connect_timeout;
                 let socket = race::connect_unix(path, self.config.connect_timeout);
                 self.establish(socket.map_err(|error| self.failed(&error))?, until)
             }
             Address::Tcp { host, port } => {
                 let found = (host.as_str(), *port).to_socket_addrs().map_err(|error| self.failed(&error))?;
-                self.dial_one_of(race::in_turns(found), until)
+                // No time limits a look-up of a name. What it finds late is of use all the same.
+                self.dial_one_of(race::in_turns(found), Instant::now() + self.config.connect_timeout)
             }
         }
     }

@@ -23,6 +23,11 @@ impl Descriptor {
     pub(crate) fn is_current(&self) -> bool {
         self.epoch == super::epoch()
     }
+
+    /// Whether it is the same file still: it costs a system call to ask.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.is_current() && file(self.as_fd()) == self.file
+    }
 }
 
 fn file(fd: impl AsFd) -> Option<(u64, u64)> {
@@ -46,7 +51,7 @@ impl AsRawFd for Descriptor {
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        if self.is_current() && file(self.as_fd()) == self.file {
+        if self.is_ours() {
             // SAFETY: this process opened the descriptor, it is the same file still, and nothing else owns it.
             drop(unsafe { OwnedFd::from_raw_fd(self.fd) });
         }

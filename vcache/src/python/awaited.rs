@@ -1,6 +1,6 @@
 //! The asyncio future that a task of ours completes: who holds it, whether it is wanted still, and its result.
 
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -8,53 +8,43 @@ use pyo3::sync::PyOnceLock;
 
 use super::loop_state::{LoopState, Runnable};
 
-/// An awaitable, as its task has it.
-pub(super) enum Awaited {
-    Held(Py<PyAny>),
-    /// The loop holds it under this number, because it may wait without end.
-    Kept(usize),
-}
+/// An awaitable, as its task has it: the number under which the loop holds it. The task is held by the driver, so a loop that
+/// is forgotten would never be collected if the task held what leads to the loop.
+#[derive(Clone, Copy)]
+pub(super) struct Awaited(usize);
 
 impl Awaited {
+    pub(super) fn new(home: &LoopState, awaitable: Py<PyAny>) -> Self {
+        Self(home.keep(awaitable))
+    }
+
     /// The awaitable itself; `None` if its loop is gone.
     pub(super) fn take(self, home: &LoopState) -> Option<Py<PyAny>> {
-        match self {
-            Self::Held(awaitable) => Some(awaitable),
-            Self::Kept(number) => home.let_go(number),
-        }
+        home.let_go(self.0)
     }
 
     /// Whether it wants no result any more.
     pub(super) fn is_done(&self, py: Python<'_>, home: &LoopState) -> bool {
-        match self {
-            Self::Held(awaitable) => is_done(awaitable.bind(py)),
-            Self::Kept(number) => {
-                home.kept(py, *number).is_none_or(|awaitable| is_done(awaitable.bind(py)))
-            }
+        home.kept(py, self.0).is_none_or(|awaitable| is_done(awaitable.bind(py)))
+    }
+
+    /// Has the awaitable tell its task at once when it is cancelled, and the loop when it is closed. Not done for every call,
+    /// because asyncio then schedules a callback for each, which would be a good part of what a call costs.
+    pub(super) fn watch(&self, py: Python<'_>, home: &LoopState, task: &Weak<dyn Runnable>) {
+        let Some(awaitable) = home.kept_for(py, self.0, task) else { return };
+        let watched = Bound::new(py, Canceller { task: Weak::clone(task) }).and_then(|canceller| {
+            awaitable.call_method1(py, intern!(py, "add_done_callback"), (canceller,))
+        });
+        if let Err(error) = watched {
+            error.write_unraisable(py, Some(awaitable.bind(py)));
         }
     }
-}
-
-/// Has an awaitable tell at once when it is cancelled, and gives it to the loop to hold. Not done for every call, because
-/// asyncio then schedules a callback for each, which would be a good part of what a call costs.
-pub(super) fn watch(
-    py: Python<'_>,
-    home: &Arc<LoopState>,
-    task: &Weak<dyn Runnable>,
-    awaitable: Py<PyAny>,
-) -> Awaited {
-    let watched = Bound::new(py, Canceller { task: Weak::clone(task) })
-        .and_then(|canceller| awaitable.call_method1(py, intern!(py, "add_done_callback"), (canceller,)));
-    if let Err(error) = watched {
-        error.write_unraisable(py, Some(awaitable.bind(py)));
-    }
-    Awaited::Kept(home.keep(Weak::clone(task), awaitable))
 }
 
 /// Called by the awaitable when it is done, which it also is when it was cancelled.
 #[pyclass(frozen, module = "django_vcache._vcache")]
 struct Canceller {
-    /// Weak, because the awaitable holds this and the task may hold the awaitable.
+    /// Weak, because the awaitable holds this.
     task: Weak<dyn Runnable>,
 }
 

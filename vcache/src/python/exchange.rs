@@ -9,7 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use redis::Value;
 
-use super::awaited::{self, Awaited, settle};
+use super::awaited::{Awaited, settle};
 use super::blocking::interrupted;
 use super::event_loop::Running;
 use super::exceptions::{panic_message, to_exception};
@@ -67,10 +67,10 @@ where
     let receiver = Arc::clone(&exchange) as Arc<dyn Receiver>;
     match connection.begin(packet, receiver, Driving::Loop, &home.waiter) {
         Ok((route, submitted)) => {
-            let mut held = Awaited::Held(awaitable.clone().unbind());
+            let held = Awaited::new(home, awaitable.clone().unbind());
             if route.is_dedicated() || submitted == Submitted::Waiting {
                 let task: Weak<dyn Runnable> = Arc::downgrade(&exchange) as Weak<dyn Runnable>;
-                held = awaited::watch(py, home, &task, awaitable.clone().unbind());
+                held.watch(py, home, &task);
             }
             let mut body = lock(&exchange.body);
             (body.awaitable, body.route) = (Some(held), Some(route));

@@ -1,18 +1,19 @@
-//! What one asyncio loop keeps for us: the tasks that are ready, those that may wait without end, a bell that other threads
+//! What one asyncio loop keeps for us: the tasks that are ready, the awaitables of those under way, a bell that other threads
 //! ring, and the moment of its next alarm.
 //!
 //! Everything here runs on the loop's thread, except [`LoopState::push`]: a reply may be read by a blocking thread, or
 //! on another loop.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, ThreadId};
 use std::time::Instant;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use slab::Slab;
 
 use super::attach::really_attached;
 use super::exceptions::to_exception;
@@ -60,16 +61,16 @@ pub(super) struct LoopState {
     pub(super) watches_shared: AtomicBool,
     pub(super) watches_own: AtomicBool,
     pub(super) flush_scheduled: AtomicBool,
-    patient: Mutex<HashMap<usize, Patient>>,
+    awaitables: Mutex<Slab<Kept>>,
     pub(super) timer: Mutex<Timer>,
-    next_patient: AtomicUsize,
 }
 
-/// A task that may wait without end. Its awaitable is the loop's here, and not the task's: a loop that is forgotten is then
-/// held by nothing but itself, and collected.
-struct Patient {
-    task: Weak<dyn Runnable>,
+/// The awaitable of a task, which the loop holds and not the task: a loop that is forgotten is then held by nothing but
+/// itself, and collected.
+struct Kept {
     awaitable: Py<PyAny>,
+    /// Set for a task that is to be given up when the loop is closed.
+    task: Option<Weak<dyn Runnable>>,
 }
 
 /// When the next alarm goes off, and which one it is: an earlier deadline makes a new alarm, and the one before it, which
@@ -94,9 +95,8 @@ impl LoopState {
             watches_shared: AtomicBool::new(false),
             watches_own: AtomicBool::new(false),
             flush_scheduled: AtomicBool::new(false),
-            patient: Mutex::default(),
+            awaitables: Mutex::default(),
             timer: Mutex::default(),
-            next_patient: AtomicUsize::new(0),
         })
     }
 
@@ -124,28 +124,39 @@ impl LoopState {
         }
     }
 
-    /// Takes over the awaitable of a task that may wait without end; its number here.
-    pub(super) fn keep(&self, task: Weak<dyn Runnable>, awaitable: Py<PyAny>) -> usize {
-        let number = self.next_patient.fetch_add(1, Ordering::Relaxed);
-        lock(&self.patient).insert(number, Patient { task, awaitable });
-        number
+    /// Takes an awaitable over; its number here.
+    pub(super) fn keep(&self, awaitable: Py<PyAny>) -> usize {
+        lock(&self.awaitables).insert(Kept { awaitable, task: None })
     }
 
-    /// The awaitable of a task that waits here.
+    /// An awaitable that is held here.
     pub(super) fn kept(&self, py: Python<'_>, number: usize) -> Option<Py<PyAny>> {
-        lock(&self.patient).get(&number).map(|patient| patient.awaitable.clone_ref(py))
+        lock(&self.awaitables).get(number).map(|kept| kept.awaitable.clone_ref(py))
     }
 
-    /// Gives the awaitable back.
+    /// The same, for a task that is to be given up when the loop is closed. `None` if that is so already.
+    pub(super) fn kept_for(
+        &self,
+        py: Python<'_>,
+        number: usize,
+        task: &Weak<dyn Runnable>,
+    ) -> Option<Py<PyAny>> {
+        let mut awaitables = lock(&self.awaitables);
+        let kept = awaitables.get_mut(number)?;
+        let is_new = kept.task.replace(Weak::clone(task)).is_none();
+        is_new.then(|| kept.awaitable.clone_ref(py))
+    }
+
+    /// Gives an awaitable back.
     pub(super) fn let_go(&self, number: usize) -> Option<Py<PyAny>> {
-        lock(&self.patient).remove(&number).map(|patient| patient.awaitable)
+        lock(&self.awaitables).try_remove(number).map(|kept| kept.awaitable)
     }
 
     /// Shows Python's garbage collector the awaitables. What is locked just now counts as in use.
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if let Ok(patient) = self.patient.try_lock() {
-            for Patient { awaitable, .. } in patient.values() {
-                visit.call(awaitable)?;
+        if let Ok(awaitables) = self.awaitables.try_lock() {
+            for (_, kept) in awaitables.iter() {
+                visit.call(&kept.awaitable)?;
             }
         }
         Ok(())
@@ -163,9 +174,10 @@ impl LoopState {
             self.closed.store(true, Ordering::Release);
             std::mem::take(&mut *ready)
         };
-        let patient = std::mem::take(&mut *lock(&self.patient));
+        let awaitables = std::mem::take(&mut *lock(&self.awaitables));
         drop(ready);
-        patient.values().filter_map(|patient| patient.task.upgrade()).for_each(|task| task.abandon());
+        let tasks = awaitables.iter().filter_map(|(_, kept)| kept.task.as_ref()?.upgrade());
+        tasks.for_each(|task| task.abandon());
     }
 
     /// Drives the connections, runs the tasks that became ready, and sends what they submitted.

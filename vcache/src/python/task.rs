@@ -5,14 +5,14 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::Steps;
-use super::awaited::{self, Awaited, settle};
+use super::awaited::{Awaited, settle};
 use super::event_loop::{Kept, Running};
 use super::exceptions::{panic_message, to_exception};
 use super::loop_state::{LoopState, Runnable};
@@ -105,7 +105,7 @@ where
         body: Mutex::new(Body {
             future: Some(future),
             finish: Some(finish),
-            awaitable: Some(Awaited::Held(awaitable.clone().unbind())),
+            awaitable: Some(Awaited::new(running.state(), awaitable.clone().unbind())),
         }),
     });
     // Nobody else has seen the awaitable, so it cannot have been cancelled.
@@ -154,7 +154,7 @@ where
     fn step(self: Arc<Self>, py: Python<'_>, may_be_done: bool) {
         let waker = Waker::from(Arc::clone(&self));
         let mut body = lock(&self.body);
-        let Some(awaitable) = &body.awaitable else { return };
+        let Some(awaitable) = body.awaitable else { return };
         let outcome = if may_be_done && awaitable.is_done(py, &self.home) {
             None
         } else {
@@ -170,7 +170,10 @@ where
             match polled {
                 Ok(Some(Poll::Pending)) => {
                     if scope::take_prompt_cancel() && self.steps != Steps::All {
-                        self.watch(py, body);
+                        let task: Weak<dyn Runnable> = Arc::downgrade(&self) as Weak<dyn Runnable>;
+                        // Python may run meanwhile, and come back to this task.
+                        drop(body);
+                        awaitable.watch(py, &self.home, &task);
                     }
                     return;
                 }
@@ -190,20 +193,6 @@ where
                     .unwrap_or_else(|payload| Err(to_exception(py, &panic_message(&*payload))))
             });
             settle(py, awaitable.bind(py), result);
-        }
-    }
-
-    /// Has the awaitable tell at once when it is cancelled.
-    fn watch(self: &Arc<Self>, py: Python<'_>, mut body: MutexGuard<'_, Body<F, C>>) {
-        match body.awaitable.take() {
-            Some(Awaited::Held(awaitable)) => {
-                // Python may run meanwhile, and come back to this task.
-                drop(body);
-                let task: Weak<dyn Runnable> = Arc::downgrade(self) as Weak<dyn Runnable>;
-                let kept = awaited::watch(py, &self.home, &task, awaitable);
-                lock(&self.body).awaitable = Some(kept);
-            }
-            kept => body.awaitable = kept,
         }
     }
 }

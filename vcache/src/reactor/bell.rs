@@ -43,7 +43,8 @@ impl Bell {
     }
 
     pub(crate) fn ring(&self) {
-        if self.rung.swap(true, Ordering::SeqCst) || !self.receiver.is_current() {
+        // What is written to a file of the user's, opened under this number after all were closed, would spoil it.
+        if self.rung.swap(true, Ordering::SeqCst) || !self.receiver.is_ours() {
             return;
         }
         #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -56,7 +57,7 @@ impl Bell {
 
     /// Makes it unreadable again, once it was seen readable. What was announced before must be looked at after.
     pub(crate) fn silence(&self) {
-        if self.receiver.is_current() {
+        if self.receiver.is_ours() {
             // In this order: a ring in between writes nothing and is not lost, because the caller looks afterwards.
             let _ = rustix::io::read(&self.receiver, &mut [0_u8; 8]);
             self.rung.store(false, Ordering::SeqCst);
