@@ -86,8 +86,7 @@ report(str(cache.execute("CLIENT", "LIST")).count("cmd=blpop"))
 """
 
 
-@pytest.mark.parametrize("address", ["url", "tcp_url"])
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize(("loop", "address"), [("asyncio", "tcp_url"), ("uvloop", "url")])
 def test_a_daemon_that_closed_all_descriptors_keeps_its_own_files(
     fresh_server: ValkeyServer, tmp_path: Path, loop: str, address: str
 ) -> None:
@@ -148,8 +147,7 @@ report(inherited)
 """
 
 
-@pytest.mark.parametrize("address", ["url", "tcp_url"])
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize(("loop", "address"), [("asyncio", "tcp_url"), ("uvloop", "url")])
 def test_programs_that_the_process_starts_inherit_no_descriptor(server: ValkeyServer, loop: str, address: str) -> None:
     setting = {**cache_setting(server), "LOCATION": getattr(server, address)}
     assert run_program(HELPERS + INHERITED, {"default": setting}, loop) == []
