@@ -10,6 +10,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyInt, PyString};
+use vcache::python::shield;
 
 /// Django's limit, in characters, which it has from memcached.
 const LONGEST: usize = 250;
@@ -20,6 +21,7 @@ pub(super) fn build(
     key: &Bound<'_, PyAny>,
     version: &Bound<'_, PyAny>,
 ) -> PyResult<Vec<u8>> {
+    shield();
     let mut out = Vec::with_capacity(64);
     let py = cache.py();
     if !is_plain(cache)? {

@@ -20,6 +20,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
 use super::attach::really_attached;
+use super::shield::shield;
 use super::task::Runnable;
 use crate::context;
 use crate::fork;
@@ -322,6 +323,7 @@ impl<'py> Running<'py> {
 #[cold]
 fn adopt<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Ticker>> {
     let py = event_loop.py();
+    shield();
     // Taken out first: asking a loop whether it is closed is Python, which may come back here.
     let known = LOOPS.take();
     let epoch = fork::epoch();

@@ -14,14 +14,17 @@ use super::find::{find, table};
 use super::tasks::{Body, drive, task};
 use crate::abi::table::Status;
 use crate::connection::Connection;
-use crate::python::{Steps, panic_message, to_exception};
+use crate::python::{Steps, ending, panic_message, to_exception};
 
 /// What a module of hot paths does first when it is imported: it finds the wheel's table.
 ///
 /// # Errors
 /// `ABIMismatch` with both versions and the command that mends it.
 pub fn prepare() -> PyResult<()> {
-    Python::attach(find)
+    Python::attach(|py| {
+        find(py)?;
+        ending::prepare(py)
+    })
 }
 
 /// The connection of an alias, for a hot path called from Python.

@@ -16,7 +16,7 @@ use super::guarded;
 use crate::abi::table::{Status, Task, Waker, WakerVTable};
 use crate::blocking::block_on_until;
 use crate::context::{self, Context as Driving};
-use crate::python::{Loop, Steps, really_attached, spawn};
+use crate::python::{Loop, Steps, really_attached, shield, spawn};
 
 /// A task that this side owns.
 struct Owned(Task);
@@ -243,6 +243,7 @@ pub(super) unsafe extern "C" fn block_on(task: *const Task, exception: *mut *mut
         }
         // SAFETY: as above.
         let task = unsafe { &*task };
+        shield();
         let mut waker = None;
         let future = std::future::poll_fn(|cx| poll(task, &mut waker, cx));
         let interrupted = || {
