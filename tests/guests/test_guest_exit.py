@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from support.caches import cache_setting
 from support.driver import LOOPS
+from support.exits import assert_ends_cleanly
 from support.programs import Program
 from support.server import ValkeyServer, wait_until
 
@@ -95,6 +96,26 @@ for target in [wait, work] * 3:
 while cache.execute("CLIENT", "LIST").count("cmd=blpop") < 3:
     time.sleep(0.005)
 """
+
+
+LOOPING = """
+import probe_guest, quota_guest
+
+async def work():
+    await asyncio.gather(*(probe_guest.afetch("k") for _ in range(20)), quota_guest.aleft([1, 2, 3]))
+
+async def pop():
+    await probe_guest.apop("queue", 0)
+
+threading.Thread(target=lambda: run(pop()), daemon=True).start()
+busy(5, lambda: quota_guest.left([1, 2, 3]))
+busy_loops(5, work)
+"""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_busy_daemon_threads(server: ValkeyServer, loop: str) -> None:
+    assert_ends_cleanly(LOOPING, server, loop)
 
 
 def test_daemon_threads_in_blocking_calls(fresh_server: ValkeyServer) -> None:

@@ -10,6 +10,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyInt, PyString};
+use vcache::python::shield;
 
 /// Django's limit, in characters, which it has from memcached.
 const LONGEST: usize = 250;
@@ -32,6 +33,7 @@ pub(super) fn append(
     version: &Bound<'_, PyAny>,
     out: &mut Vec<u8>,
 ) -> PyResult<()> {
+    shield();
     let py = cache.py();
     let start = out.len();
     if version.is_none()

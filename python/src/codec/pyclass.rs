@@ -4,6 +4,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
+use vcache::python::shield;
 
 use super::{COMPRESS_MIN_LEN, Codec, DecodeError, MAX_VALUE_LEN, Options, Serializer};
 
@@ -47,6 +48,7 @@ impl PyCodec {
 
     /// The stored form of `value`.
     fn dumps<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+        shield();
         let mut out = Vec::new();
         self.0.encode(value, &mut out)?;
         Ok(PyBytes::new(value.py(), &out))
@@ -54,6 +56,7 @@ impl PyCodec {
 
     /// The value that `data` is the stored form of; `ValueError` if it cannot be trusted or read.
     fn loads<'py>(&self, data: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+        shield();
         let py = data.py();
         self.0.decode(py, data.as_bytes()).map_err(|error| match error {
             DecodeError::Interrupted(error) => error,

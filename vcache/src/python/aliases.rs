@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use super::exceptions::to_exception;
+use super::shield::shield;
 use crate::connection::Connection;
 
 static ON_UNKNOWN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -21,6 +22,7 @@ pub fn on_unknown_alias(callable: Py<PyAny>) {
 /// # Errors
 /// `ConfigurationError` if the alias is not configured and cannot be, or what the registered callable raised.
 pub fn connection_for(py: Python<'_>, alias: &str) -> PyResult<Connection> {
+    shield();
     match (crate::connection_for(alias), ON_UNKNOWN.get(py)) {
         (Ok(connection), _) => Ok(connection),
         (Err(_), Some(configure)) => {

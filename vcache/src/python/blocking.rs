@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use pyo3::prelude::*;
 
 use super::exceptions::{panic_message, to_exception};
+use super::shield::shield;
 use crate::blocking::block_on_until;
 
 /// Runs `future` to its end with the GIL released. Ctrl-C is seen while it waits, and ends it.
@@ -17,6 +18,7 @@ where
     F: Future + Send,
     F::Output: Send,
 {
+    shield();
     let outcome = py.detach(|| catch_unwind(AssertUnwindSafe(|| block_on_until(future, interrupted))));
     outcome.unwrap_or_else(|payload| Err(to_exception(py, &panic_message(&*payload))))
 }

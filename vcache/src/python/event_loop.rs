@@ -17,6 +17,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyWeakrefMethods, PyWeakrefReference};
 
 use super::loop_state::{Drive, LoopState};
+use super::shield::shield;
 use crate::reactor::reactor_if_made;
 use crate::scope;
 use crate::sync::lock;
@@ -242,6 +243,7 @@ impl<'py> Running<'py> {
 #[cold]
 fn adopt<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Ticker>> {
     let py = event_loop.py();
+    shield();
     // Taken out first: what is dropped here may run Python, which may come back.
     let known = LOOPS.take();
     let (kept, gone) = known.into_iter().partition::<Vec<_>, _>(|entry| entry.ticker(py).is_some());

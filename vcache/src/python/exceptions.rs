@@ -39,22 +39,22 @@ pub fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
         Some(Raised::Class(path)) => return of_class(py, path, &error.to_string()),
         None => {}
     }
-    match class(py, error.kind()) {
-        Ok(None) => PyValueError::new_err(error.to_string()),
-        Ok(Some(class)) => {
-            let exception = PyErr::from_type(class.clone(), (error.to_string(),));
+    let made = class(py, error.kind()).and_then(|class| match class {
+        None => Ok(PyValueError::new_err(error.to_string())),
+        Some(class) => {
+            let exception = class.call1((error.to_string(),))?;
             if let Some(code) = error.code() {
                 // The class has a default for it; not being able to set it is no reason to hide the error.
-                let _ = exception.value(py).setattr("code", code);
+                let _ = exception.setattr("code", code);
             }
-            exception
+            Ok(PyErr::from_value(exception))
         }
-        Err(missing) => {
-            let fallback = PyRuntimeError::new_err(error.to_string());
-            fallback.set_cause(py, Some(missing));
-            fallback
-        }
-    }
+    });
+    made.unwrap_or_else(|missing| {
+        let fallback = PyRuntimeError::new_err(error.to_string());
+        fallback.set_cause(py, Some(missing));
+        fallback
+    })
 }
 
 /// The same exception object. A `StopIteration` would end whatever iterates, and a future does not take it: it becomes a

@@ -14,6 +14,7 @@ use super::blocking::interrupted;
 use super::event_loop::Running;
 use super::exceptions::{panic_message, to_exception};
 use super::loop_state::{LoopState, Runnable};
+use super::shield::shield;
 use crate::blocking::exchange_until;
 use crate::connection::driver::Submitted;
 use crate::connection::local::Route;
@@ -171,6 +172,7 @@ pub fn block_on_exchange(
     connection: &Connection,
     packet: Packet,
 ) -> PyResult<(Result<Value>, Packet)> {
+    shield();
     let outcome = py.detach(|| {
         catch_unwind(AssertUnwindSafe(|| exchange_until(connection, packet, interrupted)))
     });

@@ -12,6 +12,7 @@
 //! | `blocking` | the same future, driven by the calling thread with the GIL released |
 //! | `exceptions` | [`Error`](crate::Error) as an exception of `django_vcache.exceptions` |
 //! | `attach` | attaching when PyO3's count may be wrong |
+//! | `ending`, `shield` | what is done for the interpreter's end, and in which threads |
 //! | `aliases` | a hot path finds its connection, configured on first use |
 //! | `arguments` | what a hot path takes and gives |
 //! | `annotations`, `stub` | types as Python annotations, and the `.pyi` of a module |
@@ -39,6 +40,7 @@ mod awaited;
 mod blocking;
 #[cfg(feature = "dict")]
 mod conversion_error;
+pub(crate) mod ending;
 #[cfg(feature = "driver")]
 mod event_loop;
 mod exceptions;
@@ -57,6 +59,8 @@ mod loop_state;
 mod polled;
 #[cfg(feature = "driver")]
 mod pooled;
+#[cfg(feature = "driver")]
+mod shield;
 mod spawn;
 mod stub;
 #[cfg(feature = "driver")]
@@ -86,6 +90,8 @@ pub use exchange::{block_on_exchange, exchange};
 pub use from_dict::FromDict;
 #[cfg(feature = "json")]
 pub use json::Json;
+#[cfg(feature = "driver")]
+pub use shield::shield;
 #[cfg(feature = "spawn")]
 pub use spawn::spawned;
 pub use large::{bytes_to_python, free};
@@ -117,5 +123,8 @@ pub enum Steps {
 /// the connection is another module's: `ABIMismatch` if that does not fit.
 #[cfg(feature = "driver")]
 pub fn prepare() -> pyo3::PyResult<()> {
-    pyo3::Python::attach(crate::abi::host::refuse_a_second_connection)
+    pyo3::Python::attach(|py| {
+        crate::abi::host::refuse_a_second_connection(py)?;
+        ending::prepare(py)
+    })
 }

@@ -14,14 +14,17 @@ use super::tasks::{Body, drive, panicked, task};
 use crate::abi::border::contained;
 use crate::abi::table::Status;
 use crate::connection::Connection;
-use crate::python::{Steps, to_exception};
+use crate::python::{Steps, ending, to_exception};
 
 /// What a module of hot paths does first when it is imported: it finds the wheel's table.
 ///
 /// # Errors
 /// `ABIMismatch` with both versions and the command that mends it.
 pub fn prepare() -> PyResult<()> {
-    Python::attach(find)
+    Python::attach(|py| {
+        find(py)?;
+        ending::prepare(py)
+    })
 }
 
 /// The connection of an alias, for a hot path called from Python.

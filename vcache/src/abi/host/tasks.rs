@@ -17,8 +17,8 @@ use crate::abi::border::contained;
 use crate::abi::sized::read_sized;
 use crate::abi::table::{Status, Task, Waker, WakerVTable};
 use crate::blocking::block_on_until;
+use crate::python::{Loop, Steps, really_attached, shield, spawn};
 use crate::scope::{self, Driving};
-use crate::python::{Loop, Steps, really_attached, spawn};
 
 /// A task that this side owns.
 struct Owned(Task);
@@ -268,6 +268,7 @@ pub(super) unsafe extern "C" fn block_on(task: *const Task, exception: *mut *mut
     guarded(|| {
         // SAFETY: the caller's task lives during the call, and its first field says how much of it there is.
         let Some(task) = (unsafe { read_sized(task) }) else { return Status::ERROR };
+        shield();
         let mut waker = None;
         let future = std::future::poll_fn(|cx| poll(&task, &mut waker, cx));
         let interrupted = || {
