@@ -24,7 +24,7 @@ use super::receiver::{Outcome, Receiver};
 use super::slot::Slot;
 use crate::error::Result;
 use crate::reactor::waiter::{UnderWay, Waiter};
-use crate::scope;
+use crate::scope::{self, Driving};
 use crate::sync::lock;
 
 /// How often a server without tracking is asked at first; the pauses double.
@@ -279,6 +279,10 @@ impl Watched {
             }
             under_way = under_way.take().or_else(|| scope::waiter().as_ref().map(Waiter::begin));
             let polled = self.wait.poll(until, cx).map(Ok);
+            if polled.is_pending() && scope::driving() == Driving::Loop {
+                // It may wait without end, and cannot wait for its end to learn that it is not wanted.
+                scope::want_prompt_cancel();
+            }
             if polled.is_pending() && !std::mem::replace(&mut is_told, true) {
                 self.driver.come_by(until);
             }
@@ -291,7 +295,7 @@ impl Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         if !self.driver.is_stale() {
-            // The only reference but for one that is just looked at.
+            // With the last reference the wait is over.
             self.wait = Arc::default();
             self.driver.changes().tidy(&self.key);
         }
@@ -343,25 +347,24 @@ impl Connection {
             let driver = Arc::clone(route.driver());
             let tracking = driver.changes().tracking();
             let packet = look(&key, tracking);
-            let asked = Instant::now();
-            let wait = Arc::new(Wait::default());
-            driver.changes().add(&key, &wait);
-            let slot = Arc::new(Slot::new());
-            let look = Arc::new(Look { slot: Arc::clone(&slot), wait: Arc::clone(&wait) });
-            route.submit(packet, look, limits, false)?;
-            let mut call = Call::new(slot, route);
-            let replies = match std::future::poll_fn(|cx| call.poll(cx)).await? {
-                Value::Array(replies) => replies,
-                single => vec![single],
-            };
             let mut watched = Watched {
                 connection: self.clone(),
                 driver,
                 key: key.clone(),
                 value: Value::Nil,
                 expires: None,
-                wait,
+                wait: Arc::default(),
                 is_tracked: tracking != Tracking::Refused,
+            };
+            watched.driver.changes().add(&key, &watched.wait);
+            let asked = Instant::now();
+            let slot = Arc::new(Slot::new());
+            let look = Arc::new(Look { slot: Arc::clone(&slot), wait: Arc::clone(&watched.wait) });
+            route.submit(packet, look, limits, false)?;
+            let mut call = Call::new(slot, route);
+            let replies = match std::future::poll_fn(|cx| call.poll(cx)).await? {
+                Value::Array(replies) => replies,
+                single => vec![single],
             };
             if watched.read(replies, tracking, asked) {
                 return Ok(watched);

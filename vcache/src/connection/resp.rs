@@ -295,7 +295,11 @@ impl Open {
                     Some(Value::SimpleString(name)) => name,
                     _ => return Err(ProtocolError("a push message without a kind".into())),
                 };
-                Some(Value::Push { kind: PushKind::Other(kind), data: items.collect() })
+                let kind = match kind.as_str() {
+                    "invalidate" => PushKind::Invalidate,
+                    _ => PushKind::Other(kind),
+                };
+                Some(Value::Push { kind, data: items.collect() })
             }
         })
     }
