@@ -262,10 +262,7 @@ pub(crate) fn block_on_until<F: Future, E>(
 
 /// Waits until the thread is woken. In a child that a signal handler made meanwhile it returns at once: what it waits for
 /// is its parent's.
-fn wait_for_wake<E>(
-    parker: &Arc<Parker>,
-    interrupted: &mut impl FnMut() -> Result<(), E>,
-) -> Result<(), E> {
+fn wait_for_wake<E>(parker: &Arc<Parker>, interrupted: &mut impl FnMut() -> Result<(), E>) -> Result<(), E> {
     let mut asked = Instant::now();
     while !parker.is_notified() {
         let undisturbed = wait(parker, asked + parker.look_up);
@@ -341,8 +338,7 @@ impl<'a> Turn<'a> {
                 return false;
             }
             self.reading = self.reading || self.role.was_given_to(self.parker);
-            let undisturbed =
-                if self.reading { self.sleep(left) } else { self.park(left) };
+            let undisturbed = if self.reading { self.sleep(left) } else { self.park(left) };
             if !undisturbed {
                 return false;
             }
@@ -353,7 +349,9 @@ impl<'a> Turn<'a> {
     fn park(&self, at_most: Duration) -> bool {
         // The reader went to sleep before this thread's call was there, perhaps for longer than this call may take.
         let due = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
-        thread::park_timeout(self.reactor.next_deadline().map_or(at_most, |deadline| due(deadline).min(at_most)));
+        thread::park_timeout(
+            self.reactor.next_deadline().map_or(at_most, |deadline| due(deadline).min(at_most)),
+        );
         // Woken for its reply, or to be the reader.
         if self.parker.is_notified() || self.parker.is(Sleeps::Reading) {
             return true;

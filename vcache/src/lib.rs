@@ -124,9 +124,9 @@ pub use abi::guest::block_on;
 pub use blocking::block_on;
 #[cfg(feature = "driver")]
 pub use config::{Config, Options};
+pub use connection::{Connection, Packet, Request, connection, connection_for};
 #[cfg(feature = "driver")]
 pub use connection::{Watched, configure};
-pub use connection::{Connection, Packet, Request, connection, connection_for};
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "testing")]
 pub use hotpath_macros::test;

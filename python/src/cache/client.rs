@@ -34,11 +34,7 @@ impl Client {
         }
     }
 
-    fn start<'py, F: Answer>(
-        &self,
-        py: Python<'py>,
-        operation: Operation<F>,
-    ) -> PyResult<Object<'py>> {
+    fn start<'py, F: Answer>(&self, py: Python<'py>, operation: Operation<F>) -> PyResult<Object<'py>> {
         match operation {
             Operation::Done(answer) => spawn(py, Steps::One, ready(()), move |_, ()| Ok(answer)),
             Operation::Send(packet, finish) => {
@@ -72,10 +68,8 @@ impl Client {
         key: &Object<'_>,
         timeout: Option<f64>,
         version: &Object<'_>,
-    ) -> PyResult<(
-        impl Future<Output = vcache::Result<bool>> + Send + use<>,
-        impl Finish<bool> + use<>,
-    )> {
+    ) -> PyResult<(impl Future<Output = vcache::Result<bool>> + Send + use<>, impl Finish<bool> + use<>)>
+    {
         let timeout = timeout.map(changes::timeout).transpose()?;
         let future = changes::wait(Arc::clone(&self.shared), keys::build(cache, key, version)?, timeout);
         let shared = Arc::clone(&self.shared);
@@ -148,7 +142,16 @@ impl Client {
             },
         )?;
         let connection = vcache::Connection::new(alias, config);
-        Ok(Self { shared: Arc::new(Shared { connection, codec, ignore_exceptions, on_miss, on_error, on_untracked }) })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                connection,
+                codec,
+                ignore_exceptions,
+                on_miss,
+                on_error,
+                on_untracked,
+            }),
+        })
     }
 
     /// Makes this connection the one that Rust knows by `alias`: hot paths run on it.
@@ -419,8 +422,9 @@ impl Client {
 impl Client {
     fn any_command(&self, arguments: &Bound<'_, PyTuple>) -> PyResult<Operation<impl Answer + use<>>> {
         let command = ops::command(arguments)?;
-        let packet = Packet::try_from(&command)
-            .map_err(|error| to_exception(arguments.py(), &error.with_alias(self.shared.connection.alias())))?;
+        let packet = Packet::try_from(&command).map_err(|error| {
+            to_exception(arguments.py(), &error.with_alias(self.shared.connection.alias()))
+        })?;
         Ok(Operation::Send(packet, ops::plain(&self.shared)))
     }
 }

@@ -369,7 +369,9 @@ pub(super) fn incremented(
         Ok(Outcome::Number(number)) => Ok(number.into_pyobject(py)?.into_any().unbind()),
         Ok(Outcome::Missing) | Err(()) => Err(PyValueError::new_err(missing)),
         Ok(Outcome::Other(stored)) => {
-            let Some(value) = shared.decode(py, || String::from_utf8_lossy(&stored_as).into_owned(), &stored)? else {
+            let Some(value) =
+                shared.decode(py, || String::from_utf8_lossy(&stored_as).into_owned(), &stored)?
+            else {
                 return Err(PyValueError::new_err(missing));
             };
             let message =

@@ -106,9 +106,9 @@ impl<'a, 'py> Reader<'a, 'py> {
 
     fn bytes(&mut self, len: usize) -> Read<'py> {
         let bytes = self.take(len)?;
-        bytes_to_python(self.py, bytes)
-            .map(Bound::into_any)
-            .map_err(|error| DecodeError::corrupt(self.py, error, "a bytes object that does not fit into memory"))
+        bytes_to_python(self.py, bytes).map(Bound::into_any).map_err(|error| {
+            DecodeError::corrupt(self.py, error, "a bytes object that does not fit into memory")
+        })
     }
 
     fn list(&mut self, len: usize, depth: usize) -> Read<'py> {

@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::keys::{escape, write_int, write_text};
-use crate::fork::PerProcess;
 use crate::error::{Error, Result};
+use crate::fork::PerProcess;
 
 /// Far more than a gate of the most quotas with the longest keys needs.
 const LONGEST: usize = 1 << 20;

@@ -53,7 +53,8 @@ impl<'a> Plan<'a> {
             let receipt = self.receipt()?;
             // The server keeps it for those who come again.
             let kept = receipt.as_ref().filter(|_| self.dedupe.is_some()).map_or("", Receipt::as_str);
-            let reply = script::run(conn, &ADMIT, inner.settings.deadline, |head| self.encode(head, kept)).await;
+            let reply =
+                script::run(conn, &ADMIT, inner.settings.deadline, |head| self.encode(head, kept)).await;
             let error = match reply {
                 Ok(reply) => {
                     answered(permit);

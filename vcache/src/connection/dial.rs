@@ -79,7 +79,11 @@ impl Dialer {
                 }
             };
             addresses.retain(|other| *other != address);
-            match self.prepare(&socket).map_err(|error| self.failed(&error)).and_then(|()| self.establish(socket, until)) {
+            match self
+                .prepare(&socket)
+                .map_err(|error| self.failed(&error))
+                .and_then(|()| self.establish(socket, until))
+            {
                 Ok(established) if established.role == Role::Primary => return Ok(established),
                 Ok(established) => replica = replica.or(Some(established)),
                 Err(error) => failure = failure.or(Some(error)),

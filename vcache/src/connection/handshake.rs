@@ -37,14 +37,20 @@ impl From<io::Error> for Broken {
 }
 
 /// Shakes hands within the deadline. The reader may hold what the server said beyond that.
-pub(super) fn shake_hands(config: &Config, socket: &Socket, until: Instant) -> Result<(Reader, Role), Failure> {
+pub(super) fn shake_hands(
+    config: &Config,
+    socket: &Socket,
+    until: Instant,
+) -> Result<(Reader, Role), Failure> {
     let packet = packet(config);
     let mut reader = Reader::new();
     let mut replies = Vec::with_capacity(packet.replies);
     if let Err(error) = exchange(&packet, socket, until, &mut reader, &mut replies) {
         return Err(match (replies.first(), error) {
             // A server that does not want us says why, and closes the connection.
-            (Some(Value::ServerError(said)), _) => Failure::Refused(refused(config, said, "the server refused the connection")),
+            (Some(Value::ServerError(said)), _) => {
+                Failure::Refused(refused(config, said, "the server refused the connection"))
+            }
             (_, Broken::Io(error)) => Failure::Io(error),
             (_, Broken::Protocol(text)) => Failure::Refused(Error::connection(format!(
                 "cannot connect to {config}: what answers there is not a Valkey or Redis server ({text})"
@@ -110,7 +116,8 @@ fn exchange(
             Ok(Some(reply)) => replies.push(reply),
             Ok(None) => {
                 socket.set_deadline(until)?;
-                let (count, _) = reader.fill(|room| socket.read(room)).map_err(|error| broken.take().unwrap_or(error))?;
+                let (count, _) =
+                    reader.fill(|room| socket.read(room)).map_err(|error| broken.take().unwrap_or(error))?;
                 if count == 0 {
                     return Err(Broken::Io(io::Error::new(
                         io::ErrorKind::UnexpectedEof,

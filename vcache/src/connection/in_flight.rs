@@ -259,7 +259,11 @@ impl InFlight {
 
     /// The earliest moment at which a call is due.
     pub(super) fn next_due(&self, held_up: Option<Instant>) -> Option<Instant> {
-        self.entries.iter().filter(|entry| entry.receiver.is_some()).filter_map(|entry| entry.due(held_up)).min()
+        self.entries
+            .iter()
+            .filter(|entry| entry.receiver.is_some())
+            .filter_map(|entry| entry.due(held_up))
+            .min()
     }
 
     /// Takes all calls out, because the connection is gone.
@@ -366,10 +370,15 @@ mod tests {
         assert!(matches!(queue.answered(Value::Int(1)), Ok(Some((_, Value::Int(1))))));
         assert!(queue.answered(Value::Int(2)).is_err(), "the second was not written");
         queue.advance(5, now);
-        assert!(matches!(queue.answered(Value::Int(2)), Ok(None)), "a pipeline is answered while it is written");
+        assert!(
+            matches!(queue.answered(Value::Int(2)), Ok(None)),
+            "a pipeline is answered while it is written"
+        );
         assert!(queue.answered(Value::Int(3)).is_err(), "but for its last reply");
         queue.advance(5, now);
-        let Ok(Some((_, Value::Array(replies)))) = queue.answered(Value::Int(3)) else { panic!("no replies") };
+        let Ok(Some((_, Value::Array(replies)))) = queue.answered(Value::Int(3)) else {
+            panic!("no replies")
+        };
         assert_eq!(replies, [Value::Int(2), Value::Int(3)]);
         assert!(queue.is_empty() && queue.bytes() == 0);
     }

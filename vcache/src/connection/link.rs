@@ -96,7 +96,10 @@ mod tests {
         let mut back_off = BackOff::default();
         for full in [25, 50, 100, 200, 400, 800, 1_000, 1_000] {
             let pause = back_off.next();
-            assert!(pause >= Duration::from_micros(full * 500) && pause <= Duration::from_millis(full), "{pause:?}");
+            assert!(
+                pause >= Duration::from_micros(full * 500) && pause <= Duration::from_millis(full),
+                "{pause:?}"
+            );
         }
         back_off.reset();
         assert!(back_off.next() <= FIRST_BACK_OFF);

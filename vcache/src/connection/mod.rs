@@ -39,13 +39,13 @@ mod link;
 #[cfg(feature = "driver")]
 pub(crate) mod local;
 mod policy;
-mod refusal;
 #[cfg(feature = "driver")]
 mod push;
 #[cfg(feature = "driver")]
 mod race;
 #[cfg(feature = "driver")]
 pub(crate) mod receiver;
+mod refusal;
 #[cfg(feature = "driver")]
 mod registry;
 mod request;
@@ -71,11 +71,11 @@ use std::time::{Duration, Instant};
 use redis::aio::ConnectionLike;
 use redis::{Cmd, RedisFuture, Value};
 
+#[cfg(feature = "driver")]
+pub use changed::Watched;
 use command::Blocking;
 pub use command::Packet;
 use limits::Limits;
-#[cfg(feature = "driver")]
-pub use changed::Watched;
 #[cfg(feature = "driver")]
 use local::Handle;
 #[cfg(feature = "driver")]

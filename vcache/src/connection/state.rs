@@ -189,7 +189,10 @@ impl State {
     /// Whether what is to be written has waited long enough for more to join it.
     pub(super) fn has_waited(&self, now: Instant, longest: Duration, most_bytes: usize) -> bool {
         self.in_flight.unwritten_bytes() >= most_bytes
-            || self.in_flight.unwritten_since().is_some_and(|since| now.saturating_duration_since(since) >= longest)
+            || self
+                .in_flight
+                .unwritten_since()
+                .is_some_and(|since| now.saturating_duration_since(since) >= longest)
     }
 
     fn has_room(&self, entry: &Entry) -> bool {
@@ -200,7 +203,9 @@ impl State {
 
     /// Whether a call can be sent now, before all that may wait.
     fn takes(&self, entry: &Entry) -> bool {
-        matches!(&self.link, Link::Up(up) if up.takes_calls()) && self.waiting.is_empty() && self.has_room(entry)
+        matches!(&self.link, Link::Up(up) if up.takes_calls())
+            && self.waiting.is_empty()
+            && self.has_room(entry)
     }
 
     /// Accepts a call, or refuses it at once.
@@ -436,8 +441,7 @@ impl State {
         let (mut count, mut bytes) = (in_flight.len(), in_flight.bytes());
         let mut admitted = Vec::new();
         while let Some(entry) = self.waiting.next(|entry| {
-            count == 0
-                || (count < MOST_IN_FLIGHT && bytes + entry.packet.bytes.len() <= MOST_BYTES_IN_FLIGHT)
+            count == 0 || (count < MOST_IN_FLIGHT && bytes + entry.packet.bytes.len() <= MOST_BYTES_IN_FLIGHT)
         }) {
             count += 1;
             bytes += entry.packet.bytes.len();
@@ -553,7 +557,8 @@ impl State {
         }
         let Link::Up(up) = std::mem::replace(&mut self.link, Link::Down(None)) else { return };
         self.pushes.lost(&mut self.wakers);
-        let again: Vec<_> = self.in_flight.drain().into_iter().filter_map(|entry| self.retry(entry, error)).collect();
+        let again: Vec<_> =
+            self.in_flight.drain().into_iter().filter_map(|entry| self.retry(entry, error)).collect();
         let mut waiting: Vec<_> = again.into_iter().chain(self.waiting.take()).collect();
         if !up.has_replied || now.saturating_duration_since(up.since) < SHORT_LIFE {
             let length = self.back_off.next();
@@ -684,7 +689,9 @@ impl State {
     /// The server ended the stream. What it said last may be why.
     fn closed(&self) -> Error {
         let why = match &self.link {
-            Link::Up(Up { last_words: Some(words), .. }) => format!("the server closed it, and last said '{words}'"),
+            Link::Up(Up { last_words: Some(words), .. }) => {
+                format!("the server closed it, and last said '{words}'")
+            }
             _ => "the server closed it".to_owned(),
         };
         self.lost(&io::Error::new(io::ErrorKind::UnexpectedEof, why))

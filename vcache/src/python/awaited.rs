@@ -32,9 +32,8 @@ impl Awaited {
     /// because asyncio then schedules a callback for each, which would be a good part of what a call costs.
     pub(super) fn watch(&self, py: Python<'_>, home: &LoopState, task: &Weak<dyn Runnable>) {
         let Some(awaitable) = home.kept_for(py, self.0, task) else { return };
-        let watched = Bound::new(py, Canceller { task: Weak::clone(task) }).and_then(|canceller| {
-            awaitable.call_method1(py, intern!(py, "add_done_callback"), (canceller,))
-        });
+        let watched = Bound::new(py, Canceller { task: Weak::clone(task) })
+            .and_then(|canceller| awaitable.call_method1(py, intern!(py, "add_done_callback"), (canceller,)));
         if let Err(error) = watched {
             error.write_unraisable(py, Some(awaitable.bind(py)));
         }

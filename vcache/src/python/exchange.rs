@@ -173,9 +173,8 @@ pub fn block_on_exchange(
     packet: Packet,
 ) -> PyResult<(Result<Value>, Packet)> {
     shield();
-    let outcome = py.detach(|| {
-        catch_unwind(AssertUnwindSafe(|| exchange_until(connection, packet, interrupted)))
-    });
+    let outcome =
+        py.detach(|| catch_unwind(AssertUnwindSafe(|| exchange_until(connection, packet, interrupted))));
     let outcome = outcome.unwrap_or_else(|payload| Err(to_exception(py, &panic_message(&*payload))))?;
     Ok((outcome.result, outcome.packet))
 }

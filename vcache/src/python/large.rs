@@ -19,8 +19,9 @@ pub fn bytes_to_python<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py
     // A slice is never longer than that.
     let length = bytes.len() as ffi::Py_ssize_t;
     // SAFETY: attached; with a null pointer it allocates without writing, and the result is checked.
-    let made: Bound<'py, PyAny> =
-        unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), length)) }?;
+    let made: Bound<'py, PyAny> = unsafe {
+        Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), length))
+    }?;
     // SAFETY: it is a bytes object, whose memory stays where it is.
     let target = unsafe { ffi::PyBytes_AsString(made.as_ptr()) } as usize;
     py.detach(|| {

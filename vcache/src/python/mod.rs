@@ -90,11 +90,11 @@ pub use exchange::{block_on_exchange, exchange};
 pub use from_dict::FromDict;
 #[cfg(feature = "json")]
 pub use json::Json;
+pub use large::{bytes_to_python, free};
 #[cfg(feature = "driver")]
 pub use shield::shield;
 #[cfg(feature = "spawn")]
 pub use spawn::spawned;
-pub use large::{bytes_to_python, free};
 #[cfg(feature = "driver")]
 pub(crate) use task::Loop;
 #[cfg(feature = "driver")]

@@ -60,11 +60,10 @@ mod on_tokio {
 
     fn handle() -> Result<&'static Handle> {
         let made = RUNTIME.try_get(|| {
-            let runtime = Builder::new_multi_thread()
-                .thread_name("vcache-spawn")
-                .enable_all()
-                .build()
-                .map_err(|error| Error::configuration(format!("no tokio runtime can be started: {error}")))?;
+            let runtime =
+                Builder::new_multi_thread().thread_name("vcache-spawn").enable_all().build().map_err(
+                    |error| Error::configuration(format!("no tokio runtime can be started: {error}")),
+                )?;
             let handle = runtime.handle().clone();
             Ok::<_, Error>((Owned(Some(runtime)), handle))
         })?;

@@ -49,11 +49,12 @@ static REACTOR: PerProcess<Reactor> = PerProcess::new();
 /// # Errors
 /// `Connection` if the process has no descriptor left when it first needs one.
 pub(crate) fn reactor() -> Result<&'static Reactor> {
-    REACTOR.try_get(|| {
-        let shared = Arc::new(Watch::new()?);
-        Ok(Reactor { shared, bell: Bell::new()? })
-    })
-    .map_err(|error: io::Error| Error::no_descriptor(&error))
+    REACTOR
+        .try_get(|| {
+            let shared = Arc::new(Watch::new()?);
+            Ok(Reactor { shared, bell: Bell::new()? })
+        })
+        .map_err(|error: io::Error| Error::no_descriptor(&error))
 }
 
 /// The reactor, where there is one already.

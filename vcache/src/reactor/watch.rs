@@ -73,9 +73,8 @@ impl Watch {
 
     /// Lets a connection go.
     pub(crate) fn remove(&self, key: usize) {
-        self.watched.rcu(|watched| {
-            watched.iter().filter(|(known, _)| *known != key).cloned().collect::<Vec<_>>()
-        });
+        self.watched
+            .rcu(|watched| watched.iter().filter(|(known, _)| *known != key).cloned().collect::<Vec<_>>());
     }
 
     /// Replaces the moment at which a connection has to be looked at, at the latest.
