@@ -39,6 +39,7 @@ mod link;
 #[cfg(feature = "driver")]
 pub(crate) mod local;
 mod policy;
+#[cfg(feature = "driver")]
 mod refusal;
 #[cfg(feature = "driver")]
 mod push;
