@@ -80,6 +80,42 @@ def test_a_panic_in_one_thread_disturbs_no_other(cache: Any, probe: ModuleType, 
     assert failures == []
 
 
+def test_what_panics_when_it_is_dropped_or_shown_is_an_exception(cache: Any, probe: ModuleType, way: Any) -> None:
+    from django_vcache.exceptions import HotPathPanic
+
+    own = cache.execute("CLIENT", "ID")
+    for call in (
+        lambda: way(probe).holds_a_bomb("nothing", 0.01),
+        lambda: way(probe).panics_with_a_bomb(),
+        lambda: way(probe).answers_with_a_bomb(),
+    ):
+        for _ in range(3):
+            with pytest.raises(HotPathPanic):
+                call()
+    assert way(probe).connection_id() == cache.execute("CLIENT", "ID") == own
+
+
+def test_what_panics_while_it_is_cancelled_is_cancelled(run: Any, cache: Any, probe: ModuleType) -> None:
+    async def main() -> None:
+        waiting = [asyncio.ensure_future(probe.aholds_a_bomb("nothing", 0)) for _ in range(5)]
+        await asyncio.sleep(0)
+        for task in waiting:
+            task.cancel()
+        assert {type(error) for error in await asyncio.gather(*waiting, return_exceptions=True)} == {
+            asyncio.CancelledError
+        }
+        assert await probe.aconnection_id() == await cache.aexecute("CLIENT", "ID")
+
+    run(main())
+
+
+def test_a_waker_that_panics_takes_no_other_callers_reply(cache: Any, probe: ModuleType, way: Any) -> None:
+    cache.execute("SET", "k", "v")
+    for _ in range(3):
+        assert way(probe).wakes_a_bomb("k") == (b"v", b"v")
+    assert cache.execute("GET", "k") == b"v"
+
+
 PANICS = """
 import probe_guest
 

@@ -23,6 +23,9 @@ EVERYTHING = """
 import probe_guest, quota_guest
 
 payload = os.urandom(1000)
+get = b"*2\\r\\n$3\\r\\nGET\\r\\n$2\\r\\nk1\\r\\n"
+select = b"*2\\r\\n$6\\r\\nselect\\r\\n$1\\r\\n3\\r\\n"
+probe_guest.find_table()
 nested = ["EVAL", "return {1, {2, {'x', false, redis.error_reply('MY problem')}}, 'y'}", "0"]
 
 def raises(kind, call, *arguments):
@@ -45,6 +48,12 @@ def blocking(number):
     raises(exceptions.ResponseError, probe_guest.reply, ["NOPE"])
     raises(exceptions.ConfigurationError, probe_guest.elsewhere, "nowhere")
     raises(ValueError, probe_guest.fails, "why")
+    for sent in (select, get[:-1], get + b"*1", b"", b"*2\\r\\n$9\\r\\nGET\\r\\n"):
+        raises(ValueError, probe_guest.raw_call, sent, 1)
+    raises(ValueError, probe_guest.raw_call, get, 2)
+    assert probe_guest.raw_call(get, 1) in ([0], [2])
+    raises(exceptions.HotPathPanic, probe_guest.panics_with_a_bomb)
+    assert probe_guest.wakes_a_bomb(f"k{number}") == (str(number).encode(),) * 2
     raises(RuntimeError, probe_guest.aecho, payload)
 
 async def awaited():

@@ -1,5 +1,5 @@
-//! Nothing unwinds over the border: C knows no panic, and one that came as far as a function of the table would end the
-//! process. Both sides run the bodies of such functions in here.
+//! Nothing unwinds over the border: C knows no panic, and one that reached a function of the table would end the process. Both
+//! sides run the bodies of such functions in here.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +12,7 @@ pub(crate) fn contained<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
     })
 }
 
-/// Drops what somebody panicked with. That is a value of anybody's, whose destructor may panic too.
+/// Drops a panic's payload. It may be any value, so its destructor may panic too.
 pub(crate) fn discard(payload: Box<dyn Any + Send>) {
     if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         // There may be no end to it.
@@ -34,7 +34,7 @@ mod tests {
 
     #[test]
     fn a_panic_whose_payload_panics_goes_no_further() {
-        assert_eq!(contained(1, || panic!("as it was told to")), 1);
+        assert_eq!(contained(1, || panic!("on purpose")), 1);
         assert_eq!(contained(1, || std::panic::panic_any(Bomb)), 1);
         contained((), || drop(Bomb));
         assert_eq!(contained(1, || 2), 2);

@@ -1,4 +1,4 @@
-//! Memory that ends where a page begins that may not be touched: whoever reads or writes beyond it dies of SIGSEGV.
+//! Memory that ends where a page begins that may not be touched: reading or writing beyond it is a SIGSEGV.
 
 use std::ptr;
 
@@ -49,7 +49,7 @@ impl Fenced {
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        // SAFETY: they are there, initialised, and nobody writes meanwhile.
+        // SAFETY: they are there, initialised, and nothing writes to them meanwhile.
         unsafe { std::slice::from_raw_parts(self.at(), self.size) }
     }
 }
@@ -62,7 +62,7 @@ impl Drop for Fenced {
 }
 
 #[test]
-fn who_reads_beyond_the_fence_dies() {
+fn reading_beyond_the_fence_is_a_signal() {
     let fenced = Fenced::new(8);
     // SAFETY: the child does nothing but to read, and to end.
     let status = unsafe {

@@ -51,7 +51,7 @@
 //! [`Status::FORKED`](table::Status::FORKED), and are acquired again by their alias.
 //!
 //! **Panics** stop at the border on either side, and come out as a status where a function has one. No function of either
-//! side unwinds, and none aborts because a body, a destructor or what somebody panicked with did.
+//! side unwinds, and none aborts because a body, a destructor or a panic's payload panicked.
 
 pub(crate) mod border;
 #[cfg(all(test, feature = "driver"))]

@@ -21,7 +21,7 @@ pub const CAPSULE_PREFIX: &str = "django_vcache._capi@";
 /// [`Table::reactor_fd`] and [`Table::reactor_drive`] are there: a guest may drive from a runtime of its own (1.1).
 pub const FEATURE_REACTOR: u64 = 1;
 
-/// UTF-8 that belongs to somebody else; null and 0 is none. It never changes.
+/// UTF-8 that the other side owns; null and 0 is no text. It never changes.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Text {
@@ -167,7 +167,7 @@ impl Command {
     /// Executing it twice does what executing it once does. It is believed, for instance, of the caller's own scripts; but where
     /// a command's options decide, as those of `SET` do, the host looks at them itself.
     pub const IDEMPOTENT: u64 = 1;
-    /// The server may sit on it: it gets a connection of its own. A command that is known to block is refused without this.
+    /// The server may sit on it: it gets a separate connection. A command that is known to block is refused without this.
     /// With it, what the command says about its time is what counts; only of commands that are not known, `blocks` does.
     pub const BLOCKS: u64 = 2;
     /// The caller drives the connection by itself, though this thread is not known to.

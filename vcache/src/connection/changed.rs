@@ -33,10 +33,13 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// A key is looked at so long after its time to live, which the server rounds.
 const AFTER_EXPIRY: Duration = Duration::from_millis(2);
 
+/// The waits for each key.
+type Waits = HashMap<Box<[u8]>, Vec<Weak<Wait>>>;
+
 /// Who waits for which key on one connection.
 #[derive(Default)]
 pub(super) struct Changes {
-    keys: Mutex<HashMap<Box<[u8]>, Vec<Weak<Wait>>>>,
+    keys: Mutex<Waits>,
     tracking: AtomicU8,
 }
 

@@ -1,13 +1,10 @@
 //! One request as it goes onto the wire, and what must be known of it to treat it rightly: how many replies it has,
-//! whether it may be sent twice, whether it would block the shared connection or change it for everybody.
+//! whether it may be sent twice, whether it would block the shared connection or change it for other callers.
 //!
 //! A packet asks the table of commands ([`policy`]) for each name when it is appended. What arguments decide is read from them
 //! once a command is complete. So everything is known when it is to be sent, and for most commands nothing is read twice.
 
-use redis::Value;
-
 use super::policy::{self, Policy, Taken};
-use super::refusal::{self, WhenRefused};
 use super::words::Words;
 use crate::error::{Error, Result};
 
@@ -36,7 +33,7 @@ pub struct Packet {
     refused: Option<Error>,
     /// The caller has said whether it may be repeated.
     promised: bool,
-    /// The connection's own: it may say what callers may not.
+    /// The connection itself sends it: it may hold what callers may not send.
     unchecked: bool,
     /// Behind a `MULTI` whose `EXEC` is still to come.
     in_transaction: bool,
@@ -83,7 +80,7 @@ impl Packet {
         Self::command("PING", 0)
     }
 
-    /// A packet of the connection's own, whose commands are not refused.
+    /// A packet that the connection itself sends: its commands are not refused.
     #[cfg(feature = "driver")]
     pub(crate) fn unchecked() -> Self {
         Self { unchecked: true, ..Self::pipeline() }
@@ -105,11 +102,11 @@ impl Packet {
         }
     }
 
-    /// Says whether the packet may be sent a second time when the connection is lost and nobody knows if it was executed.
+    /// Says whether the packet may be sent a second time when the connection is lost and it may have been executed.
     ///
     /// Without this, it may if all its commands are known to have the effect and the answer of one execution when they are
-    /// executed twice: reads, and those that set a value without asking for the old one. `true` is the caller's promise of
-    /// the same, for instance of a script of its own, or of an `UNLINK` whose count it does not look at. `false` forbids it.
+    /// executed twice: reads, and those that set a value without asking for the old one. With `true` the caller promises the
+    /// same, for instance of its script, or of an `UNLINK` whose count it does not look at. `false` forbids it.
     #[must_use]
     pub fn repeatable(self, repeatable: bool) -> Self {
         Self { repeatable, promised: true, ..self }
@@ -140,15 +137,18 @@ impl Packet {
     /// Appends an argument that `write` encodes in place, so that a value needs no buffer of its own.
     ///
     /// # Errors
-    /// Those of `write`; the packet is then of no more use.
+    /// Those of `write`; the packet cannot be sent then.
     pub fn arg_with<E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<&mut Self, E> {
         self.count_arguments(1);
         // The length stands in front and is known afterwards: leave the widest place and close the gap.
         const WIDEST: usize = 1 + 20 + 2;
         let header = self.bytes.len();
         self.bytes.resize(header + WIDEST, b'$');
+        // Unless it comes back well, there is half an argument.
+        let misframed = std::mem::replace(&mut self.misframed, true);
         write(&mut self.bytes)?;
-        let length = self.bytes.len() - header - WIDEST;
+        let Some(length) = self.bytes.len().checked_sub(header + WIDEST) else { return Ok(self) };
+        self.misframed = misframed;
         let mut digits = [0; 20];
         let start = format_int(i64::try_from(length).unwrap_or(i64::MAX), &mut digits);
         let digits = &digits[start..];
@@ -247,7 +247,7 @@ impl Packet {
         Ok(())
     }
 
-    /// Refuses what would shift the replies of everybody behind it or change the connection for them: no command at all, a
+    /// Refuses what would shift the replies of the calls behind it or change the connection for them: no command at all, a
     /// wrong number of arguments, half a transaction, and each command that the table of commands refuses.
     pub(crate) fn check(&self) -> Result<()> {
         if let Some(error) = &self.refused {
@@ -297,17 +297,8 @@ impl Packet {
         self.commands().all(|(policy, _)| policy.is_known())
     }
 
-    /// What is to be done with it after these replies, if one says that the server has not executed it.
-    #[cfg(feature = "driver")]
-    pub(crate) fn when_refused(&self, replies: &[Value]) -> Option<WhenRefused> {
-        let mut commands = self.commands().map(|(policy, _)| policy.taken);
-        let is_transaction = matches!(commands.next(), Some(Taken::Begins))
-            && commands.position(|taken| matches!(taken, Taken::Ends)) == self.replies.checked_sub(2);
-        refusal::when_refused(replies, is_transaction, self.repeatable)
-    }
-
     /// Its commands, as far as they are complete.
-    fn commands(&self) -> impl Iterator<Item = (&'static Policy, Words<'_>)> {
+    pub(super) fn commands(&self) -> impl Iterator<Item = (&'static Policy, Words<'_>)> {
         let mut rest = &self.bytes[..];
         std::iter::from_fn(move || {
             let words = Words::take(&mut rest)?;
@@ -390,199 +381,4 @@ impl TryFrom<&redis::Cmd> for Packet {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use redis::cmd;
-
-    #[test]
-    fn packing_is_what_redis_rs_packs() {
-        let mut ours = Packet::command("SET", 4);
-        ours.arg(b"key");
-        ours.arg_with(|out| {
-            out.extend_from_slice(&[7; 300]);
-            Ok::<_, ()>(())
-        })
-        .unwrap();
-        ours.arg(b"PX").int(-1_500);
-        let theirs = cmd("SET").arg("key").arg(&[7_u8; 300][..]).arg("PX").arg(-1_500).get_packed_command();
-        assert_eq!(ours.bytes, theirs);
-        ours.then("GET", 1).arg(b"");
-        assert_eq!(ours.replies(), 2);
-        assert!(ours.bytes.ends_with(b"*2\r\n$3\r\nGET\r\n$0\r\n\r\n"));
-    }
-
-    #[test]
-    fn a_packet_that_would_shift_the_replies_of_others_is_refused() {
-        let mut good = Packet::command("GET", 1);
-        assert!(good.check().is_err(), "an argument is missing");
-        good.arg(b"k");
-        assert!(good.check().is_ok());
-        good.arg(b"one too many");
-        assert!(good.check().is_err());
-        assert!(Packet::pipeline().check().is_err(), "nothing at all");
-        let mut uneven = Packet::command("GET", 2);
-        uneven.arg(b"k").then("GET", 1).arg(b"k");
-        assert!(uneven.check().is_err(), "too few in the first");
-    }
-
-    #[test]
-    fn arguments_that_were_encoded_before_are_the_same() {
-        let mut at_once = Packet::command("X", 3);
-        at_once.int(5).arg(b"text").int(0);
-        let mut before = Packet::pipeline();
-        let encoded = Packet::encode(|packet| packet.arg(b"X").int(5).arg(b"text").int(0));
-        before.then_encoded("X", 3).encoded_args(&encoded, 4);
-        assert_eq!((&before.bytes, before.replies), (&at_once.bytes, 1));
-        assert!(before.check().is_ok());
-        before.encoded_args(&Packet::encode(|packet| packet.int(1)), 1);
-        assert!(before.check().is_err(), "one too many");
-    }
-
-    /// The same commands in a packet that is built here, and in one that another library encoded.
-    fn both_ways(commands: &[&str]) -> [Result<Packet>; 2] {
-        let mut built = Packet::pipeline();
-        let mut piped = redis::pipe();
-        for command in commands {
-            let mut words = command.split(' ');
-            let name = words.next().unwrap();
-            built.then(name, words.clone().count());
-            piped.cmd(name);
-            for word in words {
-                built.arg(word.as_bytes());
-                piped.arg(word);
-            }
-        }
-        let received = Packet::received(piped.get_packed_pipeline(), false);
-        let built = built.check().map(|()| built);
-        assert!(received.is_err() || built.as_ref().unwrap().bytes == received.as_ref().unwrap().bytes);
-        [built, received]
-    }
-
-    #[test]
-    fn what_is_refused_is_refused_anywhere_in_a_pipeline() {
-        for refused in
-            ["SELECT 3", "client reply OFF", "Watch k", "SCRIPT debug YES", "BLPOP k 1", "discard", "GE\0T k"]
-        {
-            for commands in [
-                &[refused, "GET a"][..],
-                &["GET a", refused],
-                &["GET a", refused, "GET b"],
-                &["MULTI", "GET a", refused, "EXEC"],
-                &["MULTI", "GET a", "EXEC", refused],
-            ] {
-                for packet in both_ways(commands) {
-                    assert_eq!(packet.unwrap_err().kind(), crate::ErrorKind::Value, "{commands:?}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_first_refusal_is_told() {
-        for packet in both_ways(&["GET a", "QUIT", "SELECT 1", "EXEC"]) {
-            assert!(packet.unwrap_err().to_string().starts_with("QUIT "));
-        }
-    }
-
-    #[test]
-    fn only_whole_transactions_are_taken() {
-        for commands in [
-            &["MULTI"][..],
-            &["EXEC"],
-            &["MULTI", "GET a"],
-            &["GET a", "EXEC"],
-            &["EXEC", "MULTI"],
-            &["MULTI", "MULTI", "EXEC"],
-            &["MULTI", "MULTI", "EXEC", "EXEC"],
-            &["MULTI", "EXEC", "EXEC"],
-            &["MULTI", "EXEC", "multi"],
-        ] {
-            for packet in both_ways(commands) {
-                assert!(packet.unwrap_err().to_string().contains("MULTI") || commands.contains(&"EXEC"));
-            }
-        }
-        for commands in
-            [&["multi", "GET a", "Exec"][..], &["GET a", "MULTI", "EXEC", "MULTI", "GET b", "EXEC", "GET c"]]
-        {
-            for packet in both_ways(commands) {
-                let packet = packet.unwrap();
-                assert_eq!((packet.replies(), packet.repeatable), (commands.len(), false), "{commands:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_pipeline_is_repeated_if_all_of_it_may_be() {
-        for (commands, expected) in [
-            (&["GET a", "SET a 1 PX 5", "MGET a b"][..], true),
-            (&["GET a", "INCR a"], false),
-            (&["INCR a", "GET a"], false),
-            (&["GET a", "SET a 1 IFEQ 2", "GET a"], false),
-        ] {
-            for packet in both_ways(commands) {
-                assert_eq!(packet.unwrap().repeatable, expected, "{commands:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_callers_promise_stands_for_what_is_appended_later_too() {
-        for (promise, name) in [(true, "UNLINK"), (false, "GET")] {
-            let mut packet = Packet::command(name, 1).repeatable(promise);
-            packet.arg(b"k").then(name, 1).arg(b"k").then("SET", 3).arg(b"k").arg(b"v").arg(b"NX");
-            assert!(packet.check().is_ok());
-            assert_eq!(packet.repeatable, promise);
-        }
-        let mut late = Packet::command("UNLINK", 1);
-        late.arg(b"k");
-        assert!(late.repeatable(true).repeatable);
-    }
-
-    #[test]
-    fn a_promise_made_elsewhere_does_not_stand_against_the_arguments() {
-        let received =
-            |command: &redis::Cmd| Packet::received(command.get_packed_command(), true).unwrap().repeatable;
-        assert!(received(cmd("EVALSHA").arg("x").arg(0)) && received(cmd("UNLINK").arg("k")));
-        assert!(received(cmd("MODULE.COMMAND").arg("k")));
-        assert!(!received(cmd("SET").arg("k").arg("v").arg("IFEQ").arg("old")));
-        assert!(!received(cmd("CONFIG").arg("RESETSTAT")) && !received(cmd("SCRIPT").arg("FLUSH")));
-    }
-
-    #[test]
-    fn the_connections_own_packet_may_say_what_callers_may_not() {
-        let mut packet = Packet::unchecked();
-        packet.then("HELLO", 1).arg(b"3").then("SELECT", 1).int(2);
-        packet.then("CLIENT", 3).arg(b"SETINFO").arg(b"LIB-NAME").arg(b"vcache");
-        assert!(packet.check().is_ok() && !packet.repeatable);
-        packet.then("GET", 1);
-        assert!(packet.check().is_err(), "its framing is looked at all the same");
-    }
-
-    #[test]
-    fn keys_and_reads_are_those_of_all_commands() {
-        for (commands, keys, reads) in [
-            (&["GET a", "MGET b c"][..], Some(&["a", "b", "c"][..]), true),
-            (&["SET a v", "GET b"], Some(&["a", "b"]), false),
-            (&["MULTI", "GET a", "EXEC"], Some(&["a"]), false),
-            (&["PING"], Some(&[]), false),
-            (&["GET a", "OBJECT ENCODING b"], Some(&["a", "b"]), true),
-            (&["GET a", "NOSUCHCOMMAND b"], None, false),
-        ] {
-            for packet in both_ways(commands) {
-                let packet = packet.unwrap();
-                let expected: Option<Vec<&[u8]>> =
-                    keys.map(|keys| keys.iter().map(|key| key.as_bytes()).collect());
-                assert_eq!((packet.keys(), packet.only_reads()), (expected, reads), "{commands:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn numbers_are_written_as_digits() {
-        for value in [0, 9, 10, -1, i64::MAX, i64::MIN] {
-            let mut out = [0; 20];
-            let start = format_int(value, &mut out);
-            assert_eq!(std::str::from_utf8(&out[start..]).unwrap(), value.to_string());
-        }
-    }
-}
+mod tests;

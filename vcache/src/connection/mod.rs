@@ -45,6 +45,7 @@ mod push;
 mod race;
 #[cfg(feature = "driver")]
 pub(crate) mod receiver;
+#[cfg(feature = "driver")]
 mod refusal;
 #[cfg(feature = "driver")]
 mod registry;

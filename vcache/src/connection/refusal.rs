@@ -2,6 +2,9 @@
 
 use redis::Value;
 
+use super::command::Packet;
+use super::policy::Taken;
+
 /// What an error reply asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WhenRefused {
@@ -34,22 +37,32 @@ impl WhenRefused {
     }
 }
 
-/// For the replies to a packet. Of a transaction, nothing was executed if its `EXEC` failed. Of a pipeline something was, unless
-/// each of its commands was refused, so all of it can go again only if it is `repeatable`.
-pub(super) fn when_refused(replies: &[Value], is_transaction: bool, repeatable: bool) -> Option<WhenRefused> {
-    let first = replies.iter().find_map(WhenRefused::of)?;
-    let unexecuted = if is_transaction {
-        matches!(replies.last(), Some(Value::ServerError(_)))
-    } else {
-        replies.iter().all(|reply| WhenRefused::of(reply).is_some())
-    };
-    (unexecuted || repeatable).then_some(first)
+impl Packet {
+    /// What is to be done with it after these replies, if one says that the server has not executed it.
+    ///
+    /// Of a transaction, nothing was executed if its `EXEC` failed. Of a pipeline something was, unless each of its commands was
+    /// refused, so all of it can go again only if it may be repeated.
+    pub(crate) fn when_refused(&self, replies: &[Value]) -> Option<WhenRefused> {
+        let first = replies.iter().find_map(WhenRefused::of)?;
+        let unexecuted = if self.is_transaction() {
+            matches!(replies.last(), Some(Value::ServerError(_)))
+        } else {
+            replies.iter().all(|reply| WhenRefused::of(reply).is_some())
+        };
+        (unexecuted || self.repeatable).then_some(first)
+    }
+
+    /// Whether it is one transaction and nothing else.
+    fn is_transaction(&self) -> bool {
+        let mut commands = self.commands().map(|(policy, _)| policy.taken);
+        matches!(commands.next(), Some(Taken::Begins))
+            && commands.position(|taken| matches!(taken, Taken::Ends)) == self.replies.checked_sub(2)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::Packet;
 
     fn error(line: &str) -> Value {
         redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap()

@@ -2,6 +2,7 @@
 
 use std::any::TypeId;
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
@@ -9,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::PyMemoryView;
 
-use super::exceptions::to_exception;
+use super::exceptions::{panicked, to_exception};
 use crate::error::{Error, Result};
 
 /// The bytes of a Python `bytes`, `bytearray`, `memoryview` or `str` (as UTF-8), borrowed where they cannot change.
@@ -158,7 +159,7 @@ pub fn into_hot_result<R: HotResult>(
 /// The Python value of a hot path's result. `()` is `None`, as a function's that returns nothing.
 ///
 /// # Errors
-/// The exception for its error, or what the conversion raised.
+/// The exception for its error, or what the conversion raised; `HotPathPanic` if it panicked.
 pub fn output_to_python<T>(py: Python<'_>, output: Result<T>) -> PyResult<Py<PyAny>>
 where
     T: for<'py> IntoPyObject<'py> + 'static,
@@ -166,5 +167,9 @@ where
     use pyo3::IntoPyObjectExt;
     let output = output.map_err(|error| to_exception(py, &error))?;
     // NOTE: PyO3's `()` is the empty tuple, everywhere but as the result of a #[pyfunction].
-    if TypeId::of::<T>() == TypeId::of::<()>() { Ok(py.None()) } else { output.into_py_any(py) }
+    if TypeId::of::<T>() == TypeId::of::<()>() {
+        return Ok(py.None());
+    }
+    catch_unwind(AssertUnwindSafe(|| output.into_py_any(py)))
+        .unwrap_or_else(|payload| Err(panicked(py, payload)))
 }

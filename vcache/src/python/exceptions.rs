@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
+use crate::abi::border::discard;
 use crate::error::{Error, ErrorKind, Raised};
 
 const HOME: &str = "django_vcache.exceptions";
@@ -98,6 +99,13 @@ impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
         Python::attach(|py| to_exception(py, &error))
     }
+}
+
+/// The exception for what a hot path panicked with.
+pub(crate) fn panicked(py: Python<'_>, payload: Box<dyn Any + Send>) -> PyErr {
+    let exception = to_exception(py, &panic_message(&*payload));
+    discard(payload);
+    exception
 }
 
 /// A caught panic as an error, with the text it was raised with.

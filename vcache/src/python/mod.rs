@@ -83,6 +83,8 @@ pub(crate) use attach::really_attached;
 pub use awaitable::Awaitable;
 #[cfg(feature = "driver")]
 pub use blocking::block_on;
+#[cfg(not(feature = "driver"))]
+pub(crate) use exceptions::panicked;
 pub use exceptions::{panic_message, to_exception};
 #[cfg(feature = "driver")]
 pub use exchange::{block_on_exchange, exchange};

@@ -1,12 +1,21 @@
 //! Hot paths that do what a test wants to see done: fail, panic, block, and measure.
 
+mod bombs;
+mod raw;
+
 /// What the tests call.
 #[vcache::module]
 mod probe_guest {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::Context;
     use std::time::Duration;
 
     use vcache::prelude::*;
-    use vcache::redis;
+    use vcache::{Packet, redis};
+
+    use crate::bombs::{Bomb, Payload, Unshowable, waker};
+    use crate::raw;
 
     /// The server's number for the connection that this runs on.
     #[hotpath]
@@ -60,6 +69,44 @@ mod probe_guest {
         Ok(replies.iter().map(|reply| format!("{reply:?}")).collect())
     }
 
+    /// The reply to commands that are sent in one packet, as text; with `repeatable`, that is promised or forbidden.
+    #[hotpath(signature = (commands, repeatable = None))]
+    pub async fn packet(
+        conn: &mut Connection,
+        commands: Vec<Vec<String>>,
+        repeatable: Option<bool>,
+    ) -> vcache::Result<String> {
+        let mut packet = Packet::pipeline();
+        for words in &commands {
+            packet.then(&words[0], words.len() - 1);
+            words[1..].iter().for_each(|word| {
+                packet.arg(word.as_bytes());
+            });
+        }
+        if let Some(repeatable) = repeatable {
+            packet = packet.repeatable(repeatable);
+        }
+        Ok(format!("{:?}", conn.send(packet).await?))
+    }
+
+    /// Has the calls of `raw_call` find the table.
+    #[pyfunction]
+    fn find_table(py: vcache::pyo3::Python<'_>) -> vcache::pyo3::PyResult<()> {
+        raw::find(py)
+    }
+
+    /// The tags of the reply to bytes that are handed to the host as they are, with what is said of them.
+    #[hotpath(signature = (bytes, replies, flags = 0, blocks = 0))]
+    pub async fn raw_call(
+        _conn: &mut Connection,
+        bytes: Vec<u8>,
+        replies: usize,
+        flags: u64,
+        blocks: u64,
+    ) -> vcache::Result<Vec<u32>> {
+        raw::call(bytes, raw::Said { replies, flags, blocks }).await
+    }
+
     /// Bytes there and back. They are borrowed from the Python object while the call runs.
     #[hotpath]
     pub async fn echo(conn: &mut Connection, payload: &[u8]) -> vcache::Result<Vec<u8>> {
@@ -79,6 +126,41 @@ mod probe_guest {
             let _: Option<i64> = conn.get("nothing").await?;
         }
         panic!("as it was told to");
+    }
+
+    /// Panics when its locals are dropped, and waits on a list before that.
+    #[hotpath]
+    pub async fn holds_a_bomb(conn: &mut Connection, key: &str, seconds: f64) -> vcache::Result<()> {
+        let _bomb = Bomb;
+        let _: Option<(String, String)> = conn.blpop(key, seconds).await?;
+        Ok(())
+    }
+
+    /// Panics with what panics when it is dropped.
+    #[hotpath]
+    pub async fn panics_with_a_bomb(conn: &mut Connection) -> vcache::Result<()> {
+        let _: Option<i64> = conn.get("nothing").await?;
+        std::panic::panic_any(Payload);
+    }
+
+    /// Its result panics on its way to Python.
+    #[hotpath]
+    pub async fn answers_with_a_bomb(conn: &mut Connection) -> vcache::Result<Unshowable> {
+        let _: Option<i64> = conn.get("nothing").await?;
+        Ok(Unshowable)
+    }
+
+    /// A value of a key, asked for twice. The first caller panics when it is woken.
+    #[hotpath]
+    pub async fn wakes_a_bomb(conn: &mut Connection, key: &str) -> vcache::Result<(Vec<u8>, Vec<u8>)> {
+        let mut packet = Packet::command("GET", 1);
+        packet.arg(key.as_bytes());
+        let mut first = pin!(conn.clone().send(packet));
+        let panicking = waker();
+        assert!(first.as_mut().poll(&mut Context::from_waker(&panicking)).is_pending());
+        // Replies come in the order of the calls.
+        let second: Vec<u8> = conn.get(key).await?;
+        Ok((redis::from_redis_value(first.await?).unwrap(), second))
     }
 
     /// Keeps the thread that polls it for so long.

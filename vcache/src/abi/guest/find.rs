@@ -66,7 +66,7 @@ pub(super) fn find(py: Python<'_>) -> PyResult<()> {
     let capsule = capsule.cast_into::<PyCapsule>().map_err(|_| unusable(&package, "not a capsule"))?;
     let found = Box::into_raw(Box::new(check(&package, &capsule)?));
     if TABLE.compare_exchange(ptr::null_mut(), found, Ordering::AcqRel, Ordering::Acquire).is_err() {
-        // SAFETY: another thread was faster, and nobody has seen this one.
+        // SAFETY: another thread was faster, so this one was never shared.
         drop(unsafe { Box::from_raw(found) });
     }
     Ok(())

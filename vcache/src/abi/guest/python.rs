@@ -10,11 +10,11 @@ use pyo3::prelude::*;
 
 use super::calls::Handle;
 use super::find::{find, table};
-use super::tasks::{Body, drive, panicked, task};
+use super::tasks::{Body, drive, task};
 use crate::abi::border::contained;
 use crate::abi::table::Status;
 use crate::connection::Connection;
-use crate::python::{Steps, ending, to_exception};
+use crate::python::{Steps, ending, panicked, to_exception};
 
 /// What a module of hot paths does first when it is imported: it finds the wheel's table.
 ///

@@ -14,9 +14,9 @@ use pyo3::ffi::PyObject;
 use pyo3::prelude::*;
 
 use super::find::table;
-use crate::abi::border::{contained, discard};
+use crate::abi::border::contained;
 use crate::abi::table::{Status, Task, Waker};
-use crate::python::{Steps, panic_message, to_exception};
+use crate::python::{Steps, panic_message, panicked, to_exception};
 
 thread_local! {
     static WATCHED: Cell<bool> = const { Cell::new(false) };
@@ -114,13 +114,6 @@ where
             }
         })
     })
-}
-
-/// The exception for what a hot path panicked with.
-pub(super) fn panicked(py: Python<'_>, payload: Box<dyn Any + Send>) -> PyErr {
-    let exception = to_exception(py, &panic_message(&*payload));
-    discard(payload);
-    exception
 }
 
 /// # Safety

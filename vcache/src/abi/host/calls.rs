@@ -48,7 +48,7 @@ pub(super) unsafe extern "C" fn acquire(
                 if unsafe { write_sized(connection, &view) } {
                     return Status::OK;
                 }
-                // SAFETY: nobody else has it.
+                // SAFETY: it was not handed over.
                 drop(unsafe { Handle::from_raw(view.handle) });
                 refused(error, "the place for a connection is smaller than any that there was")
             }
@@ -308,7 +308,7 @@ pub(super) unsafe extern "C" fn cancel(ticket: *const c_void) -> c_int {
         }
         // The slot is abandoned whatever becomes of the rest: `done` will not be called.
         contained((), || {
-            // SAFETY: it was abandoned just now by its owner, so nobody else asks for the route any more.
+            // SAFETY: it was abandoned just now by its owner, so no other thread asks for the route any more.
             let route = unsafe { (*call.route.get()).take() };
             route.iter().for_each(Route::given_up);
         });
@@ -320,7 +320,7 @@ pub(super) unsafe extern "C" fn cancel(ticket: *const c_void) -> c_int {
 /// or built when less was known of the server's commands.
 ///
 /// # Errors
-/// `Value`, as for a packet of our own; and if the replies are not as many as the commands, or if a command blocks that was
+/// `Value`, as for our own packets; and if the replies are not as many as the commands, or if a command blocks that was
 /// not announced as one that does.
 ///
 /// # Safety
@@ -360,7 +360,7 @@ fn timeout(command: &Command, blocking: Blocking, handle: &Handle) -> Option<Dur
     match (duration(command.timeout), blocking) {
         (Some(limit), _) => Some(limit),
         (None, Blocking::Yes(_)) => None,
-        // The caller took it for one that blocks, and meant no time of its own.
+        // The caller took it for a command that blocks, so this time was not meant.
         (None, Blocking::No) if command.flags & Command::BLOCKS != 0 => Some(handle.response_timeout()),
         (None, Blocking::No) => Some(Duration::MAX),
     }

@@ -314,7 +314,7 @@ fn what_is_right_goes_through() {
     let transaction = encoded(&["MULTI", "GET a", "EXEC"]);
     assert_eq!(ok(&transaction, 3, 0), [Node::ARRAY, Node::OKAY, Node::SIMPLE, Node::ARRAY, Node::BULK]);
     assert_eq!(ok(&encoded(&["NOSUCHCOMMAND"]), 1, 0)[0], Node::ERROR);
-    // On a connection of its own, though its time has no end.
+    // It gets a separate connection.
     assert_eq!(ok(&encoded(&["NOSUCHCOMMAND"]), 1, Command::BLOCKS)[0], Node::ERROR);
     assert_eq!(ok(&encoded(&["BLPOP l 0.01"]), 1, Command::BLOCKS), [Node::NIL]);
     // A guest that takes the stream for the option.

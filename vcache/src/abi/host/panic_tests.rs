@@ -17,7 +17,7 @@ use crate::abi::table::{Connection, Status, Task, Text};
 static ARMED: AtomicBool = AtomicBool::new(false);
 
 fn explode() {
-    assert!(!ARMED.load(Ordering::SeqCst), "as it was told to");
+    assert!(!ARMED.load(Ordering::SeqCst), "on purpose");
 }
 
 static PANICKING: RawWakerVTable = RawWakerVTable::new(
@@ -69,7 +69,7 @@ static CHANGING: RawWakerVTable = RawWakerVTable::new(
     |_| {},
 );
 static COPY: RawWakerVTable = RawWakerVTable::new(
-    |_| unreachable!("nobody copies it"),
+    |_| unreachable!("it is not copied"),
     |data| {
         // SAFETY: as above.
         unsafe { (*data.cast::<Counts>()).ends.fetch_add(1, Ordering::SeqCst) };
@@ -109,7 +109,7 @@ fn a_waker_whose_copies_differ_is_copied_all_the_same() {
 #[expect(unused_variables, reason = "its callers give it something")]
 #[pyo3(signature = (*arguments))]
 fn panicking(arguments: &Bound<'_, pyo3::types::PyTuple>) {
-    panic!("as it was told to");
+    panic!("on purpose");
 }
 
 #[test]

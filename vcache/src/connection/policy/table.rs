@@ -3,7 +3,7 @@
 use super::keys::Keys;
 use super::{Again, Blocks, Options, Policy, Row, Taken};
 
-const OWN_CONNECTION: &str = "it needs a connection of its own, opened with a client library";
+const OWN_CONNECTION: &str = "it needs a separate connection, opened with a client library";
 pub(super) const WHOLE: &str =
     "use a script, or a transaction that is sent whole, in Rust by redis::pipe().atomic()";
 const LOOKS_AFTER_ITSELF: &str = "the connection looks after itself";
@@ -12,11 +12,11 @@ const ANOTHER_ALIAS: &str = "configure another alias with that database number";
 const FOR_NODES: &str = "it is what servers say to each other";
 const CLIENT_NAME: &str = "set OPTIONS[\"CLIENT_NAME\"], or client_name in the URL";
 const CHANGES: &str =
-    "it would change the connection for every other caller; open one of your own with a client library";
+    "it would change the connection for every other caller; open a separate one with a client library";
 const MAY_CHANGE: &str =
-    "it may change the connection for every other caller; open one of your own with a client library";
+    "it may change the connection for every other caller; open a separate one with a client library";
 const STOPS: &str =
-    "it would stop the connection for every other caller; open one of your own with a client library";
+    "it would stop the connection for every other caller; open a separate one with a client library";
 
 const NONE: Keys = Keys::None;
 const FIRST: Keys = range(1, 1);
