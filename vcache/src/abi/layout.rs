@@ -32,6 +32,7 @@ const _: () = {
     assert!(offset_of!(Command, flags) == 32 && offset_of!(Command, blocks) == 40);
     assert!(offset_of!(Command, timeout) == 48 && offset_of!(Command, done) == 56);
     assert!(offset_of!(Command, context) == 64);
+    assert!(offset_of!(Command, patience) == 72 && offset_of!(Command, deadline) == 80);
 
     assert!(Task::FIRST == 48 && offset_of!(Task, size) == 0 && offset_of!(Task, steps) == 8);
     assert!(offset_of!(Task, reserved) == 12 && offset_of!(Task, data) == 16 && offset_of!(Task, poll) == 24);
@@ -39,7 +40,7 @@ const _: () = {
 
     let grown = if cfg!(feature = "__abi_longer") { 8 } else { 0 };
     assert!(size_of::<Connection>() == 48 + grown);
-    assert!(size_of::<Command>() == 72 + grown);
+    assert!(size_of::<Command>() == 88 + grown);
     assert!(size_of::<Task>() == 48 + grown);
 
     assert!(size_of::<Reply>() == 16 && offset_of!(Reply, nodes) == 0 && offset_of!(Reply, count) == 8);

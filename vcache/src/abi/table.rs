@@ -12,7 +12,7 @@ pub const MAGIC: u64 = u64::from_ne_bytes(*b"vcache\x01\x00");
 /// Tables of another major version are not to be used beyond their header.
 pub const MAJOR: u32 = 1;
 /// Counts the additions within a major version.
-pub const MINOR: u32 = 1;
+pub const MINOR: u32 = 2;
 /// The capsule's name.
 pub const CAPSULE: &CStr = c"django_vcache._capi@1";
 /// What every capsule's name begins with.
@@ -143,13 +143,19 @@ pub struct Command {
     pub flags: u64,
     /// With [`Command::BLOCKS`]: microseconds that the server may keep it; [`FOR_EVER`] is without end.
     pub blocks: u64,
-    /// Microseconds until the caller gives up; [`FOR_EVER`] is never.
+    /// Microseconds from when it was sent until the caller gives up; [`FOR_EVER`] is never.
     pub timeout: u64,
     /// Called once: with a reply to be freed by [`Table::reply_free`], or with an error to be freed by
     /// [`Table::error_free`].
     pub done: unsafe extern "C" fn(context: *mut c_void, reply: *mut Reply, error: *mut Error),
     /// Given to `done`.
     pub context: *mut c_void,
+    /// Microseconds until the caller gives up, which do not run while a long reply to an earlier call is arriving; 0 is
+    /// never (1.2).
+    pub patience: u64,
+    /// Microseconds from now until the whole of which the call is a part is to be over; 0 is never. `timeout` and `patience`
+    /// count from when the call was sent (1.2).
+    pub deadline: u64,
     /// For tests: a field that no version has yet.
     #[cfg(feature = "__abi_longer")]
     pub of_tomorrow: u64,

@@ -20,6 +20,7 @@ impl Limits {
     }
 
     /// When a call that waits for a connection since `now` is given up. A time-out beyond the clock's end is none.
+    #[cfg(feature = "driver")]
     pub(crate) fn wait_from(&self, now: Instant) -> Option<Instant> {
         self.shortest().and_then(|timeout| now.checked_add(timeout)).into_iter().chain(self.deadline).min()
     }

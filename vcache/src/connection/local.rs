@@ -222,6 +222,7 @@ impl Route {
     }
 
     /// Whether the connection serves this call alone, so that giving it up takes it back from the server.
+    #[cfg(feature = "python")]
     pub(crate) fn is_dedicated(&self) -> bool {
         self.lent_by.is_some()
     }

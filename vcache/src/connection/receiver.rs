@@ -12,6 +12,7 @@ use crate::error::Result;
 pub(crate) struct Outcome {
     pub(crate) result: Result<Value>,
     /// The call's own bytes, so that it can be sent elsewhere.
+    #[cfg_attr(not(feature = "python"), expect(dead_code, reason = "for servers that are more than one"))]
     pub(crate) packet: Packet,
     /// Whether the server may have seen it.
     #[cfg_attr(not(test), expect(dead_code, reason = "for servers that are more than one"))]

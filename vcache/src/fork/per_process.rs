@@ -38,6 +38,7 @@ impl<T: Send + Sync + 'static> PerProcess<T> {
     }
 
     /// This process's, if it was ever used.
+    #[cfg(any(feature = "driver", feature = "admission"))]
     pub(crate) fn get_if_made(&'static self) -> Option<&'static T> {
         Self::current(self.current.load(Ordering::Acquire))
     }

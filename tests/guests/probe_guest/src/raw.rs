@@ -108,6 +108,8 @@ impl Call {
             timeout: 5_000_000,
             done,
             context: Arc::into_raw(Arc::clone(&place)).cast_mut().cast(),
+            patience: 0,
+            deadline: 0,
             #[cfg(feature = "longer")]
             of_tomorrow: u64::MAX,
         };

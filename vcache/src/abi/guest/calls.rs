@@ -66,10 +66,8 @@ impl Handle {
 
     pub(crate) fn call(&self, packet: Packet, limits: Limits) -> Result<Call> {
         packet.check()?;
-        let left = limits.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let timeout = limits.shortest().into_iter().chain(left).min();
-        match self.submit_or_drive(&packet, timeout) {
-            Err(Refusal::Forked) => Self::find(self.alias())?.submit_or_drive(&packet, timeout),
+        match self.submit_or_drive(&packet, &limits) {
+            Err(Refusal::Forked) => Self::find(self.alias())?.submit_or_drive(&packet, &limits),
             outcome => outcome,
         }
         .map_err(Refusal::into_error)
@@ -79,12 +77,12 @@ impl Handle {
     fn submit_or_drive(
         &self,
         packet: &Packet,
-        timeout: Option<Duration>,
+        limits: &Limits,
     ) -> std::result::Result<Call, Refusal> {
-        match self.submit(packet, timeout, 0) {
+        match self.submit(packet, limits, 0) {
             #[cfg(feature = "tokio")]
             Err(Refusal::NobodyDrives) if crate::tokio_driver::ensure() => {
-                let call = self.submit(packet, timeout, Command::DRIVEN)?;
+                let call = self.submit(packet, limits, Command::DRIVEN)?;
                 crate::tokio_driver::send_soon();
                 Ok(call)
             }
@@ -95,7 +93,7 @@ impl Handle {
     fn submit(
         &self,
         packet: &Packet,
-        timeout: Option<Duration>,
+        limits: &Limits,
         flags: u64,
     ) -> std::result::Result<Call, Refusal> {
         let (blocking, blocks) = match packet.blocking {
@@ -104,6 +102,12 @@ impl Handle {
             Blocking::Yes(Some(seconds)) => {
                 (Command::BLOCKS, micros(Duration::try_from_secs_f64(seconds).ok()))
             }
+        };
+        let left = limits.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        // A host before 1.2 knows one time only, which it counts from now on.
+        let timeout = match self.table.header.minor {
+            0 | 1 => limits.shortest().into_iter().chain(left).min(),
+            _ => limits.timeout,
         };
         let slot = Arc::new(Slot::new());
         let command = Command {
@@ -116,6 +120,8 @@ impl Handle {
             timeout: micros(timeout),
             done,
             context: Arc::into_raw(Arc::clone(&slot)).cast_mut().cast(),
+            patience: limits.patience.map_or(0, |patience| micros(Some(patience)).max(1)),
+            deadline: left.map_or(0, |left| micros(Some(left)).max(1)),
             #[cfg(feature = "__abi_longer")]
             of_tomorrow: u64::MAX,
         };

@@ -6,7 +6,7 @@ use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::Value;
 
@@ -263,7 +263,7 @@ pub(super) unsafe extern "C" fn submit(
         let call = Ticket::new(route, &command);
         let receiver = Arc::clone(&call) as Arc<dyn Receiver>;
         let submitted = contained(None, || {
-            let limits = Limits { timeout, ..Limits::default() };
+            let limits = limits(&command, timeout);
             // SAFETY: nobody has the ticket yet who could give it up.
             let route = unsafe { call.route() };
             Some(route.map_or(Ok(()), |route| route.submit(packet, receiver, limits, driven)))
@@ -363,6 +363,16 @@ fn timeout(command: &Command, blocking: Blocking, handle: &Handle) -> Option<Dur
         // The caller took it for a command that blocks, so this time was not meant.
         (None, Blocking::No) if command.flags & Command::BLOCKS != 0 => Some(handle.response_timeout()),
         (None, Blocking::No) => Some(Duration::MAX),
+    }
+}
+
+/// When the call is to be over. What an older guest does not say is never.
+fn limits(command: &Command, timeout: Option<Duration>) -> Limits {
+    let some = |micros: u64| (micros != 0).then(|| Duration::from_micros(micros));
+    Limits {
+        timeout,
+        patience: some(command.patience),
+        deadline: some(command.deadline).and_then(|left| Instant::now().checked_add(left)),
     }
 }
 

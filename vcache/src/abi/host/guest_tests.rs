@@ -68,6 +68,8 @@ impl Guest {
             timeout: 20_000_000,
             done,
             context: ptr::null_mut(),
+            patience: 0,
+            deadline: 0,
             #[cfg(feature = "__abi_longer")]
             of_tomorrow: u64::MAX,
         }
