@@ -74,11 +74,7 @@ impl Handle {
     }
 
     /// Submits, and if nobody drives on this thread, has this library's own runtime do it.
-    fn submit_or_drive(
-        &self,
-        packet: &Packet,
-        limits: &Limits,
-    ) -> std::result::Result<Call, Refusal> {
+    fn submit_or_drive(&self, packet: &Packet, limits: &Limits) -> std::result::Result<Call, Refusal> {
         match self.submit(packet, limits, 0) {
             #[cfg(feature = "tokio")]
             Err(Refusal::NobodyDrives) if crate::tokio_driver::ensure() => {
@@ -90,12 +86,7 @@ impl Handle {
         }
     }
 
-    fn submit(
-        &self,
-        packet: &Packet,
-        limits: &Limits,
-        flags: u64,
-    ) -> std::result::Result<Call, Refusal> {
+    fn submit(&self, packet: &Packet, limits: &Limits, flags: u64) -> std::result::Result<Call, Refusal> {
         let (blocking, blocks) = match packet.blocking {
             Blocking::No => (0, 0),
             Blocking::Yes(None) => (Command::BLOCKS, FOR_EVER),

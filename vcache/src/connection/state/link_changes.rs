@@ -1,0 +1,176 @@
+//! The connection comes and goes: attempts, what becomes of the calls of one that is lost, and a server that is left because
+//! it is no primary any more.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use redis::Value;
+
+use super::{After, GRACE, PATIENCE, State, Watched};
+use crate::connection::dial::Established;
+use crate::connection::in_flight::Entry;
+use crate::connection::link::{Link, Pause, Up};
+use crate::error::{Error, Result};
+
+/// A connection that is lost earlier is a failure, and the next attempt waits.
+const SHORT_LIFE: Duration = Duration::from_secs(1);
+/// A server that refuses writes is left for another one at most so often.
+const LEAVES_AT_MOST: Duration = Duration::from_secs(1);
+
+impl State {
+    /// The server is no primary any more. Nothing was executed, so the call goes to the one that is.
+    pub(super) fn refused_by_a_replica(&mut self, mut entry: Entry, refusal: Value, now: Instant) {
+        let Link::Up(up) = &mut self.link else { return };
+        let left_lately = self.left.is_some_and(|left| now.saturating_duration_since(left) < LEAVES_AT_MOST);
+        if entry.refusal.is_some() || !entry.is_wanted() || (left_lately && !up.leaves) {
+            self.wakers.extend(entry.complete(Ok(refusal)));
+            return;
+        }
+        up.leaves = true;
+        entry.wait_as_sent();
+        entry.refusal = Some(refusal);
+        self.wait(entry);
+    }
+
+    /// All calls on a server that is no primary are answered: it is left for the one that is.
+    pub(super) fn leave(&mut self, now: Instant, after: &mut After) {
+        self.left = Some(now);
+        self.link = Link::Down(None);
+        self.pushes.lost(&mut self.wakers);
+        if !self.waiting.is_empty() {
+            self.begin_attempt(now, after);
+        }
+    }
+
+    pub(super) fn begin_attempt(&mut self, now: Instant, after: &mut After) {
+        if self.connector_runs {
+            // It reports in a moment, and its connection is taken.
+            return;
+        }
+        let previous = match std::mem::replace(&mut self.link, Link::Down(None)) {
+            Link::Down(Some(pause)) => Some(pause.error),
+            _ => None,
+        };
+        self.link = Link::Connecting { since: now, previous };
+        self.attempt += 1;
+        self.connector_runs = true;
+        after.connect = Some(self.attempt);
+        self.come_by(Some(now + self.config.connect_timeout + GRACE));
+    }
+
+    /// The connector's report on its attempt. One that took too long was given up, but what it brings is taken as long as
+    /// there is nothing better.
+    pub(in crate::connection) fn connected(
+        &mut self,
+        attempt: u64,
+        outcome: Result<Established>,
+        now: Instant,
+        after: &mut After,
+    ) {
+        self.connector_runs = false;
+        let is_current = self.attempt == attempt && matches!(self.link, Link::Connecting { .. });
+        let attached = outcome.and_then(|mut established| {
+            if let Some(Watched { watch, .. }) = &self.watched {
+                established.transport.attach(watch, self.key).map_err(|error| self.lost(&error))?;
+            }
+            Ok(established)
+        });
+        match attached {
+            Ok(established) if !matches!(self.link, Link::Up(_)) => {
+                self.link = Link::Up(Up::new(established, now));
+                (self.progress, self.looked, self.held_up) = (now, now, None);
+                // What the server said beyond the handshake.
+                if let Err(error) = self.deliver_all(now) {
+                    self.lose(&error, now, after);
+                }
+                self.admit(now);
+                self.write_or_lose(now, after);
+            }
+            Err(error) if is_current => self.fail_attempt(&error, now),
+            _ if matches!(self.link, Link::Down(_)) && !self.waiting.is_empty() => {
+                self.begin_attempt(now, after);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn fail_attempt(&mut self, error: &Error, now: Instant) {
+        let until = now + self.back_off.next();
+        self.link = Link::Down(Some(Pause { error: error.clone(), until, calls_wait: false }));
+        for mut entry in self.waiting.take() {
+            let result = entry.refusal.take().map_or_else(|| Err(error.clone()), Ok);
+            self.wakers.extend(entry.complete(result));
+        }
+    }
+
+    /// Drops the connection, and with it a call that its caller gave up.
+    pub(in crate::connection) fn close(&mut self, now: Instant, after: &mut After) {
+        self.lose(&Error::connection("the call was cancelled"), now, after);
+    }
+
+    /// The connection is gone. Calls that did not reach the server, and those that may be repeated, wait for the next.
+    pub(super) fn lose(&mut self, error: &Error, now: Instant, after: &mut After) {
+        if !matches!(self.link, Link::Up(_)) {
+            return;
+        }
+        let Link::Up(up) = std::mem::replace(&mut self.link, Link::Down(None)) else { return };
+        self.pushes.lost(&mut self.wakers);
+        let again: Vec<_> =
+            self.in_flight.drain().into_iter().filter_map(|entry| self.retry(entry, error)).collect();
+        let mut waiting: Vec<_> = again.into_iter().chain(self.waiting.take()).collect();
+        if !up.has_replied || now.saturating_duration_since(up.since) < SHORT_LIFE {
+            let length = self.back_off.next();
+            let (until, calls_wait) = (now + length, length <= PATIENCE);
+            self.link = Link::Down(Some(Pause { error: error.clone(), until, calls_wait }));
+            for mut entry in std::mem::take(&mut waiting) {
+                if calls_wait {
+                    entry.wait_no_longer_than(until + PATIENCE);
+                    waiting.push(entry);
+                } else {
+                    self.wakers.extend(entry.complete(Err(error.clone())));
+                }
+            }
+            if !waiting.is_empty() {
+                self.come_by(Some(until));
+            }
+        }
+        for entry in waiting {
+            self.wait(entry);
+        }
+        if !self.waiting.is_empty() && matches!(self.link, Link::Down(None)) {
+            self.begin_attempt(now, after);
+        }
+    }
+
+    /// The call of a lost connection, if it is to be sent again.
+    pub(super) fn retry(&mut self, mut entry: Entry, error: &Error) -> Option<Entry> {
+        if !entry.is_wanted() {
+            return None;
+        }
+        if !entry.sent || (entry.packet.repeatable && !entry.resent) {
+            entry.resent |= entry.sent;
+            entry.wait_as_sent();
+            return Some(entry);
+        }
+        self.wakers.extend(entry.complete(Err(error.clone())));
+        None
+    }
+
+    /// The server ended the stream. What it said last may be why.
+    pub(super) fn closed(&self) -> Error {
+        let why = match &self.link {
+            Link::Up(Up { last_words: Some(words), .. }) => {
+                format!("the server closed it, and last said '{words}'")
+            }
+            _ => "the server closed it".to_owned(),
+        };
+        self.lost(&io::Error::new(io::ErrorKind::UnexpectedEof, why))
+    }
+
+    pub(super) fn lost(&self, error: &io::Error) -> Error {
+        Error::connection(format!(
+            "the connection to {} was lost ({error}); the command may or may not have been executed",
+            self.config
+        ))
+    }
+}
