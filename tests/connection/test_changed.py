@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from support.caches import cache_setting, make_cache
+from support.driver import LOOPS, open_runner
 from support.programs import Program, run_program
 from support.server import ValkeyServer, wait_until
 from support.waits import FORMS, HANG, Waiting, until_tasks_watch, until_watched, watched
@@ -184,17 +185,18 @@ def test_many_waits_in_loops_and_threads_are_woken_together(fresh_server: Valkey
     async def many() -> list[Any]:
         return await asyncio.gather(*(cache.await_changed("k", PATIENCE) for _ in range(50)))
 
-    def in_a_loop(name: str) -> None:
-        from support.driver import open_runner
+    def wait(form: str) -> None:
+        try:
+            if form == "blocking":
+                outcomes.append(cache.wait_changed("k", PATIENCE))
+                return
+            with open_runner(form) as runner:
+                outcomes.extend(runner.run(many()))
+        except Exception as error:
+            outcomes.append(error)
 
-        with open_runner(name) as runner:
-            outcomes.extend(runner.run(many()))
-
-    def in_a_thread() -> None:
-        outcomes.append(cache.wait_changed("k", PATIENCE))
-
-    threads = [threading.Thread(target=in_a_loop, args=(name,), daemon=True) for name in FORMS[1:] * 2]
-    threads += [threading.Thread(target=in_a_thread, daemon=True) for _ in range(10)]
+    forms = [*LOOPS, *LOOPS, *["blocking"] * 10]
+    threads = [threading.Thread(target=wait, args=(form,), daemon=True) for form in forms]
     for thread in threads:
         thread.start()
     wait_until(lambda: watched(fresh_server) or not all(thread.is_alive() for thread in threads), timeout=HANG)
