@@ -123,5 +123,6 @@ REFUSED = "django_vcache.exceptions.ConnectionError: "
 def refused(raised: dict[str, str | None]) -> set[str]:
     """The calls that got a ConnectionError. The others must have worked."""
     errors = {name: error for name, error in raised.items() if error is not None}
-    assert not {name: error for name, error in errors.items() if not error.startswith(REFUSED)}
+    others = {name: error for name, error in errors.items() if not error.startswith(REFUSED)}
+    assert not others, others
     return set(errors)

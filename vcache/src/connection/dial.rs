@@ -134,6 +134,9 @@ impl Dialer {
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
                 format!("{error}. Is the server running there?")
             }
+            _ if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                format!("{error}. Raise the number of descriptors (ulimit -n) or close some")
+            }
             _ => error.to_string(),
         };
         Error::connection(format!("cannot connect to {config}: {reason}"))

@@ -32,7 +32,8 @@ pub use on_tokio::spawned;
 #[cfg(feature = "spawn")]
 mod on_tokio {
     use std::future::Future;
-    use std::panic::resume_unwind;
+    use std::io;
+    use std::panic::{catch_unwind, resume_unwind};
     use std::pin::Pin;
     use std::task::{Context, Poll, ready};
     use std::time::{Duration, Instant};
@@ -60,10 +61,16 @@ mod on_tokio {
 
     fn handle() -> Result<&'static Handle> {
         let made = RUNTIME.try_get(|| {
-            let runtime =
-                Builder::new_multi_thread().thread_name("vcache-spawn").enable_all().build().map_err(
-                    |error| Error::configuration(format!("no tokio runtime can be started: {error}")),
-                )?;
+            let build = || Builder::new_multi_thread().thread_name("vcache-spawn").enable_all().build();
+            // tokio panics where it gets no thread.
+            let runtime = catch_unwind(build)
+                .unwrap_or_else(|_| Err(io::Error::other("no thread can be had")))
+                .map_err(|error| {
+                    Error::connection(format!(
+                        "no tokio runtime can be started for the hot path: {error}. If descriptors or threads are used up, \
+                         raise their number (ulimit -n, ulimit -u) or end some"
+                    ))
+                })?;
             let handle = runtime.handle().clone();
             Ok::<_, Error>((Owned(Some(runtime)), handle))
         })?;
