@@ -5,8 +5,8 @@ use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use super::find::table;
-use crate::error::Result;
 use crate::abi::table::FOR_EVER;
+use crate::error::Result;
 
 /// A runtime is only asked for once a call was refused, so the table is there, and it has these entries because this
 /// feature wants them when it is found.

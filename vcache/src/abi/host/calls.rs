@@ -16,13 +16,13 @@ use crate::abi::border::contained;
 use crate::abi::sized::{read_sized, write_sized};
 use crate::abi::table::{self, Command, FOR_EVER, Reply, Status, Text};
 use crate::connection::command::{Blocking, Packet};
-use crate::connection::local::{Handle, Route};
 use crate::connection::limits::Limits;
+use crate::connection::local::{Handle, Route};
 use crate::connection::receiver::{Outcome, Receiver};
 use crate::connection::slot::Slot;
-use crate::scope::{self, Driving};
 use crate::error::{Error, Result};
 use crate::python::really_attached;
+use crate::scope::{self, Driving};
 
 pub(super) unsafe extern "C" fn acquire(
     alias: Text,

@@ -17,8 +17,8 @@ use crate::abi::border::contained;
 use crate::abi::sized::read_sized;
 use crate::abi::table::{Status, Task, Waker, WakerVTable};
 use crate::blocking::block_on_until;
-use crate::scope::{self, Driving};
 use crate::python::{Loop, Steps, really_attached, spawn};
+use crate::scope::{self, Driving};
 
 /// A task that this side owns.
 struct Owned(Task);
