@@ -51,6 +51,8 @@ test: lint test-rust test-python
 test-rust: setup
 	@echo "==> Rust tests"
 	@sh scripts/with-server.sh $(BIN)/python cargo test --workspace --features $(FEATURES) --quiet
+	@echo "==> The C table, with structs that have grown"
+	@sh scripts/with-server.sh $(BIN)/python cargo test -p vcache --lib --features $(FEATURES),vcache/__abi_longer --quiet abi::
 	@cargo test -p vcache --features driver --test ui --quiet
 	@echo "==> The crates as they would be published"
 	@cargo package --quiet --allow-dirty -p hotpath-macros -p vcache

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from support.caches import cache_setting, make_cache
 from support.driver import LOOPS
+from support.fake import FakeServer, Peer
 from support.programs import Program
 from support.server import ValkeyServer, wait_until
 
@@ -94,6 +95,34 @@ def test_xread_block_waits_for_the_next_entry(run: Any, fresh_server: ValkeyServ
         assert len(fresh_server.clients()) == 2
 
     run(main())
+
+
+NAMED_BLOCK = [
+    ("XREAD", "STREAMS", "block", "0"),
+    ("XREAD", "COUNT", "2", "STREAMS", "a", "block", "0", "0"),
+    ("XREADGROUP", "GROUP", "block", "0", "STREAMS", "s", ">"),
+    ("XREADGROUP", "GROUP", "g", "block", "COUNT", "1", "STREAMS", "block", ">"),
+]
+
+
+@pytest.mark.parametrize("command", NAMED_BLOCK, ids=" ".join)
+def test_what_is_called_block_is_no_option(drive: Any, command: tuple[str, ...]) -> None:
+    """It has the usual deadline, on the shared connection."""
+    from django_vcache.exceptions import TimeoutError
+
+    def silent(peer: Peer) -> None:
+        peer.shake_hands()
+        for received in peer.commands():
+            if received == [b"PING"]:
+                peer.send(b"+PONG\r\n")
+            elif peer.number > 1 and not any(number == 1 for number, _ in fake.received(command[0])):
+                peer.send(b"-ERR it got a connection to itself\r\n")
+
+    with FakeServer(silent) as fake:
+        cache = drive(make_cache(fake.url, RESPONSE_TIMEOUT=0.3))
+        cache.execute("PING")
+        with pytest.raises((TimeoutError, ConnectionError)):
+            cache.execute(*command)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,21 @@ REFUSED = [
     ("CLIENT", "SETNAME", "other"),
     ("CLIENT", "NO-TOUCH", "ON"),
     ("CLIENT", "NO-EVICT", "ON"),
+    ("CLIENT", "CACHING", "YES"),
+    ("CLIENT", "CAPA", "redirect"),
+    ("CLIENT", "IMPORT-SOURCE", "ON"),
+    ("CLIENT", "SETINFO", "LIB-NAME", "other"),
+    ("CLIENT", "OF-TOMORROW", "ON"),
+    ("CLIENT",),
+    ("SUNSUBSCRIBE",),
+    ("WAIT", 1, 0),
+    ("waitaof", 1, 0, 0),
+    ("READONLY",),
+    ("ReadWrite",),
+    ("ASKING",),
+    ("REPLCONF", "ACK", 1),
+    ("SCRIPT", "debug", "YES"),
+    ("CLUSTER", "SYNCSLOTS", "CAPA"),
 ]
 
 
@@ -65,6 +80,27 @@ def test_a_command_that_changes_the_connection_is_refused_unsent(
 )
 def test_a_command_that_only_mentions_one_goes_through(cache: Any, command: tuple[Any, ...]) -> None:
     cache.execute(*command)
+
+
+@pytest.mark.parametrize("name", ["SELECT\0", "sel\0ect", "SELECT\0x"])
+def test_a_name_that_a_server_may_read_as_another_is_refused(cache: Any, server: ValkeyServer, name: str) -> None:
+    server.execute("CONFIG", "RESETSTAT")
+    with pytest.raises(ValueError, match="zero byte"):
+        cache.execute(name, 1)
+    assert server.command_counts() == {}
+
+
+def test_what_a_refusal_says_is_what_to_do(cache: Any) -> None:
+    for command, told in [
+        (("SELECT", 1), "configure another alias with that database number"),
+        (("SUBSCRIBE", "c"), "it needs a separate connection, opened with a client library"),
+        (("MULTI",), "use a script, or a transaction that is sent whole"),
+        (("CLIENT", "SETNAME", "n"), "CLIENT_NAME"),
+        (("CLIENT", "TRACKING", "ON"), "open a separate one with a client library"),
+    ]:
+        with pytest.raises(ValueError, match=str(command[0])) as caught:
+            cache.execute(*command)
+        assert told in str(caught.value)
 
 
 def test_a_script_that_selects_does_not_move_the_connection(cache: Any, server: ValkeyServer) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from support.caches import make_cache
 from support.fake import FakeServer, Peer, answer, answer_keys
+from support.server import ValkeyServer
 
 LIMITS = {"RESPONSE_TIMEOUT": 5.0, "CONNECT_TIMEOUT": 5.0}
 SHA = "0" * 40
@@ -41,6 +42,15 @@ REPEATABLE = [
     ("TTL", "k"),
     ("SET", "k", "v"),
     ("SET", "k", "v", "PX", 1000),
+    ("set", "k", "v", "ex", 1000),
+    ("SET", "k", "v", "EXAT", 9_999_999_999),
+    ("SET", "k", "v", "PXAT", 9_999_999_999_999),
+    ("SET", "k", "v", "KEEPTTL"),
+    ("SETEX", "k", 1000, "v"),
+    ("MSET", "a", "1", "b", "2"),
+    ("XREAD", "STREAMS", "s", "0"),
+    ("OBJECT", "ENCODING", "k"),
+    ("ZRANGE", "z", 0, -1),
     ("HGETALL", "h"),
     ("LRANGE", "l", 0, -1),
     ("XRANGE", "s", "-", "+"),
@@ -56,6 +66,18 @@ HARMFUL = [
     ("SET", "k", "v", "NX"),
     ("SET", "k", "v", "PX", 1000, "nx"),
     ("SET", "k", "v", "GET"),
+    ("SET", "k", "v", "IFEQ", "old"),
+    ("SET", "k", "v", "EX", 1000, "IFEQ", "old"),
+    ("SET", "k", "v", "OFTOMORROW"),
+    ("SETNX", "k", "v"),
+    ("MSETNX", "a", "1"),
+    ("MSETEX", 1, "k", "v"),
+    ("GETEX", "k", "EX", 5),
+    ("DELIFEQ", "k", "v"),
+    ("HSETEX", "h", "EX", 5, "FIELDS", 1, "f", "v"),
+    ("HGETEX", "h", "EX", 5, "FIELDS", 1, "f"),
+    ("EXPIRE", "k", 5),
+    ("UNLINK", "k"),
     ("GETSET", "k", "v"),
     ("GETDEL", "k"),
     ("DEL", "k"),
@@ -90,6 +112,26 @@ def test_a_harmful_command_is_never_sent_twice(drive: Any, command: tuple[Any, .
         assert cache.execute("GET", "after") == b"after"
         sent = [str(part).encode() for part in command]
         assert [entry for entry in fake.received() if entry[1] != [b"GET", b"after"]] == [(1, sent)]
+
+
+def test_a_conditional_set_whose_reply_is_lost_is_not_answered_by_a_second(
+    drive: Any, fresh_server: ValkeyServer
+) -> None:
+    """Sent twice, it would answer None although it has set the value: the old one is not there any more."""
+    fresh_server.execute("SET", "k", "old")
+
+    def lose_the_reply(peer: Peer) -> None:
+        peer.shake_hands()
+        if peer.number > 1:
+            return answer_keys(peer)
+        assert fresh_server.execute(*peer.command()) == "OK"
+
+    with FakeServer(lose_the_reply) as fake:
+        cache = drive(make_cache(fake.url, **LIMITS))
+        with pytest.raises(connection_error(), match="may or may not have been executed"):
+            cache.execute("SET", "k", "new", "IFEQ", "old")
+        assert len(fake.received("SET")) == 1
+    assert fresh_server.execute("GET", "k") == b"new"
 
 
 def test_a_repeatable_command_is_sent_again_only_once(drive: Any) -> None:

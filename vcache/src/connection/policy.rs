@@ -142,7 +142,7 @@ impl Policy {
         let repeatable = match self.again {
             Again::Never => false,
             Again::Always => blocking == Blocking::No,
-            Again::With(options) => has_only(options, arguments.skip(2)),
+            Again::With(options) => has_only(options, arguments),
         };
         Ok(Judged { repeatable, blocking })
     }
@@ -199,12 +199,16 @@ fn reading<'a>(arguments: &mut Words<'a>) -> Option<&'a [u8]> {
     limit
 }
 
-/// Whether there is nothing among the words but these options with their values.
-fn has_only<'a>(options: Options, mut words: impl Iterator<Item = &'a [u8]>) -> bool {
-    while let Some(word) = words.next() {
+/// Whether there is nothing behind the first two arguments but these options with their values.
+fn has_only(options: Options, mut arguments: Words<'_>) -> bool {
+    arguments.next();
+    arguments.next();
+    while let Some(word) = arguments.next() {
         let Some((_, values)) = option(options, word) else { return false };
-        if !(0..values).all(|_| words.next().is_some()) {
-            return false;
+        for _ in 0..values {
+            if arguments.next().is_none() {
+                return false;
+            }
         }
     }
     true

@@ -32,6 +32,7 @@ impl<'a> Words<'a> {
 impl<'a> Iterator for Words<'a> {
     type Item = &'a [u8];
 
+    #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
         self.left = self.left.checked_sub(1)?;
         word(&mut self.rest)
@@ -45,6 +46,7 @@ impl<'a> Iterator for Words<'a> {
 impl ExactSizeIterator for Words<'_> {}
 
 /// Takes a word off.
+#[inline]
 fn word<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (length, body) = number(bytes, b'$')?;
     let end = length.checked_add(2)?;
@@ -55,11 +57,21 @@ fn word<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
 }
 
 /// The number of a header such as `$3\r\n`, and what follows. The server takes no sign and no zero in front.
+#[inline]
 fn number(bytes: &[u8], kind: u8) -> Option<(usize, &[u8])> {
-    let [first, digits @ ..] = bytes else { return None };
-    if *first != kind {
-        return None;
+    let digit = |digit: &u8| usize::from(digit - b'0');
+    match bytes {
+        // Almost all are of one digit or two.
+        [first, ones @ b'0'..=b'9', b'\r', b'\n', rest @ ..] if *first == kind => Some((digit(ones), rest)),
+        [first, tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', b'\n', rest @ ..] if *first == kind => {
+            Some((digit(tens) * 10 + digit(ones), rest))
+        }
+        [first, digits @ ..] if *first == kind => long_number(digits),
+        _ => None,
     }
+}
+
+fn long_number(digits: &[u8]) -> Option<(usize, &[u8])> {
     let mut value: usize = 0;
     for (at, byte) in digits.iter().enumerate() {
         match byte {

@@ -43,7 +43,9 @@ fn told(error: *mut table::Error) -> (u32, String) {
 /// A module that is at home here.
 struct Guest {
     handle: *const c_void,
-    server: Server,
+    /// For questions to the server, on the same socket.
+    conn: crate::Connection,
+    _server: Server,
 }
 
 impl Guest {
@@ -54,7 +56,7 @@ impl Guest {
         assert!(status == Ok(()), "{status:?}");
         // SAFETY: it was written.
         let handle = unsafe { (*place.at::<Connection>()).handle };
-        Self { handle, server }
+        Self { handle, conn: server.connection(), _server: server }
     }
 
     fn command(bytes: &[u8], replies: usize, flags: u64) -> Command {
@@ -113,7 +115,7 @@ impl Guest {
     fn count(&self) -> u64 {
         let reply = crate::block_on(async {
             let command = redis::cmd("INFO").arg("stats").clone();
-            self.server.connection().send_command(&command)?.await
+            self.conn.send_command(&command)?.await
         });
         let Value::VerbatimString { text, .. } = reply.unwrap() else { panic!("INFO answers with text") };
         let line = text.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
