@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pyo3::prelude::*;
 
-use super::exceptions::{panic_message, to_exception};
+use super::exceptions::panicked;
 use super::shield::shield;
 use crate::blocking::block_on_until;
 
@@ -20,7 +20,7 @@ where
 {
     shield();
     let outcome = py.detach(|| catch_unwind(AssertUnwindSafe(|| block_on_until(future, interrupted))));
-    outcome.unwrap_or_else(|payload| Err(to_exception(py, &panic_message(&*payload))))
+    outcome.unwrap_or_else(|payload| Err(panicked(py, payload)))
 }
 
 /// What a signal handler raised, if one did.

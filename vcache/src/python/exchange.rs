@@ -12,7 +12,7 @@ use redis::Value;
 use super::awaited::{Awaited, settle};
 use super::blocking::interrupted;
 use super::event_loop::Running;
-use super::exceptions::{panic_message, to_exception};
+use super::exceptions::panicked;
 use super::loop_state::{LoopState, Runnable};
 use super::shield::shield;
 use crate::blocking::exchange_until;
@@ -133,7 +133,7 @@ where
         let awaitable = awaitable.and_then(|awaitable| awaitable.take(&self.home));
         if let (Some(outcome), Some(finish), Some(awaitable)) = (outcome, finish, awaitable) {
             let result = catch_unwind(AssertUnwindSafe(|| finish(py, outcome.result, &outcome.packet)))
-                .unwrap_or_else(|payload| Err(to_exception(py, &panic_message(&*payload))));
+                .unwrap_or_else(|payload| Err(panicked(py, payload)));
             settle(py, awaitable.bind(py), result);
         }
     }
@@ -175,6 +175,6 @@ pub fn block_on_exchange(
     shield();
     let outcome =
         py.detach(|| catch_unwind(AssertUnwindSafe(|| exchange_until(connection, packet, interrupted))));
-    let outcome = outcome.unwrap_or_else(|payload| Err(to_exception(py, &panic_message(&*payload))))?;
+    let outcome = outcome.unwrap_or_else(|payload| Err(panicked(py, payload)))?;
     Ok((outcome.result, outcome.packet))
 }

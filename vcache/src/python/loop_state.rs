@@ -5,7 +5,6 @@
 //! on another loop.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, ThreadId};
@@ -17,6 +16,7 @@ use slab::Slab;
 
 use super::attach::really_attached;
 use super::exceptions::to_exception;
+use crate::abi::border::contained;
 use crate::error::Error;
 use crate::fork;
 use crate::reactor::waiter::Waiter;
@@ -113,7 +113,7 @@ impl LoopState {
             if self.closed.load(Ordering::Acquire) {
                 drop(ready);
                 // Python's objects in it go with it, and a destructor may panic: others are still to be woken.
-                let _ = catch_unwind(AssertUnwindSafe(|| really_attached(|_| drop(task))));
+                contained((), || _ = really_attached(|_| drop(task)));
                 return;
             }
             ready.push_back(task);

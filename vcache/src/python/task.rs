@@ -14,9 +14,10 @@ use pyo3::prelude::*;
 use super::Steps;
 use super::awaited::{Awaited, settle};
 use super::event_loop::{Kept, Running};
-use super::exceptions::{panic_message, to_exception};
+use super::exceptions::panicked;
 use super::loop_state::{LoopState, Runnable};
 use super::pooled::Pooled;
+use crate::abi::border::contained;
 use crate::scope::{self, Driving};
 use crate::sync::lock;
 
@@ -137,7 +138,7 @@ where
     fn abandon(&self) {
         let mut body = lock(&self.body);
         if body.future.is_some() {
-            let _ = catch_unwind(AssertUnwindSafe(|| body.future = None));
+            contained((), || body.future = None);
             let dropped = (body.finish.take(), body.awaitable.take().and_then(|kept| kept.take(&self.home)));
             drop(body);
             drop(dropped);
@@ -179,18 +180,18 @@ where
                 }
                 Ok(Some(Poll::Ready(output))) => Some(Ok(output)),
                 Ok(None) => None,
-                Err(payload) => Some(Err(to_exception(py, &panic_message(&*payload)))),
+                Err(payload) => Some(Err(panicked(py, payload))),
             }
         };
         // A destructor of the hot path's may panic too.
-        let _ = catch_unwind(AssertUnwindSafe(|| body.future = None));
+        contained((), || body.future = None);
         let (finish, awaitable) = (body.finish.take(), body.awaitable.take());
         drop(body);
         let awaitable = awaitable.and_then(|awaitable| awaitable.take(&self.home));
         if let (Some(outcome), Some(finish), Some(awaitable)) = (outcome, finish, awaitable) {
             let result = outcome.and_then(|output| {
                 catch_unwind(AssertUnwindSafe(|| finish(py, output)))
-                    .unwrap_or_else(|payload| Err(to_exception(py, &panic_message(&*payload))))
+                    .unwrap_or_else(|payload| Err(panicked(py, payload)))
             });
             settle(py, awaitable.bind(py), result);
         }

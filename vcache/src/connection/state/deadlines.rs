@@ -1,7 +1,7 @@
 //! What ends because its time is over: calls, an attempt to connect, the pause before one, a connection that is silent.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{After, GRACE, State};
 use crate::config::Config;
@@ -75,7 +75,10 @@ impl State {
         let longest = match blocking {
             // A caller with more patience than usual must not lose the connection before it runs out.
             Blocking::No => self.config.response_timeout.max(limits.timeout.unwrap_or_default()),
-            Blocking::Yes(_) => limits.timeout?,
+            Blocking::Yes(None) => return None,
+            Blocking::Yes(Some(seconds)) => {
+                self.config.response_timeout.checked_add(Duration::try_from_secs_f64(seconds).ok()?)?
+            }
         };
         started.max(self.progress).checked_add(longest)
     }

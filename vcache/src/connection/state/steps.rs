@@ -188,6 +188,8 @@ impl State {
                 Err(error) => break Err(error),
             }
         };
+        // A caller may wait without end; its connection does not.
+        let due = due.into_iter().chain(self.dead_at()).min();
         self.come_by(due);
         outcome
     }
