@@ -70,6 +70,9 @@ pub(super) struct State {
     /// When a server that refused writes was last left.
     left: Option<Instant>,
     wakers: Vec<Waker>,
+    /// How often it was read from, or tried.
+    #[cfg(test)]
+    pub(super) looks: usize,
 }
 
 /// The watch that this connection is in, and the deadline that it knows of.
@@ -120,6 +123,8 @@ impl State {
             connector_runs: false,
             left: None,
             wakers: Vec::new(),
+            #[cfg(test)]
+            looks: 0,
         }
     }
 

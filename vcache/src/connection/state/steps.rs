@@ -66,6 +66,10 @@ impl State {
 
     pub(super) fn look(&mut self, now: Instant) -> Result<bool> {
         self.looked = now;
+        #[cfg(test)]
+        {
+            self.looks += 1;
+        }
         let mut read = 0;
         loop {
             let Link::Up(up) = &mut self.link else { return Ok(true) };
