@@ -127,7 +127,9 @@ impl Driver {
         let accepted = state.accept(entry, now, &mut after);
         let at_once = match flush {
             Flush::Now => true,
-            Flush::Collect if accepted.as_ref().is_ok_and(|accepted| *accepted != Accepted::Busy) => true,
+            // What it waits for may be the answer to a probe, which is to be sent.
+            _ if matches!(accepted, Ok(Accepted::Waiting)) => true,
+            Flush::Collect if matches!(accepted, Ok(Accepted::Alone)) => true,
             Flush::Collect | Flush::Together => state.has_waited(now, OLDEST_UNSENT, MOST_UNSENT),
             Flush::Later => false,
         };
