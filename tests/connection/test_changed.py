@@ -138,7 +138,7 @@ def test_the_end_of_the_time_is_false(server: ValkeyServer, form: str) -> None:
 def test_what_happens_to_other_keys_or_without_a_change_is_none(server: ValkeyServer, form: str) -> None:
     cache = make_cache(server, KEY_PREFIX="p", VERSION=2)
     cache.set("k", "v")
-    waiting = Waiting(form, cache, "k", 1.0)
+    waiting = Waiting(form, cache, "k", 0.5)
     until_watched(server, waiting)
     for key in ("k", "p:1:k", "p:3:k", ":2:k", "p:2:k2"):
         server.execute("SET", key, "x")
@@ -170,7 +170,7 @@ def test_without_a_time_it_waits_for_as_long_as_it_takes(server: ValkeyServer, f
     cache = make_cache(server, RESPONSE_TIMEOUT=0.5)
     waiting = Waiting(form, cache, "k")
     until_watched(server, waiting)
-    threading.Event().wait(0.8)
+    threading.Event().wait(0.6)
     assert not waiting.is_over
     cache.set("k", 1)
     assert waiting.result() is True

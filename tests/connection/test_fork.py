@@ -434,7 +434,7 @@ def test_a_call_that_a_child_inherits_does_not_hang_there(fresh_server: ValkeySe
     """The handler forked, and returned in the child as well, into the midst of a call that is the parent's. Its reply
     will never come there: the child is told so, at the deadline of the call at the latest. One without a deadline, as
     that of a pop that waits for ever, ends all the same."""
-    limit = 4.0
+    limit = 2.0
     setting = cache_setting(fresh_server, RESPONSE_TIMEOUT=limit)
     with Program(HELPERS + f"pops = {pops}\n" + BACK_FROM_A_HANDLER, {"default": setting}) as program:
         assert program.report() == "ready"

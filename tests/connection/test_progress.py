@@ -190,7 +190,7 @@ def test_a_server_that_stops_is_given_up_a_whole_time_out_after_its_last_word(
 
 
 def test_the_bytes_of_a_large_reply_are_progress(run: Any) -> None:
-    """A reply takes three time-outs to arrive. Calls may run out of time over it, but the connection is well."""
+    """A reply takes two time-outs to arrive. Calls may run out of time over it, but the connection is well."""
     arrived = threading.Event()
 
     def trickle(peer: Peer) -> None:
@@ -201,7 +201,7 @@ def test_the_bytes_of_a_large_reply_are_progress(run: Any) -> None:
             if number:
                 peer.send(answer(command))
                 continue
-            value = bulk(bytes(90_000))
+            value = bulk(bytes(60_000))
             for start in range(0, len(value), 1_000):
                 peer.send(value[start : start + 1_000])
                 pause(TIMEOUT / 30)

@@ -20,7 +20,7 @@ from support.server import ValkeyServer, wait_until
 LIMITS = {"RESPONSE_TIMEOUT": 5.0, "CONNECT_TIMEOUT": 5.0}
 # How long one caller calls, and the attempts that fit: from 25 ms on the back-off doubles up to a second, half of it is
 # jitter. A connection that answered begins anew with the shortest.
-SECONDS = 1.5
+SECONDS = 1.0
 FEW = 20
 SHORTEST = 0.0125
 
