@@ -48,7 +48,8 @@ impl State {
             return;
         }
         let previous = match std::mem::replace(&mut self.link, Link::Down(None)) {
-            Link::Down(Some(pause)) => Some(pause.error),
+            // A connection that was lost says nothing about the next one. A failed attempt does.
+            Link::Down(Some(pause)) if !pause.calls_wait => Some(pause.error),
             _ => None,
         };
         self.link = Link::Connecting { since: now, previous };
@@ -122,16 +123,12 @@ impl State {
             let length = self.back_off.next();
             let (until, calls_wait) = (now + length, length <= PATIENCE);
             self.link = Link::Down(Some(Pause { error: error.clone(), until, calls_wait }));
-            for mut entry in std::mem::take(&mut waiting) {
-                if calls_wait {
-                    entry.wait_no_longer_than(until + PATIENCE);
-                    waiting.push(entry);
-                } else {
+            if calls_wait {
+                self.come_by(Some(until));
+            } else {
+                for entry in std::mem::take(&mut waiting) {
                     self.wakers.extend(entry.complete(Err(error.clone())));
                 }
-            }
-            if !waiting.is_empty() {
-                self.come_by(Some(until));
             }
         }
         for entry in waiting {

@@ -227,7 +227,7 @@ impl State {
         entry.waits_until = entry.limits.wait_from(now);
         match &self.link {
             Link::Up(_) | Link::Down(None) | Link::Connecting { previous: None, .. } => {}
-            Link::Down(Some(pause)) if pause.calls_wait => entry.wait_no_longer_than(pause.until + PATIENCE),
+            Link::Down(Some(pause)) if pause.calls_wait => {}
             Link::Down(Some(pause)) if now < pause.until || self.connector_runs => {
                 return Err(pause.error.clone());
             }
