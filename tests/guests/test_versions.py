@@ -14,7 +14,7 @@ from support.caches import cache_setting
 from support.programs import Program
 from support.server import ValkeyServer
 
-# The layout of vcache/src/abi/table.rs, version 1.1.
+# The layout of vcache/src/abi/table.rs, version 1.2.
 HEADER = 48
 FUNCTION = 8
 OLDER = HEADER + 12 * FUNCTION
@@ -189,7 +189,7 @@ def test_other_versions_and_what_is_no_table(attempts: Attempts) -> None:
             "table 2.3",
             "go back to",
         )
-        attempts.mismatches(put(f"capsule(made(size={HEADER}, major=3), b'{name}')"), "newer", "table 3.1")
+        attempts.mismatches(put(f"capsule(made(size={HEADER}, major=3), b'{name}')"), "newer", "table 3.2")
         attempts.mismatches(put(f"capsule(made(major=0, version='0.0.1'), b'{name}')"), "0.0.1", "older", "table 0.1")
     attempts.mismatches(put("capsule(made(), b'django_vcache._capi@2')"))
     # A version that is not told, or not text.
