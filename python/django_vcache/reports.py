@@ -63,12 +63,12 @@ def ignored(alias: str, error: Exception) -> None:
 
 
 def untracked(alias: str) -> None:
-    """The server refuses to say when a key changes; whoever waits for one asks again and again."""
+    """The server refuses to say when a key changes; a wait for one asks again and again."""
     if alias not in _untracked:
         _untracked.add(alias)
         logger.warning(
-            "cache '%s': the server refuses CLIENT TRACKING, so whoever waits for a key to change asks for it up to 40 "
-            "times a second: allow +client|tracking and +client|caching to the user",
+            "cache '%s': the server refuses CLIENT TRACKING, so a wait for a key to change asks for it up to 40 times a "
+            "second: allow +client|tracking and +client|caching to the user",
             alias,
         )
 

@@ -99,7 +99,7 @@ impl Handle {
         Ok(Call::new(slot, route))
     }
 
-    /// Where a packet goes that whoever drives on this thread waits for.
+    /// Where a packet goes; what drives on this thread waits for it.
     ///
     /// # Errors
     /// `Connection` if the process has no descriptor left to wait for a connection.
