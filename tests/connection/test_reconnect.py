@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from support.caches import make_cache
-from support.driver import open_runner
+from support.driver import LOOPS, open_runner
 from support.fake import FakeServer, Peer, answer, answer_keys
 from support.load import failures
 from support.server import ValkeyServer, wait_until
@@ -119,6 +120,33 @@ def test_a_connection_that_lived_is_made_anew_at_once(form: str) -> None:
         hang_up = True
         assert get("after") == b"after"
         assert fake.accepted == 2
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_connection_lost_as_soon_as_it_is_made_is_made_anew_for_those_who_wait(loop: str) -> None:
+    """It may be lost before the loop has heard of it, which then has to learn when the next attempt is due. The moment
+    is a matter of microseconds, so there are many attempts to hit it."""
+
+    def script(peer: Peer) -> None:
+        if peer.number > 1:
+            return answer_keys(peer)
+        peer.shake_hands()
+        until = time.perf_counter() + random.Random(fake.port).random() * 20e-6
+        while time.perf_counter() < until:
+            pass
+        peer.reset()
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(*(cache.aexecute("GET", f"k{number}") for number in range(3)))
+
+    with open_runner(loop) as runner:
+        for _ in range(120):
+            with FakeServer(script) as fake:
+                cache = make_cache(fake.url, RESPONSE_TIMEOUT=20.0, CONNECT_TIMEOUT=20.0)
+                begun = time.monotonic()
+                assert runner.run(main()) == [b"k0", b"k1", b"k2"]
+                # The pause before the next attempt is 25 ms. Otherwise the loop wakes when a time-out is over.
+                assert time.monotonic() - begun < 10.0
 
 
 # What servers say before they close a connection that they do not want.
