@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread, ThreadId};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use crate::connection::receiver::{Outcome, Receiver};
 use crate::connection::{Connection, Packet};
 use crate::fork::{self, PerProcess};
 use crate::reactor::waiter::Waiter;
-use crate::reactor::{self, Bell, Reactor, Watch, reactor_if_made};
+use crate::reactor::{self, Reactor, Sleeper, Watch, reactor_if_made};
 use crate::scope::{self, Driving};
 use crate::sync::lock;
 
@@ -64,7 +64,6 @@ struct Parker {
     notified: AtomicBool,
     sleeps: AtomicU8,
     waiter: Arc<Waiter>,
-    bell: OnceLock<Bell>,
     /// How often it looks up.
     look_up: Duration,
 }
@@ -101,7 +100,6 @@ impl Own {
                 notified: AtomicBool::new(false),
                 sleeps: AtomicU8::new(Sleeps::Parked as u8),
                 waiter: Arc::default(),
-                bell: OnceLock::new(),
                 look_up: if is_main() { LOOK_UP } else { LONGEST_SLEEP },
             })
         }))
@@ -126,14 +124,6 @@ impl Parker {
     fn is(&self, sleeps: Sleeps) -> bool {
         self.sleeps.load(Ordering::SeqCst) == sleeps as u8
     }
-
-    /// Its own bell; `None` if there is no descriptor for one.
-    fn bell(&self) -> Option<&Bell> {
-        if self.bell.get().is_none() {
-            let _ = self.bell.set(Bell::new().ok()?);
-        }
-        self.bell.get()
-    }
 }
 
 impl Wake for Parker {
@@ -146,7 +136,7 @@ impl Wake for Parker {
             return;
         }
         if self.is(Sleeps::Alone)
-            && let Some(bell) = self.bell.get()
+            && let Some(bell) = self.waiter.bell()
         {
             bell.ring();
         } else if self.is(Sleeps::Reading)
@@ -295,12 +285,15 @@ fn wait(parker: &Arc<Parker>, until: Instant) -> bool {
 
 /// Waits on the thread's own watch, and beside it on the shared one if a call is under way there.
 fn wait_alone(parker: &Arc<Parker>, own: &Watch, until: Instant) -> bool {
-    let Some(bell) = parker.bell() else {
+    let Ok(bell) = parker.waiter.bell_or_new() else {
         thread::park_timeout(LOOK_UP / 10);
         own.drive();
         return false;
     };
     let shared = reactor_if_made().filter(|_| parker.waiter.waits_on_shared());
+    if let Some(reactor) = shared {
+        reactor.shared().add_sleeper(Arc::downgrade(bell) as Weak<dyn Sleeper>);
+    }
     let watches: &[&Watch] = match shared {
         Some(reactor) => &[own, reactor.shared()],
         None => &[own],

@@ -39,6 +39,8 @@ pub(crate) fn ensure() -> bool {
         None => {
             let Some(poller) = watch() else { return false };
             let send = Arc::new(Notify::new());
+            #[cfg(feature = "driver")]
+            learn_of_deadlines(&send);
             list.push((id, Arc::clone(&send)));
             handle.spawn(drive(poller, Registration { epoch, id }, Arc::clone(&send)));
             send
@@ -46,6 +48,21 @@ pub(crate) fn ensure() -> bool {
     };
     RECENT.set(Some((epoch, id, send)));
     true
+}
+
+#[cfg(feature = "driver")]
+impl crate::reactor::Sleeper for Notify {
+    fn look_again(&self) {
+        self.notify_one();
+    }
+}
+
+/// Has the runtime look again when a deadline comes earlier than it thought.
+#[cfg(feature = "driver")]
+fn learn_of_deadlines(send: &Arc<Notify>) {
+    if let Ok(reactor) = reactor() {
+        reactor.shared().add_sleeper(Arc::downgrade(send) as std::sync::Weak<dyn crate::reactor::Sleeper>);
+    }
 }
 
 /// Tells this thread's runtime that a call was submitted.

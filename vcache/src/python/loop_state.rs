@@ -20,7 +20,7 @@ use crate::abi::border::contained;
 use crate::error::Error;
 use crate::fork;
 use crate::reactor::waiter::Waiter;
-use crate::reactor::{Bell, reactor_if_made};
+use crate::reactor::{Bell, Sleeper, reactor, reactor_if_made};
 use crate::scope;
 use crate::sync::lock;
 
@@ -50,7 +50,7 @@ pub(super) enum Drive {
 pub(super) struct LoopState {
     thread: ThreadId,
     epoch: u64,
-    pub(super) bell: Bell,
+    pub(super) bell: Arc<Bell>,
     ready: Mutex<VecDeque<Arc<dyn Runnable>>>,
     /// Its calls that are under way, and the connections of its blocking commands.
     pub(super) waiter: Arc<Waiter>,
@@ -83,13 +83,17 @@ pub(super) struct Timer {
 
 impl LoopState {
     pub(super) fn new(py: Python<'_>) -> PyResult<Self> {
-        let bell = Bell::new().map_err(|error| to_exception(py, &Error::no_descriptor(&error)))?;
+        let waiter = Arc::new(Waiter::default());
+        let bell = waiter.bell_or_new().map_err(|error| to_exception(py, &Error::no_descriptor(&error)))?;
+        let bell = Arc::clone(bell);
+        let reactor = reactor().map_err(|error| to_exception(py, &error))?;
+        reactor.shared().add_sleeper(Arc::downgrade(&bell) as Weak<dyn Sleeper>);
         Ok(Self {
             thread: thread::current().id(),
             epoch: fork::epoch(),
             bell,
             ready: Mutex::default(),
-            waiter: Arc::default(),
+            waiter,
             ticking: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             watches_shared: AtomicBool::new(false),

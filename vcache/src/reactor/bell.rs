@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::watch::Sleeper;
 use crate::fork::Descriptor;
 
 /// Ringing it often costs one system call until it is silenced.
@@ -62,6 +63,12 @@ impl Bell {
             let _ = rustix::io::read(&self.receiver, &mut [0_u8; 8]);
             self.rung.store(false, Ordering::SeqCst);
         }
+    }
+}
+
+impl Sleeper for Bell {
+    fn look_again(&self) {
+        self.ring();
     }
 }
 

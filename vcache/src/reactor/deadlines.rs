@@ -34,8 +34,8 @@ fn nanos(at: Instant) -> u64 {
 }
 
 impl Deadlines {
-    /// Replaces the deadline of one connection.
-    pub(super) fn replace(&self, key: usize, before: Option<Instant>, after: Option<Instant>) {
+    /// Replaces the deadline of one connection. `true`: the earliest of all is an earlier one now.
+    pub(super) fn replace(&self, key: usize, before: Option<Instant>, after: Option<Instant>) -> bool {
         let mut ordered = lock(&self.ordered);
         if let Some(before) = before {
             ordered.remove(&(before, key));
@@ -43,12 +43,8 @@ impl Deadlines {
         if let Some(after) = after {
             ordered.insert((after, key));
         }
-        self.note_first(&ordered);
-    }
-
-    fn note_first(&self, ordered: &BTreeSet<(Instant, usize)>) {
         let first = ordered.first().map_or(NEVER, |(at, _)| nanos(*at));
-        self.first.0.store(first, Ordering::Release);
+        first < self.first.0.swap(first, Ordering::AcqRel)
     }
 
     pub(super) fn next(&self) -> Option<Instant> {
@@ -76,9 +72,9 @@ mod tests {
         let now = Instant::now();
         assert_eq!((deadlines.next(), deadlines.is_due(now)), (None, false));
         let later = |ms| now + Duration::from_millis(ms);
-        deadlines.replace(1, None, Some(later(30)));
-        deadlines.replace(2, None, Some(later(10)));
-        deadlines.replace(3, None, Some(later(10)));
+        assert!(deadlines.replace(1, None, Some(later(30))));
+        assert!(deadlines.replace(2, None, Some(later(10))), "an earlier one");
+        assert!(!deadlines.replace(3, None, Some(later(10))));
         assert!(deadlines.next().is_some_and(|next| next >= later(10) && next < later(11)));
         assert!(!deadlines.is_due(now) && deadlines.is_due(later(11)));
         assert_eq!(deadlines.due(later(11)), [2, 3]);

@@ -25,12 +25,12 @@ pub(crate) mod watch;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 pub(crate) use bell::Bell;
 use rustix::event::{PollFd, PollFlags, Timespec};
-pub(crate) use watch::{Driven, Watch};
+pub(crate) use watch::{Driven, Sleeper, Watch};
 
 use crate::error::{Error, Result};
 use crate::fork::PerProcess;
@@ -39,7 +39,7 @@ pub(crate) struct Reactor {
     /// The shared connections.
     shared: Arc<Watch>,
     /// Wakes the blocking caller that sleeps on the poller, if there is one.
-    bell: Bell,
+    bell: Arc<Bell>,
 }
 
 static REACTOR: PerProcess<Reactor> = PerProcess::new();
@@ -51,8 +51,10 @@ static REACTOR: PerProcess<Reactor> = PerProcess::new();
 pub(crate) fn reactor() -> Result<&'static Reactor> {
     REACTOR
         .try_get(|| {
-            let shared = Arc::new(Watch::new()?);
-            Ok(Reactor { shared, bell: Bell::new()? })
+            let (shared, bell) = (Arc::new(Watch::new()?), Arc::new(Bell::new()?));
+            let sleeper: Weak<dyn Sleeper> = Arc::downgrade(&bell) as Weak<dyn Sleeper>;
+            shared.add_sleeper(sleeper);
+            Ok(Reactor { shared, bell })
         })
         .map_err(|error: io::Error| Error::no_descriptor(&error))
 }

@@ -2,16 +2,20 @@
 //! connections, so that it watches those only while it has one, and it watches the connections of its blocking commands
 //! (`BLPOP` and the like) by itself.
 
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
-use super::watch::Watch;
+use super::bell::Bell;
+use super::watch::{Sleeper, Watch};
 use crate::error::{Error, Result};
 
 #[derive(Default)]
 pub(crate) struct Waiter {
     shared: AtomicUsize,
     own: OnceLock<Arc<Watch>>,
+    /// What wakes it.
+    bell: OnceLock<Arc<Bell>>,
 }
 
 impl Waiter {
@@ -39,8 +43,27 @@ impl Waiter {
         if let Some(own) = self.own.get() {
             return Ok(own);
         }
-        let fresh = Arc::new(Watch::new().map_err(|error| Error::no_descriptor(&error))?);
+        let failed = |error| Error::no_descriptor(&error);
+        let (fresh, bell) = (Arc::new(Watch::new().map_err(failed)?), self.bell_or_new().map_err(failed)?);
+        fresh.add_sleeper(Arc::downgrade(bell) as Weak<dyn Sleeper>);
         Ok(self.own.get_or_init(|| fresh))
+    }
+
+    /// What wakes it, if it ever had something for that.
+    pub(crate) fn bell(&self) -> Option<&Arc<Bell>> {
+        self.bell.get()
+    }
+
+    /// What wakes it.
+    ///
+    /// # Errors
+    /// If the process has no descriptor left.
+    pub(crate) fn bell_or_new(&self) -> io::Result<&Arc<Bell>> {
+        if let Some(bell) = self.bell.get() {
+            return Ok(bell);
+        }
+        let fresh = Arc::new(Bell::new()?);
+        Ok(self.bell.get_or_init(|| fresh))
     }
 }
 

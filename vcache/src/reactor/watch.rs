@@ -34,6 +34,13 @@ pub(crate) struct Watch {
     deadlines: Deadlines,
     /// Those that were given something to write on a thread that does not write itself.
     unwritten: Mutex<Vec<Arc<dyn Driven>>>,
+    sleepers: Mutex<Vec<Weak<dyn Sleeper>>>,
+}
+
+/// Who sleeps until the watch has something to do, or until the next deadline as it was then.
+pub(crate) trait Sleeper: Send + Sync {
+    /// There is an earlier deadline now: look again how long to sleep.
+    fn look_again(&self);
 }
 
 /// The number of a connection in this process.
@@ -49,6 +56,7 @@ impl Watch {
             watched: ArcSwap::default(),
             deadlines: Deadlines::default(),
             unwritten: Mutex::default(),
+            sleepers: Mutex::default(),
         })
     }
 
@@ -77,9 +85,21 @@ impl Watch {
             .rcu(|watched| watched.iter().filter(|(known, _)| *known != key).cloned().collect::<Vec<_>>());
     }
 
-    /// Replaces the moment at which a connection has to be looked at, at the latest.
+    /// Replaces the moment at which a connection has to be looked at, at the latest. It may be another thread that sleeps,
+    /// and for longer than that.
     pub(crate) fn set_deadline(&self, key: usize, before: Option<Instant>, after: Option<Instant>) {
-        self.deadlines.replace(key, before, after);
+        if self.deadlines.replace(key, before, after) {
+            for sleeper in lock(&self.sleepers).iter().filter_map(Weak::upgrade) {
+                sleeper.look_again();
+            }
+        }
+    }
+
+    /// Has one that sleeps learn of earlier deadlines.
+    pub(crate) fn add_sleeper(&self, sleeper: Weak<dyn Sleeper>) {
+        let mut sleepers = lock(&self.sleepers);
+        sleepers.retain(|known| known.strong_count() > 0 && !Weak::ptr_eq(known, &sleeper));
+        sleepers.push(sleeper);
     }
 
     /// Has a connection written to by the next to drive.
@@ -132,5 +152,34 @@ impl AsFd for Watch {
 impl AsRawFd for Watch {
     fn as_raw_fd(&self) -> RawFd {
         self.poller.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::super::bell::Bell;
+    use super::super::sleep;
+    use super::*;
+
+    #[test]
+    fn who_sleeps_learns_of_an_earlier_deadline_from_another_thread() {
+        let watch = Arc::new(Watch::new().unwrap());
+        let bell = Arc::new(Bell::new().unwrap());
+        watch.add_sleeper(Arc::downgrade(&bell) as Weak<dyn Sleeper>);
+        let begun = Instant::now();
+        let hour = Duration::from_secs(3_600);
+        watch.set_deadline(1, None, Some(begun + hour));
+        bell.silence();
+        let sleeper = {
+            let (watch, bell) = (Arc::clone(&watch), Arc::clone(&bell));
+            thread::spawn(move || sleep(&[&watch], &bell, hour).unwrap())
+        };
+        let soon = Some(begun + Duration::from_millis(20));
+        watch.set_deadline(2, None, soon);
+        assert!(sleeper.join().unwrap(), "the bell rang");
+        assert_eq!(watch.next_deadline().map(|next| next < begun + Duration::from_secs(60)), Some(true));
     }
 }
