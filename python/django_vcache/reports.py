@@ -67,8 +67,8 @@ def untracked(alias: str) -> None:
     if alias not in _untracked:
         _untracked.add(alias)
         logger.warning(
-            "cache '%s': the server refuses CLIENT TRACKING, so a wait for a key to change asks for it up to 40 times a "
-            "second: allow +client|tracking and +client|caching to the user",
+            "cache '%s': the server refuses CLIENT TRACKING, so a wait for a key to change asks for it up to 40 times "
+            "a second: allow +client|tracking and +client|caching to the user",
             alias,
         )
 
