@@ -37,6 +37,7 @@ def another_cache():
 functions = [name for name in hotpaths.__all__ if not inspect.isclass(getattr(hotpaths, name))]
 calls = [
     *surface(cache, "cache"),
+    *surface(django_vcache.aliases["default"], "shared", ["get", "aget"]),
     *surface(hotpaths, "hotpaths", functions),
     *surface(throttle, "throttle"),
     *surface(quota, "quota", receipt=RECEIPTS["quota"]),
