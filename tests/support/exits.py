@@ -59,4 +59,5 @@ def assert_ends_cleanly(source: str, server: ValkeyServer, loop: str = "asyncio"
             return program.exit_code()
 
     with ThreadPoolExecutor(2) as pool:
-        assert Counter(pool.map(once, range(RUNS))) == {(0, ""): RUNS}
+        ends = Counter(pool.map(once, range(RUNS)))
+    assert ends == {(0, ""): RUNS}, ends
