@@ -111,27 +111,25 @@ async fn a_duplicate_is_answered_also_while_others_are_refused(conn: &mut Connec
 
 #[vcache::test]
 async fn quotas_that_do_not_refuse_are_not_remembered_to(conn: &mut Connection) {
+    // One above the cost that is admitted: in the end only the quota refuses, however near the month's end is.
+    let throttle = Throttle::new("org", "11/d").unwrap();
     let gate = Gate::builder()
         .settings(patient())
-        .throttle(throttle())
+        .throttle(throttle)
         .quota(Quota::new("shadow", 1, Period::Month).unwrap().mode(Mode::Shadow))
         .quota(Quota::new("crossing", 5, Period::Month).unwrap().mode(Mode::Crossing))
         .build()
         .unwrap();
     let scope = Scope::new().with("org", 1);
     assert!(gate.admit(conn, Admission::new(&scope).cost(4)).await.unwrap().allowed);
-    let refused = gate.admit(conn, Admission::new(&scope).cost(7)).await.unwrap();
+    let refused = gate.admit(conn, Admission::new(&scope).cost(8)).await.unwrap();
     assert_eq!(refused_by(&refused), Some(("org", RuleKind::Throttle)));
     assert!(
         gate.admit(conn, Admission::new(&scope).cost(6)).await.unwrap().allowed,
         "it crosses, and that is all right"
     );
     let refused = gate.admit(conn, Admission::new(&scope).cost(1)).await.unwrap();
-    assert_eq!(
-        refused_by(&refused),
-        Some(("crossing", RuleKind::Quota)),
-        "a month is longer than a day's throttle"
-    );
+    assert_eq!(refused_by(&refused), Some(("crossing", RuleKind::Quota)));
     let again = gate.admit(conn, Admission::new(&scope).cost(1)).await.unwrap();
     assert_eq!((refused_by(&again), again.source), (refused_by(&refused), Source::DenyCache));
 }
