@@ -60,6 +60,8 @@ pub(crate) struct HotPath<'a> {
 /// What stands for a hot path in its module.
 pub(crate) struct Expanded {
     pub(crate) items: Vec<Item>,
+    /// The statement that marks what is to be awaited as a coroutine function.
+    pub(crate) mark: TokenStream,
     /// The statement that writes it into the stub.
     pub(crate) stub: TokenStream,
     /// Its Python names, to find the same one twice; none if it is compiled under a condition.
@@ -93,7 +95,16 @@ impl<'a> HotPath<'a> {
         } else {
             Vec::new()
         };
-        Expanded { items, stub: stub::statement(self), names }
+        Expanded { items, mark: self.mark(), stub: stub::statement(self), names }
+    }
+
+    fn mark(&self) -> TokenStream {
+        let cfgs = &self.cfgs;
+        let names = self.forms.iter().filter(|form| form.awaitable).map(|form| &form.name);
+        quote! {
+            #(#cfgs)*
+            ::vcache::python::mark_functions(__vcache_module, &[#(#names),*])?;
+        }
     }
 
     /// What the Python function gets when all went well.
@@ -117,7 +128,7 @@ impl<'a> HotPath<'a> {
         let names = parameters.iter().map(|p| &p.name);
         let owned = parameters.iter().map(|p| &p.owned);
         let cache = options.cache();
-        let (limit, body, spawned) = (self.limit(), self.body(), self.spawned());
+        let (body, spawned) = (self.body(), self.spawned());
         // On the author's own name: what is held across an `.await` and is not `Send` is told there.
         let made = quote_spanned! { named=>
             ::vcache::pyo3::PyResult<
@@ -130,9 +141,7 @@ impl<'a> HotPath<'a> {
             #[allow(unused_imports, unused_mut, clippy::all, clippy::pedantic, clippy::nursery)]
             fn #maker(__vcache_py: ::vcache::pyo3::Python<'_>, #(#names: #owned),*) -> #made {
                 use ::vcache::python::expansion::{IntoError as _, IntoErrorNot as _};
-                let __vcache_connection = ::vcache::python::connection_for(__vcache_py, #cache)?;
-                #limit
-                let mut __vcache_connection = __vcache_connection;
+                let mut __vcache_connection = ::vcache::python::connection_for(__vcache_py, #cache)?;
                 let __vcache_future = #body;
                 #spawned
                 #done
@@ -140,13 +149,18 @@ impl<'a> HotPath<'a> {
         }
     }
 
-    /// Gives the connection the deadline that `timeout` asks for.
-    fn limit(&self) -> Option<TokenStream> {
+    /// The `timeout`, as an expression.
+    fn timeout(&self) -> Option<TokenStream> {
         let micros = u64::try_from(self.options.timeout?.as_micros()).unwrap_or(u64::MAX);
+        Some(quote! { ::std::time::Duration::from_micros(#micros) })
+    }
+
+    /// Gives the connection the deadline that `timeout` asks for. It runs from the first poll: a coroutine may wait before it
+    /// is awaited.
+    fn limit(&self) -> Option<TokenStream> {
+        let timeout = self.timeout()?;
         Some(quote! {
-            let __vcache_timeout = ::std::time::Duration::from_micros(#micros);
-            let __vcache_deadline = ::std::time::Instant::now() + __vcache_timeout;
-            let __vcache_connection = __vcache_connection.with_deadline(__vcache_deadline);
+            __vcache_connection = __vcache_connection.with_deadline(::std::time::Instant::now() + #timeout);
         })
     }
 
@@ -155,6 +169,7 @@ impl<'a> HotPath<'a> {
         let Self { returned, .. } = self;
         let called = &self.function.sig.ident;
         let pass = self.parameters.iter().map(|p| &p.pass);
+        let limit = self.limit();
         let result = if is_result(returned) {
             quote_spanned! { returned.span()=>
                 ::vcache::python::expansion::into_hot_result(
@@ -172,6 +187,7 @@ impl<'a> HotPath<'a> {
         };
         quote_spanned! { called.span()=>
             async move {
+                #limit
                 let __vcache_returned = self::#called(&mut __vcache_connection, #(#pass),*).await;
                 #result
             }
@@ -180,10 +196,10 @@ impl<'a> HotPath<'a> {
 
     /// Puts the future onto the tokio runtime, if it is to be there.
     fn spawned(&self) -> Option<TokenStream> {
-        let Options { spawn, cancel, timeout, .. } = &self.options;
+        let Options { spawn, cancel, .. } = &self.options;
         let (abort, cache) = (*cancel != Some(Cancel::Finish), self.options.cache());
-        let budget = match timeout {
-            Some(_) => quote! { ::std::option::Option::Some((__vcache_deadline, __vcache_timeout)) },
+        let budget = match self.timeout() {
+            Some(timeout) => quote! { ::std::option::Option::Some(#timeout) },
             None => quote! { ::std::option::Option::None },
         };
         spawn.map(|span| {
@@ -229,10 +245,11 @@ impl<'a> HotPath<'a> {
             #attributes
             fn #function<'py>(
                 __vcache_py: ::vcache::pyo3::Python<'py>, #(#names: #owned),*
-            ) -> ::vcache::pyo3::PyResult<::vcache::pyo3::Bound<'py, ::vcache::pyo3::PyAny>> {
+            ) -> ::vcache::pyo3::PyResult<::vcache::pyo3::Bound<'py, ::vcache::python::Coroutine>> {
                 let __vcache_future = #future;
-                ::vcache::python::spawn(
+                ::vcache::python::coroutine(
                     __vcache_py,
+                    #name,
                     ::vcache::python::Steps::#steps,
                     __vcache_future,
                     |py, output| ::vcache::python::output_to_python(py, output),
@@ -292,8 +309,8 @@ fn forms(function: &ItemFn, options: &Options) -> Result<Vec<Form>> {
     }
     if options.only != Some(Only::Sync) {
         let note = match options.only {
-            None => format!(" The form of `{name}` to await: it returns an `asyncio.Future`."),
-            Some(_) => " To be awaited: it returns an `asyncio.Future`.".to_owned(),
+            None => format!(" The form of `{name}` to await."),
+            Some(_) => " To be awaited.".to_owned(),
         };
         let mut docs = docs;
         if !docs.is_empty() {

@@ -14,7 +14,7 @@ mod test;
 use proc_macro::TokenStream;
 
 /// Makes an `async fn` in a [`macro@module`] two functions in Python: `name`, which blocks with the GIL released, and
-/// `aname`, which returns an `asyncio.Future`.
+/// `aname`, which is awaited.
 ///
 /// ```no_run
 /// #[vcache::module]

@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
-use syn::{Attribute, Error, Item, ItemFn, ItemMod, Result, ReturnType, parse_quote};
+use syn::{Attribute, Error, FnArg, Item, ItemFn, ItemMod, Result, ReturnType, parse_quote};
 
 use crate::hotpath::{self, Expanded, HotPath};
 use crate::stub;
@@ -45,6 +45,7 @@ fn try_expand(args: &TokenStream, item: TokenStream) -> Result<TokenStream> {
 struct Contents {
     items: Vec<Item>,
     stubs: Vec<TokenStream>,
+    marks: Vec<TokenStream>,
     names: Vec<(String, proc_macro2::Span)>,
     /// It holds items of PyO3's, which the stub does not know.
     open: bool,
@@ -67,8 +68,9 @@ impl Contents {
             Err(error) => Err(error),
         };
         match expanded {
-            Ok(Expanded { items, stub, names }) => {
+            Ok(Expanded { items, mark, stub, names }) => {
                 self.items.extend(items);
+                self.marks.push(mark);
                 self.stubs.push(stub);
                 self.names.extend(names);
             }
@@ -98,36 +100,53 @@ impl Contents {
         }
     }
 
-    /// Makes the module's initialisation begin with what the connection's own half needs.
+    /// Makes the module's initialisation begin with what the connection's own half needs, and with the marks of the functions
+    /// that are to be awaited: PyO3 has added them by then.
     fn prepare(&mut self) {
-        let first = quote! { ::vcache::python::prepare()?; };
+        let marks = &self.marks;
+        self.items.push(parse_quote! {
+            fn __vcache_prepare(
+                __vcache_module: &::vcache::pyo3::Bound<'_, ::vcache::pyo3::types::PyModule>,
+            ) -> ::vcache::pyo3::PyResult<()> {
+                ::vcache::python::prepare()?;
+                #(#marks)*
+                ::vcache::pyo3::PyResult::Ok(())
+            }
+        });
         let is_init = |a: &Attribute| a.path().is_ident("pymodule_init");
         let own = self.items.iter_mut().find_map(|item| match item {
             Item::Fn(function) if function.attrs.iter().any(is_init) => Some(function),
             _ => None,
         });
-        match own {
-            Some(ItemFn { sig, block, .. }) if matches!(sig.output, ReturnType::Default) => {
-                sig.output = parse_quote! { -> ::vcache::pyo3::PyResult<()> };
-                // In a closure, because it may return early, and then returns nothing.
-                **block = parse_quote! {{
-                    #first
-                    (|| #block)();
-                    ::vcache::pyo3::PyResult::Ok(())
-                }};
-            }
-            Some(function) => {
-                function.block.stmts.insert(0, parse_quote! { #first });
-            }
-            // With the parameter that pyo3 before 0.30 wants.
-            None => self.items.push(parse_quote! {
+        let Some(ItemFn { sig, block, .. }) = own else {
+            self.items.push(parse_quote! {
                 #[pymodule_init]
                 fn __vcache_init(
-                    _module: &::vcache::pyo3::Bound<'_, ::vcache::pyo3::types::PyModule>,
+                    module: &::vcache::pyo3::Bound<'_, ::vcache::pyo3::types::PyModule>,
                 ) -> ::vcache::pyo3::PyResult<()> {
-                    ::vcache::python::prepare()
+                    __vcache_prepare(module)
                 }
-            }),
+            });
+            return;
+        };
+        // Its parameter may be a pattern, such as `_`.
+        let Some(FnArg::Typed(parameter)) = sig.inputs.first_mut() else { return };
+        let pattern = std::mem::replace(&mut *parameter.pat, parse_quote! { __vcache_module });
+        if matches!(sig.output, ReturnType::Default) {
+            sig.output = parse_quote! { -> ::vcache::pyo3::PyResult<()> };
+            // In a closure, because it may return early, and then returns nothing.
+            **block = parse_quote! {{
+                __vcache_prepare(__vcache_module)?;
+                let #pattern = __vcache_module;
+                (|| #block)();
+                ::vcache::pyo3::PyResult::Ok(())
+            }};
+        } else {
+            **block = parse_quote! {{
+                __vcache_prepare(__vcache_module)?;
+                let #pattern = __vcache_module;
+                #block
+            }};
         }
     }
 }

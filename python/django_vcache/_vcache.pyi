@@ -307,24 +307,24 @@ class Throttle:
         ConnectionError, TimeoutError or ResponseError for a server that cannot be asked; under any policy ResponseError
         for what the server refuses otherwise, such as NOPERM. The last four are of ``django_vcache.exceptions``.
         """
-    def acheck(self, scope: _Scope | int | str, cost: int = 1, *, rate: str | None = None) -> Future[Decision]:
-        """As ``check``, to be awaited: a future that is already under way.
+    async def acheck(self, scope: _Scope | int | str, cost: int = 1, *, rate: str | None = None) -> Decision:
+        """As ``check``, to be awaited. Nothing is asked before that.
 
-        Raises RuntimeError where no event loop runs.
+        It raises TypeError in a boolean context, where an ``await`` was forgotten.
         """
     def peek(self, scope: _Scope | int | str, *, rate: str | None = None) -> RuleState:
         """How it stands; nothing is charged.
 
         It has the alias's ``RESPONSE_TIMEOUT`` and no outage policy: raises as ``check`` under ``outage="raise"``.
         """
-    def apeek(self, scope: _Scope | int | str, *, rate: str | None = None) -> Future[RuleState]:
+    async def apeek(self, scope: _Scope | int | str, *, rate: str | None = None) -> RuleState:
         """As ``peek``, to be awaited."""
     def reset(self, scope: _Scope | int | str) -> bool:
         """Forgets what was charged; whether there was anything. Raises as ``peek``.
 
         Other processes may still remember a refusal, for 5 seconds at most.
         """
-    def areset(self, scope: _Scope | int | str) -> Future[bool]:
+    async def areset(self, scope: _Scope | int | str) -> bool:
         """As ``reset``, to be awaited."""
     def metrics(self) -> dict[str, int]:
         """What it decided in this process, standing alone.
@@ -390,14 +390,14 @@ class Quota:
         A cost of 0 asks whether a unit is left, and counts nothing. ``limit`` is another limit for this call. The
         decision's ``receipt`` is for a refund. Raises as ``Throttle.check``.
         """
-    def aconsume(self, scope: _Scope | int | str, cost: int = 1, *, limit: int | None = None) -> Future[Decision]:
-        """As ``consume``, to be awaited: a future that is already under way.
+    async def aconsume(self, scope: _Scope | int | str, cost: int = 1, *, limit: int | None = None) -> Decision:
+        """As ``consume``, to be awaited. Nothing is asked before that.
 
-        Raises RuntimeError where no event loop runs.
+        It raises TypeError in a boolean context, where an ``await`` was forgotten.
         """
     def usage(self, scope: _Scope | int | str, *, limit: int | None = None) -> RuleState:
         """How it stands in the window that is now. Raises as ``Throttle.peek``."""
-    def ausage(self, scope: _Scope | int | str, *, limit: int | None = None) -> Future[RuleState]:
+    async def ausage(self, scope: _Scope | int | str, *, limit: int | None = None) -> RuleState:
         """As ``usage``, to be awaited."""
     def refund(self, receipt: str) -> Refund:
         """Gives back what was taken under a receipt, once, in the window that it was taken in.
@@ -407,11 +407,11 @@ class Quota:
         Raises ValueError for what is not a receipt of this quota; ConnectionError, TimeoutError or ResponseError for a
         server that cannot be asked. It may be repeated after any error.
         """
-    def arefund(self, receipt: str) -> Future[Refund]:
+    async def arefund(self, receipt: str) -> Refund:
         """As ``refund``, to be awaited."""
     def reset(self, scope: _Scope | int | str) -> bool:
         """Forgets what was counted in the window that is now; whether there was anything. Raises as ``usage``."""
-    def areset(self, scope: _Scope | int | str) -> Future[bool]:
+    async def areset(self, scope: _Scope | int | str) -> bool:
         """As ``reset``, to be awaited."""
     def metrics(self) -> dict[str, int]:
         """What it decided in this process, standing alone; the names are those of ``Throttle.metrics``."""
@@ -483,10 +483,10 @@ class Stream:
         wrong types, both before anything is sent; ResponseError for what the server refuses otherwise than in an
         outage.
         """
-    def aadd(self, payload: _Payload, scope: _Scope | None = None, dedupe: str | None = None) -> Future[Decision]:
-        """As ``add``, to be awaited: a future that is already under way.
+    async def aadd(self, payload: _Payload, scope: _Scope | None = None, dedupe: str | None = None) -> Decision:
+        """As ``add``, to be awaited. Nothing is asked before that.
 
-        Raises RuntimeError where no event loop runs.
+        It raises TypeError in a boolean context, where an ``await`` was forgotten.
         """
     def add_many(self, payloads: Iterable[_Payload], scope: _Scope | None = None) -> list[str | None]:
         """Appends entries in order, in one round trip; the ids, None for what found no room.
@@ -496,14 +496,14 @@ class Stream:
         Raises ValueError and TypeError as ``add``; ConnectionError, TimeoutError or ResponseError, after which it is
         not known which entries were written.
         """
-    def aadd_many(self, payloads: Iterable[_Payload], scope: _Scope | None = None) -> Future[list[str | None]]:
+    async def aadd_many(self, payloads: Iterable[_Payload], scope: _Scope | None = None) -> list[str | None]:
         """As ``add_many``, to be awaited."""
     def length(self) -> int:
         """How many entries its shards have together.
 
         Raises ConnectionError, TimeoutError or ResponseError for a server that cannot be asked.
         """
-    def alength(self) -> Future[int]:
+    async def alength(self) -> int:
         """As ``length``, to be awaited."""
     def consumer(
         self,
@@ -616,7 +616,7 @@ class Gate:
         that cannot be asked; under any policy ResponseError for what the server refuses otherwise, such as NOPERM. The
         last four are of ``django_vcache.exceptions``.
         """
-    def aadmit(
+    async def aadmit(
         self,
         scope: _Scope,
         *,
@@ -625,32 +625,32 @@ class Gate:
         dedupe: str | None = None,
         limits: dict[str, int] | None = None,
         rates: dict[str, str] | None = None,
-    ) -> Future[Decision]:
-        """As ``admit``, to be awaited: a future that is already under way.
+    ) -> Decision:
+        """As ``admit``, to be awaited. Nothing is asked before that.
 
-        Raises RuntimeError where no event loop runs.
+        It raises TypeError in a boolean context, where an ``await`` was forgotten.
         """
     def peek(
         self, scope: _Scope, *, limits: dict[str, int] | None = None, rates: dict[str, str] | None = None
     ) -> tuple[RuleState, ...]:
         """How every rule stands; nothing is charged. Raises as ``Throttle.peek``."""
-    def apeek(
+    async def apeek(
         self, scope: _Scope, *, limits: dict[str, int] | None = None, rates: dict[str, str] | None = None
-    ) -> Future[tuple[RuleState, ...]]:
+    ) -> tuple[RuleState, ...]:
         """As ``peek``, to be awaited."""
     def refund(self, receipt: str) -> Refund:
         """Gives back to the quotas what was charged under a receipt, once, in the windows that it was charged in.
 
         Throttles are not refunded, and the dedupe id is not forgotten. Raises as ``Quota.refund``.
         """
-    def arefund(self, receipt: str) -> Future[Refund]:
+    async def arefund(self, receipt: str) -> Refund:
         """As ``refund``, to be awaited."""
     def reset(self, scope: _Scope, rule: str | None = None) -> int:
         """Forgets what was charged for a scope, by one rule or by all; of how many there was anything.
 
         Raises ValueError for a rule that is not there and for a scope that lacks an entry; otherwise as ``peek``.
         """
-    def areset(self, scope: _Scope, rule: str | None = None) -> Future[int]:
+    async def areset(self, scope: _Scope, rule: str | None = None) -> int:
         """As ``reset``, to be awaited."""
     def metrics(self) -> dict[str, int]:
         """What it decided in this process; the names are those of ``Throttle.metrics``."""

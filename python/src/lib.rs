@@ -32,6 +32,7 @@ mod _vcache {
     use crate::hotpaths::hotpaths;
 
     use pyo3::prelude::*;
+    use vcache::python::mark_methods;
 
     /// Registers `callable(alias)`, which is asked to configure an alias that a hot path wants and nobody has configured.
     #[pyfunction]
@@ -41,6 +42,11 @@ mod _vcache {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let py = module.py();
+        mark_methods(&py.get_type::<PyThrottle>(), &["acheck", "apeek", "areset"])?;
+        mark_methods(&py.get_type::<PyQuota>(), &["aconsume", "ausage", "arefund", "areset"])?;
+        mark_methods(&py.get_type::<PyStream>(), &["aadd", "aadd_many", "alength"])?;
+        mark_methods(&py.get_type::<PyGate>(), &["aadmit", "apeek", "arefund", "areset"])?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("_capi", vcache::abi::capsule(module.py())?)
     }

@@ -43,8 +43,9 @@ def test_what_a_closed_loop_had_asked_is_charged_and_the_next_loop_goes_on(
 
     async def abandon() -> None:
         for _ in range(50):
-            throttle.acheck(1)
-            gate.aadmit(SCOPE, payload=b"x")
+            # Begun, and held by no task.
+            throttle.acheck(1).__await__()
+            gate.aadmit(SCOPE, payload=b"x").__await__()
         await asyncio.sleep(0)
 
     with open_runner(loop) as runner:

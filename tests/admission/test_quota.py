@@ -267,21 +267,6 @@ def test_tasks_and_threads_together_get_exactly_the_limit(run: Any, default_alia
     assert quota.usage(1).used == 500
 
 
-def test_awaited_calls_are_futures(run: Any, default_alias: None) -> None:
-    from django_vcache.admission import Quota
-
-    quota = Quota("events", 5, "month")
-
-    async def main() -> None:
-        receipt = (await quota.aconsume(1)).receipt
-        assert receipt
-        for future in (quota.aconsume(1), quota.ausage(1), quota.arefund(receipt), quota.areset(1)):
-            assert asyncio.isfuture(future)
-            await future
-
-    run(main())
-
-
 DEAD = """
 from django_vcache.admission import Quota
 

@@ -74,7 +74,7 @@ class Words(Sequence):
 def once():
     loop = asyncio.new_event_loop()
     async def main():
-        probe_guest.aecho(os.urandom(1000))
+        begun(probe_guest.aecho(os.urandom(1000)))
     loop.run_until_complete(main())
     loop.close()
 

@@ -214,9 +214,9 @@ payload = os.urandom(1000)
 async def cancel(count):
     futures = []
     for number in range(count // 4):
-        futures.append(probe_guest.aecho(payload))
-        futures.append(probe_guest.afetch(f"k{number % 100}"))
-        futures.append(quota_guest.aspend(number % 10))
+        futures.append(begun(probe_guest.aecho(payload)))
+        futures.append(begun(probe_guest.afetch(f"k{number % 100}")))
+        futures.append(begun(quota_guest.aspend(number % 10)))
         futures.append(asyncio.ensure_future(probe_guest.apipeline([["PING"], ["GET", "k1"]], True)))
         # Some are never sent, some are, and some are answered.
         if number % 100 == 0:
@@ -265,7 +265,7 @@ payload = os.urandom(1000)
 
 async def forget(count):
     for _ in range(count):
-        probe_guest.aecho(payload)
+        begun(probe_guest.aecho(payload))
     await probe_guest.aecho(payload)
 
 for _ in range(5):

@@ -16,7 +16,8 @@ async def main():
     return kept
 
 async def start():
-    return [probe_guest.afetch("k"), quota_guest.aspend(1), probe_guest.apop("queue", 0), probe_guest.aecho(payload)]
+    calls = probe_guest.afetch("k"), quota_guest.aspend(1), probe_guest.apop("queue", 0), probe_guest.aecho(payload)
+    return [begun(call) for call in calls]
 """
 
 ENDS = {

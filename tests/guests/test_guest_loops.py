@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
 import threading
 from types import ModuleType
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from support.caches import cache_setting
-from support.driver import LOOPS, open_runner
+from support.driver import LOOPS, begun, open_runner
 from support.programs import Program, run_program
 from support.server import ValkeyServer
 
@@ -105,10 +106,11 @@ async def use():
     return await probe_guest.afetch("k")
 
 async def abandon():
-    futures = [probe_guest.afetch("k") for _ in range(200)]
-    futures += [quota_guest.aspend(number) for number in range(200)]
-    futures += [probe_guest.apop("queue", 0) for _ in range(3)]
-    futures += [probe_guest.aecho(payload) for _ in range(200)]
+    calls = [probe_guest.afetch("k") for _ in range(200)]
+    calls += [quota_guest.aspend(number) for number in range(200)]
+    calls += [probe_guest.apop("queue", 0) for _ in range(3)]
+    calls += [probe_guest.aecho(payload) for _ in range(200)]
+    futures = [begun(call) for call in calls]
     await asyncio.sleep(0)
     return [weakref.ref(future) for future in futures]
 
@@ -187,12 +189,12 @@ def test_without_a_running_loop_the_awaited_form_says_what_to_call(
 ) -> None:
     for call in (probe.aconnection_id, lambda: quota.aspend(1), lambda: probe.apanics(False)):
         with pytest.raises(RuntimeError, match="no asyncio loop runs on this thread"):
-            call()
+            call().send(None)
     payload = bytes(1000)
     references = sys.getrefcount(payload)
     for _ in range(10):
         with pytest.raises(RuntimeError):
-            probe.aecho(payload)
+            probe.aecho(payload).send(None)
     assert sys.getrefcount(payload) == references, "what was not started is let go of"
     assert probe.connection_id() == cache.execute("CLIENT", "ID")
 
@@ -200,7 +202,7 @@ def test_without_a_running_loop_the_awaited_form_says_what_to_call(
 def test_in_a_thread_beside_a_running_loop_there_is_none(run: Any, cache: Any, quota: ModuleType) -> None:
     async def main() -> None:
         with pytest.raises(RuntimeError, match="no asyncio loop"):
-            await asyncio.to_thread(quota.aspend, 1)
+            await asyncio.to_thread(quota.aspend(1).send, None)
         assert await quota.aspend(1) is None
 
     run(main())
@@ -214,7 +216,8 @@ def test_a_blocking_call_on_the_loops_own_thread_leaves_the_pending_ones_alone(
     async def main() -> None:
         seen: list[Any] = []
         for turn in range(30):
-            pending = [probe.afetch("k") for _ in range(20)] + [quota.aspend(number) for number in range(20)]
+            calls = [probe.afetch("k") for _ in range(20)] + [quota.aspend(number) for number in range(20)]
+            pending = [begun(call) for call in calls]
             pending[0].add_done_callback(lambda _: seen.append(probe.fetch("k")))
             if turn % 2:
                 await asyncio.sleep(0)
@@ -227,14 +230,32 @@ def test_a_blocking_call_on_the_loops_own_thread_leaves_the_pending_ones_alone(
     run(main())
 
 
-def test_what_is_awaited_is_a_future_of_the_loop(run: Any, cache: Any, probe: ModuleType) -> None:
+def test_what_is_awaited_is_a_coroutine_that_waits_for_a_future_of_the_loop(
+    run: Any, cache: Any, probe: ModuleType
+) -> None:
+    assert inspect.iscoroutinefunction(probe.aconnection_id)
+    assert not inspect.iscoroutinefunction(probe.connection_id)
+
     async def main() -> None:
-        future = probe.aconnection_id()
+        future = begun(probe.aconnection_id())
         assert isinstance(future, asyncio.Future)
         assert future.get_loop() is asyncio.get_running_loop()
-        assert await future == await future
+        assert await future == await asyncio.create_task(probe.aconnection_id())
+        forgotten = probe.aconnection_id()
+        with pytest.raises(TypeError, match=r"aconnection_id\(\) was not awaited"):
+            bool(forgotten)
+        forgotten.close()
 
     run(main())
+    assert run(probe.aconnection_id()) == probe.connection_id()
+
+
+def test_one_that_was_never_awaited_warns_and_sends_nothing(
+    server: ValkeyServer, cache: Any, probe: ModuleType
+) -> None:
+    with pytest.warns(RuntimeWarning, match="coroutine 'areply' was never awaited"):
+        probe.areply(["SET", "k", "v"])
+    assert server.keys() == []
 
 
 def test_context_variables_are_the_callers(run: Any, cache: Any, probe: ModuleType) -> None:

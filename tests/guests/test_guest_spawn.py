@@ -47,7 +47,7 @@ import probe_guest
 
 async def main():
     await probe_guest.aconnection_id()
-    future = probe_guest.aspawned(["INCR", "n"], 50)
+    future = begun(probe_guest.aspawned(["INCR", "n"], 50))
     report("the loop's thread waits")
     wait_for_word()
     return (await future)[-1]
@@ -123,7 +123,7 @@ async def main():
     def call():
         return probe_guest.aspawned(["INCR", "n"], 1000)
 
-    futures = [call() for _ in range(20)]
+    futures = [begun(call()) for _ in range(20)]
     futures += [asyncio.ensure_future(asyncio.wait_for(call(), 0.01)) for _ in range(20)]
     await asyncio.sleep(0.01)
     for future in futures[:20]:
@@ -173,7 +173,7 @@ def child():
 async def main():
     own = await ask(1)
     for _ in range(3):
-        pending = [probe_guest.aspawned(["CLIENT", "ID"], 100) for _ in range(10)]
+        pending = [begun(probe_guest.aspawned(["CLIENT", "ID"], 100)) for _ in range(10)]
         await asyncio.sleep(0)
         pid = os.fork()
         if pid == 0:
@@ -226,7 +226,7 @@ ENDS = """
 import probe_guest
 
 async def main():
-    return [probe_guest.aspawned(["GET", "k"], 10) for _ in range(20)]
+    return [begun(probe_guest.aspawned(["GET", "k"], 10)) for _ in range(20)]
 
 probe_guest.spawned(["PING"], 1)
 report("ready")

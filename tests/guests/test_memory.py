@@ -54,7 +54,8 @@ def blocking(number):
     assert probe_guest.raw_call(get, 1) in ([0], [2])
     raises(exceptions.HotPathPanic, probe_guest.panics_with_a_bomb)
     assert probe_guest.wakes_a_bomb(f"k{number}") == (str(number).encode(),) * 2
-    raises(RuntimeError, probe_guest.aecho, payload)
+    raises(RuntimeError, probe_guest.aecho(payload).send, None)
+    probe_guest.aecho(payload).close()
 
 async def awaited():
     await quota_guest.agrant(1, 1000)
@@ -75,8 +76,9 @@ async def awaited():
     )
     assert sum(isinstance(result, Exception) for result in results) == 5, results
     for turns in range(6):
-        futures = [probe_guest.aecho(payload) for _ in range(5)] + [quota_guest.aspend(1) for _ in range(5)]
-        futures += [probe_guest.apop("queue", 0), probe_guest.apanics(True), probe_guest.araw(nested)]
+        futures = [begun(probe_guest.aecho(payload)) for _ in range(5)]
+        futures += [begun(quota_guest.aspend(1)) for _ in range(5)]
+        futures += map(begun, (probe_guest.apop("queue", 0), probe_guest.apanics(True), probe_guest.araw(nested)))
         for _ in range(turns):
             await asyncio.sleep(0)
         for future in futures:
@@ -90,7 +92,7 @@ async def awaited():
     assert await probe_guest.aecho(b"own") == b"own"
 
 async def abandoned():
-    futures = [probe_guest.aecho(payload), quota_guest.aspend(1), probe_guest.apop("queue", 0)]
+    futures = [*map(begun, (probe_guest.aecho(payload), quota_guest.aspend(1), probe_guest.apop("queue", 0)))]
     await asyncio.sleep(0)
     return futures
 

@@ -77,7 +77,7 @@ def test_hot_paths_use_the_connection_of_the_default_alias(hot: Any, server: Val
     assert caches["default"].execute("CLIENT", "ID") == before
 
 
-def test_an_awaited_hot_path_is_an_ordinary_future(run: Any, default_alias: None) -> None:
+def test_an_awaited_hot_path_is_an_ordinary_coroutine(run: Any, default_alias: None) -> None:
     from django_vcache import hotpaths
 
     async def main() -> None:
@@ -100,7 +100,7 @@ def test_awaiting_without_a_loop_says_what_to_call(default_alias: None) -> None:
     from django_vcache import hotpaths
 
     with pytest.raises(RuntimeError, match=r"loop.*blocking form"):
-        hotpaths.aallow("k", 1, 60)
+        hotpaths.aallow("k", 1, 60).send(None)
 
 
 UNCONFIGURED = """

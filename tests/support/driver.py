@@ -31,6 +31,17 @@ def open_runner(name: str) -> asyncio.Runner:
     return asyncio.Runner(loop_factory=asyncio.new_event_loop)
 
 
+def begun(call: Any) -> asyncio.Future[Any]:
+    """The loop's own future of a coroutine of ours, with the call under way and no task around it.
+
+    >>> begun(throttle.acheck(1)).cancel()  # doctest: +SKIP
+    """
+    future: asyncio.Future[Any] = next(call.__await__())
+    # As if nothing had begun to await it.
+    future._asyncio_future_blocking = False
+    return future
+
+
 class AsyncDriven:
     """`cache`, with each call made through its async twin by `runner`.
 

@@ -31,7 +31,7 @@ settings.configure(SECRET_KEY="vcache-tests", CACHES=_request["caches"], USE_TZ=
 django.setup()
 from django.core.cache import caches
 from django_vcache import exceptions, hotpaths
-from support.driver import open_runner
+from support.driver import begun, open_runner
 
 cache = caches["default"]
 

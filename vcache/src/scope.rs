@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+use crate::error::Error;
 use crate::reactor::Driven;
 use crate::reactor::waiter::Waiter;
 
@@ -17,12 +18,17 @@ pub(crate) enum Driving {
     /// An asyncio loop: it sends together what one iteration brings.
     #[cfg_attr(not(feature = "python"), allow(dead_code))]
     Loop,
+    /// An asyncio loop that this library cannot be called back by: each call fails, as with a server that is away.
+    #[cfg_attr(not(feature = "python"), allow(dead_code))]
+    Refused,
 }
 
 struct PollScope {
     driving: Cell<Driving>,
     /// The loop or thread that waits for what is submitted here.
     waiter: RefCell<Option<Arc<Waiter>>>,
+    /// Why calls are refused.
+    refusal: RefCell<Option<Error>>,
     prompt_cancel: Cell<bool>,
     collecting: Cell<bool>,
     unsent: RefCell<Vec<Arc<dyn Driven>>>,
@@ -33,6 +39,7 @@ thread_local! {
         PollScope {
             driving: Cell::new(Driving::Elsewhere),
             waiter: RefCell::new(None),
+            refusal: RefCell::new(None),
             prompt_cancel: Cell::new(false),
             collecting: Cell::new(false),
             unsent: RefCell::new(Vec::new()),
@@ -55,6 +62,36 @@ pub(crate) fn enter(driving: Driving, waiter: &Arc<Waiter>) -> Guard {
         let waiter = scope.waiter.replace(Some(Arc::clone(waiter)));
         Guard { driving: scope.driving.replace(driving), waiter }
     })
+}
+
+/// Has each call fail with this error until the guard is dropped.
+#[cfg(feature = "python")]
+pub(crate) fn refuse(error: Error) -> Refusing {
+    SCOPE.with(|scope| Refusing {
+        driving: scope.driving.replace(Driving::Refused),
+        refusal: scope.refusal.replace(Some(error)),
+    })
+}
+
+/// What a call that is refused fails with.
+pub(crate) fn refusal() -> Option<Error> {
+    SCOPE.with(|scope| scope.refusal.borrow().clone())
+}
+
+#[cfg(feature = "python")]
+pub(crate) struct Refusing {
+    driving: Driving,
+    refusal: Option<Error>,
+}
+
+#[cfg(feature = "python")]
+impl Drop for Refusing {
+    fn drop(&mut self) {
+        SCOPE.with(|scope| {
+            scope.driving.set(self.driving);
+            scope.refusal.replace(self.refusal.take());
+        });
+    }
 }
 
 pub(crate) struct Guard {

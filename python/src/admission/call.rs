@@ -4,7 +4,7 @@ use std::future::Future;
 
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use vcache::python::{Steps, block_on, spawn, to_exception};
+use vcache::python::{Coroutine, Steps, block_on, coroutine, to_exception};
 
 /// The future of a call.
 pub(super) trait Outcome<T>: Future<Output = vcache::Result<T>> + Send + 'static {}
@@ -28,10 +28,10 @@ impl<F: Outcome<T>, T: Send + 'static> Call<F, T> {
         (self.make)(py, outcome.map_err(|error| to_exception(py, &error))?)
     }
 
-    /// A future of the running loop, already under way.
-    pub(super) fn start(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    /// A coroutine, which asks nothing before it is awaited. `name` is the method's: `Throttle.acheck`.
+    pub(super) fn defer<'py>(self, py: Python<'py>, name: &'static str) -> PyResult<Bound<'py, Coroutine>> {
         let make = self.make;
-        spawn(py, Steps::Many, self.future, move |py, outcome| {
+        coroutine(py, name, Steps::Many, self.future, move |py, outcome| {
             make(py, outcome.map_err(|error| to_exception(py, &error))?)
         })
     }

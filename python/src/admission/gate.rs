@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyTuple};
 use vcache::admission::{
     Admission, Decision, Gate, Quota, Rate, Receipt, Refund, RuleState, Stream, Throttle,
 };
-use vcache::python::{Bytes, connection_for, to_exception};
+use vcache::python::{Bytes, Coroutine, connection_for, to_exception};
 
 use super::alias::Alias;
 use super::call::{Call, Outcome, plain};
@@ -282,8 +282,8 @@ impl PyGate {
         dedupe: Option<String>,
         limits: Option<&Bound<'_, PyDict>>,
         rates: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        self.admitted(scope, payload, cost, dedupe, limits, rates)?.start(scope.py())
+    ) -> PyResult<Bound<'py, Coroutine>> {
+        self.admitted(scope, payload, cost, dedupe, limits, rates)?.defer(scope.py(), "Gate.aadmit")
     }
 
     /// How every rule stands; nothing is charged.
@@ -304,8 +304,8 @@ impl PyGate {
         scope: &Bound<'py, PyAny>,
         limits: Option<&Bound<'_, PyDict>>,
         rates: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        self.peeked(scope, limits, rates)?.start(scope.py())
+    ) -> PyResult<Bound<'py, Coroutine>> {
+        self.peeked(scope, limits, rates)?.defer(scope.py(), "Gate.apeek")
     }
 
     /// Gives back to the quotas what was charged under a receipt, once, in the windows that it was charged in.
@@ -316,8 +316,8 @@ impl PyGate {
     }
 
     /// As refund, to be awaited.
-    fn arefund<'py>(&self, py: Python<'py>, receipt: &str) -> PyResult<Bound<'py, PyAny>> {
-        self.refunded(py, receipt)?.start(py)
+    fn arefund<'py>(&self, py: Python<'py>, receipt: &str) -> PyResult<Bound<'py, Coroutine>> {
+        self.refunded(py, receipt)?.defer(py, "Gate.arefund")
     }
 
     /// Forgets what was charged for a scope, by one rule or by all; of how many there was anything.
@@ -335,8 +335,8 @@ impl PyGate {
         py: Python<'py>,
         scope: Given,
         rule: Option<String>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        self.forgotten(py, scope.0, rule)?.start(py)
+    ) -> PyResult<Bound<'py, Coroutine>> {
+        self.forgotten(py, scope.0, rule)?.defer(py, "Gate.areset")
     }
 
     /// What it counted in this process, by name.

@@ -6,7 +6,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use vcache::admission::{Decision, Mode, Period, Quota, Receipt, Refund, RuleState};
-use vcache::python::{connection_for, to_exception};
+use vcache::python::{Coroutine, connection_for, to_exception};
 
 use super::alias::Alias;
 use super::call::{Call, Outcome, plain};
@@ -180,8 +180,8 @@ impl PyQuota {
         scope: &Bound<'py, PyAny>,
         #[pyo3(from_py_with = cost_of)] cost: i64,
         limit: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        self.consumed(scope, cost, limit)?.start(scope.py())
+    ) -> PyResult<Bound<'py, Coroutine>> {
+        self.consumed(scope, cost, limit)?.defer(scope.py(), "Quota.aconsume")
     }
 
     /// How it stands in the window that is now.
@@ -196,8 +196,8 @@ impl PyQuota {
         &self,
         scope: &Bound<'py, PyAny>,
         limit: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        self.used(scope, limit)?.start(scope.py())
+    ) -> PyResult<Bound<'py, Coroutine>> {
+        self.used(scope, limit)?.defer(scope.py(), "Quota.ausage")
     }
 
     /// Gives back what was taken under a receipt, once, in the window that it was taken in.
@@ -208,8 +208,8 @@ impl PyQuota {
     }
 
     /// As refund, to be awaited.
-    fn arefund<'py>(&self, py: Python<'py>, receipt: &str) -> PyResult<Bound<'py, PyAny>> {
-        self.refunded(py, receipt)?.start(py)
+    fn arefund<'py>(&self, py: Python<'py>, receipt: &str) -> PyResult<Bound<'py, Coroutine>> {
+        self.refunded(py, receipt)?.defer(py, "Quota.arefund")
     }
 
     /// Forgets what was counted in the window that is now; whether there was anything.
@@ -218,8 +218,8 @@ impl PyQuota {
     }
 
     /// As reset, to be awaited.
-    fn areset<'py>(&self, scope: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.forgotten(scope)?.start(scope.py())
+    fn areset<'py>(&self, scope: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Coroutine>> {
+        self.forgotten(scope)?.defer(scope.py(), "Quota.areset")
     }
 
     /// What it counted in this process, by name.

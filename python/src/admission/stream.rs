@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 use vcache::admission::{Decision, Event, Full, Stream};
-use vcache::python::{Bytes, connection_for};
+use vcache::python::{Bytes, Coroutine, connection_for};
 
 use super::alias::Alias;
 use super::call::{Call, Outcome, plain};
@@ -195,8 +195,8 @@ impl PyStream {
         payload: Bytes,
         scope: Option<Given>,
         dedupe: Option<String>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        self.added(py, payload, scope, dedupe)?.start(py)
+    ) -> PyResult<Bound<'py, Coroutine>> {
+        self.added(py, payload, scope, dedupe)?.defer(py, "Stream.aadd")
     }
 
     /// Appends entries in order, in one round trip; the ids, None for what found no room. They are no transaction: what was
@@ -212,8 +212,8 @@ impl PyStream {
         &self,
         payloads: &Bound<'py, PyAny>,
         scope: Option<Given>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        self.added_many(payloads, scope)?.start(payloads.py())
+    ) -> PyResult<Bound<'py, Coroutine>> {
+        self.added_many(payloads, scope)?.defer(payloads.py(), "Stream.aadd_many")
     }
 
     /// How many entries its shards have together.
@@ -222,8 +222,8 @@ impl PyStream {
     }
 
     /// As length, to be awaited.
-    fn alength<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.counted(py)?.start(py)
+    fn alength<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Coroutine>> {
+        self.counted(py)?.defer(py, "Stream.alength")
     }
 
     /// A consumer of a group: a django_vcache.admission.consumer.Consumer with these arguments.

@@ -6,7 +6,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use vcache::admission::{Decision, Rate, RuleState, Throttle};
-use vcache::python::connection_for;
+use vcache::python::{Coroutine, connection_for};
 
 use super::alias::Alias;
 use super::call::{Call, Outcome, plain};
@@ -163,8 +163,8 @@ impl PyThrottle {
         scope: &Bound<'py, PyAny>,
         #[pyo3(from_py_with = cost_of)] cost: i64,
         rate: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        self.checked(scope, cost, rate)?.start(scope.py())
+    ) -> PyResult<Bound<'py, Coroutine>> {
+        self.checked(scope, cost, rate)?.defer(scope.py(), "Throttle.acheck")
     }
 
     /// How it stands; nothing is charged.
@@ -179,8 +179,8 @@ impl PyThrottle {
         &self,
         scope: &Bound<'py, PyAny>,
         rate: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        self.peeked(scope, rate)?.start(scope.py())
+    ) -> PyResult<Bound<'py, Coroutine>> {
+        self.peeked(scope, rate)?.defer(scope.py(), "Throttle.apeek")
     }
 
     /// Forgets what was charged; whether there was anything.
@@ -189,8 +189,8 @@ impl PyThrottle {
     }
 
     /// As reset, to be awaited.
-    fn areset<'py>(&self, scope: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.forgotten(scope)?.start(scope.py())
+    fn areset<'py>(&self, scope: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Coroutine>> {
+        self.forgotten(scope)?.defer(scope.py(), "Throttle.areset")
     }
 
     /// What it counted in this process, by name.

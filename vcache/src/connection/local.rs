@@ -179,6 +179,11 @@ impl Route {
     ) -> Result<()> {
         packet.check()?;
         let driving = scope::driving();
+        if driving == Driving::Refused
+            && let Some(refusal) = scope::refusal()
+        {
+            return Err(refusal);
+        }
         if driving == Driving::Elsewhere && !driven && !crate::tokio_driver::ensure() {
             return Err(Error::nobody_drives());
         }
@@ -204,14 +209,14 @@ impl Route {
             Driving::Blocking => Flush::Now,
             Driving::Loop if scope::is_collecting() => Flush::Together,
             Driving::Loop => Flush::Collect,
-            Driving::Elsewhere => Flush::Later,
+            Driving::Elsewhere | Driving::Refused => Flush::Later,
         };
         let submitted = self.driver.submit(packet, receiver, limits, flush)?;
         if submitted == Submitted::Unsent {
             match driving {
                 Driving::Loop => scope::send_later(Arc::clone(&self.driver) as _),
                 Driving::Elsewhere => reactor()?.shared().write_soon(Arc::clone(&self.driver) as _),
-                Driving::Blocking => {}
+                Driving::Blocking | Driving::Refused => {}
             }
         }
         Ok(submitted)

@@ -14,6 +14,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3_async_runtimes::{TaskLocals, into_future_with_locals};
 
 use super::annotations::Annotate;
+use super::coroutine::Coroutine;
 use super::polled::{is_blocking, note_prompt_cancel};
 use crate::error::Result;
 use crate::sync::lock;
@@ -178,6 +179,9 @@ impl Drop for Awaitable {
 fn close_if_new(awaitable: &Bound<'_, PyAny>) {
     static STATE_OF: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = awaitable.py();
+    if let Ok(ours) = awaitable.cast::<Coroutine>() {
+        return ours.get().close_if_new();
+    }
     // What is no coroutine has no such state, and needs no closing.
     let _ = STATE_OF
         .import(py, "inspect", "getcoroutinestate")

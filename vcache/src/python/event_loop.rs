@@ -16,8 +16,10 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyWeakrefMethods, PyWeakrefReference};
 
+use super::exceptions::to_exception;
 use super::loop_state::{Drive, LoopState};
 use super::shield::shield;
+use crate::error::Error;
 use crate::reactor::reactor_if_made;
 use crate::scope;
 use crate::sync::lock;
@@ -203,8 +205,30 @@ impl Kept {
     }
 }
 
+/// Why there is no loop to run something on.
+pub(super) enum NoLoop<'py> {
+    Raised(PyErr),
+    /// A loop runs, and the process has no descriptor left for what calls it back.
+    Refused(Bound<'py, PyAny>, Error),
+}
+
+impl From<PyErr> for NoLoop<'_> {
+    fn from(error: PyErr) -> Self {
+        Self::Raised(error)
+    }
+}
+
+impl From<NoLoop<'_>> for PyErr {
+    fn from(no_loop: NoLoop<'_>) -> Self {
+        match no_loop {
+            NoLoop::Raised(error) => error,
+            NoLoop::Refused(event_loop, error) => to_exception(event_loop.py(), &error),
+        }
+    }
+}
+
 impl<'py> Running<'py> {
-    pub(super) fn here(py: Python<'py>) -> PyResult<Self> {
+    pub(super) fn here(py: Python<'py>) -> Result<Self, NoLoop<'py>> {
         let event_loop = running_loop(py)?;
         let address = event_loop.as_ptr() as usize;
         let known = LOOPS.with_borrow(|entries| {
@@ -241,7 +265,7 @@ impl<'py> Running<'py> {
 
 /// Makes a loop known to its thread, and forgets those that are gone.
 #[cold]
-fn adopt<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Ticker>> {
+fn adopt<'py>(event_loop: &Bound<'py, PyAny>) -> Result<Bound<'py, Ticker>, NoLoop<'py>> {
     let py = event_loop.py();
     shield();
     // Taken out first: what is dropped here may run Python, which may come back.
@@ -249,7 +273,8 @@ fn adopt<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Ticker>> {
     let (kept, gone) = known.into_iter().partition::<Vec<_>, _>(|entry| entry.ticker(py).is_some());
     LOOPS.with_borrow_mut(|entries| entries.extend(kept));
     drop(gone);
-    let ticker = Bound::new(py, Ticker { state: Arc::new(LoopState::new(py)?) })?;
+    let state = LoopState::new().map_err(|error| NoLoop::Refused(event_loop.clone(), error))?;
+    let ticker = Bound::new(py, Ticker { state: Arc::new(state) })?;
     let rung = ticker.getattr(intern!(py, "rung"))?;
     event_loop.call_method1(intern!(py, "add_reader"), (ticker.get().state.bell.fd(), rung))?;
     let entry = Entry {

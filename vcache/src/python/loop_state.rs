@@ -15,9 +15,8 @@ use pyo3::prelude::*;
 use slab::Slab;
 
 use super::attach::really_attached;
-use super::exceptions::to_exception;
 use crate::abi::border::contained;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::fork;
 use crate::reactor::waiter::Waiter;
 use crate::reactor::{Bell, Sleeper, reactor, reactor_if_made};
@@ -82,11 +81,13 @@ pub(super) struct Timer {
 }
 
 impl LoopState {
-    pub(super) fn new(py: Python<'_>) -> PyResult<Self> {
+    /// # Errors
+    /// `Connection` if the process has no descriptor left for it.
+    pub(super) fn new() -> Result<Self> {
         let waiter = Arc::new(Waiter::default());
-        let bell = waiter.bell_or_new().map_err(|error| to_exception(py, &Error::no_descriptor(&error)))?;
+        let bell = waiter.bell_or_new().map_err(|error| Error::no_descriptor(&error))?;
         let bell = Arc::clone(bell);
-        let reactor = reactor().map_err(|error| to_exception(py, &error))?;
+        let reactor = reactor()?;
         reactor.shared().add_sleeper(Arc::downgrade(&bell) as Weak<dyn Sleeper>);
         Ok(Self {
             thread: thread::current().id(),
@@ -157,7 +158,7 @@ impl LoopState {
     }
 
     /// Shows Python's garbage collector the awaitables. What is locked just now counts as in use.
-    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
         if let Ok(awaitables) = self.awaitables.try_lock() {
             for (_, kept) in awaitables.iter() {
                 visit.call(&kept.awaitable)?;

@@ -13,6 +13,7 @@
 //! | `exceptions` | [`Error`](crate::Error) as an exception of `django_vcache.exceptions` |
 //! | `attach` | attaching when PyO3's count may be wrong |
 //! | `ending`, `shield` | what is done for the interpreter's end, and in which threads |
+//! | `coroutine`, `coroutine_function` | what the form to await returns, and the function that returns it |
 //! | `aliases` | a hot path finds its connection, configured on first use |
 //! | `arguments` | what a hot path takes and gives |
 //! | `annotations`, `stub` | types as Python annotations, and the `.pyi` of a module |
@@ -40,6 +41,8 @@ mod awaited;
 mod blocking;
 #[cfg(feature = "dict")]
 mod conversion_error;
+mod coroutine;
+mod coroutine_function;
 pub(crate) mod ending;
 #[cfg(feature = "driver")]
 mod event_loop;
@@ -83,6 +86,8 @@ pub(crate) use attach::really_attached;
 pub use awaitable::Awaitable;
 #[cfg(feature = "driver")]
 pub use blocking::block_on;
+pub use coroutine::{Coroutine, coroutine};
+pub use coroutine_function::{mark_functions, mark_methods};
 #[cfg(not(feature = "driver"))]
 pub(crate) use exceptions::panicked;
 pub use exceptions::{panic_message, to_exception};

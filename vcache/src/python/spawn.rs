@@ -80,21 +80,22 @@ mod on_tokio {
     /// Runs `body` on the runtime and gives its result here. A panic in it goes on here.
     ///
     /// `abort`: the body is given up, at its next `.await`, when this future is dropped; otherwise it runs to its end.
-    /// `budget` is the moment at which it fails with a time-out, and how long it then had.
+    /// With a `timeout`, which runs from the first poll, it fails with a time-out.
     pub fn spawned<T: Send + 'static>(
         body: impl Future<Output = Result<T>> + Send + 'static,
         alias: &'static str,
         abort: bool,
-        budget: Option<(Instant, Duration)>,
+        timeout: Option<Duration>,
     ) -> impl Future<Output = Result<T>> + Send {
-        let limited = async move {
-            let Some((deadline, timeout)) = budget else { return body.await };
+        let limited = move |begun: Instant| async move {
+            let Some(timeout) = timeout else { return body.await };
+            let deadline = begun + timeout;
             tokio::time::timeout_at(deadline.into(), body).await.unwrap_or_else(|_| {
                 let text = format!("the hot path took longer than its time-out of {timeout:?}");
                 Err(Error::timeout(text).with_alias(alias))
             })
         };
-        async move { Spawned { task: handle()?.spawn(limited), abort }.await }
+        async move { Spawned { task: handle()?.spawn(limited(Instant::now())), abort }.await }
     }
 
     struct Spawned<T> {

@@ -20,7 +20,7 @@ const KNOWN: [(&str, &str); 9] = [
 pub struct Form {
     /// Its name in Python.
     pub name: &'static str,
-    /// It returns an `asyncio.Future`.
+    /// It is to be awaited.
     pub awaitable: bool,
     /// The lines of its docstring.
     pub docs: &'static [&'static str],
@@ -44,6 +44,7 @@ pub struct Stub {
 
 struct Function {
     name: &'static str,
+    awaitable: bool,
     arguments: Vec<(String, Option<String>, Option<&'static str>)>,
     output: String,
     docs: String,
@@ -63,11 +64,11 @@ impl Stub {
                 .iter()
                 .map(|argument| (argument.name.to_owned(), argument.annotation.clone(), argument.default))
                 .collect();
-            let output = if form.awaitable { format!("asyncio.Future[{output}]") } else { output.to_owned() };
             self.functions.push(Function {
                 name: form.name,
+                awaitable: form.awaitable,
                 arguments,
-                output,
+                output: output.to_owned(),
                 docs: docstring(form.docs, "    "),
             });
         }
@@ -94,7 +95,8 @@ impl Stub {
                 .collect();
             let output = imports.resolve(&function.output, &names);
             let end = if function.docs.is_empty() { " ...\n" } else { "\n" };
-            let _ = write!(body, "\ndef {}({}) -> {output}:{end}", function.name, arguments.join(", "));
+            let def = if function.awaitable { "async def" } else { "def" };
+            let _ = write!(body, "\n{def} {}({}) -> {output}:{end}", function.name, arguments.join(", "));
             body.push_str(&function.docs);
         }
         if open {
@@ -236,7 +238,6 @@ mod tests {
             stub.finish(false),
             r#""""A shop."""
 
-import asyncio
 import decimal
 import shop.models
 from collections.abc import Sequence
@@ -247,7 +248,7 @@ def spend(project: Sequence[int], *, cost: decimal.Decimal | None = None) -> sho
     Twice.
     """
 
-def aspend(project: Sequence[int], *, cost: decimal.Decimal | None = None) -> asyncio.Future[shop.models.Order.Line]: ...
+async def aspend(project: Sequence[int], *, cost: decimal.Decimal | None = None) -> shop.models.Order.Line: ...
 "#
         );
     }

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Wake, Waker};
@@ -13,11 +13,12 @@ use pyo3::prelude::*;
 
 use super::Steps;
 use super::awaited::{Awaited, settle};
-use super::event_loop::{Kept, Running};
-use super::exceptions::panicked;
+use super::event_loop::{Kept, NoLoop, Running};
+use super::exceptions::{panicked, to_exception};
 use super::loop_state::{LoopState, Runnable};
 use super::pooled::Pooled;
 use crate::abi::border::contained;
+use crate::error::Error;
 use crate::scope::{self, Driving};
 use crate::sync::lock;
 
@@ -40,6 +41,9 @@ struct Body<F, C> {
 ///
 /// The first poll happens now, so that a call is on its way when this returns.
 ///
+/// Where the process has no descriptor left for what calls the loop back, each of the future's calls fails, and it decides what
+/// becomes of that: an outage policy, or an exception of the awaitable's.
+///
 /// # Errors
 /// `RuntimeError` if no loop runs on this thread.
 pub fn spawn<'py, F, C>(py: Python<'py>, steps: Steps, future: F, finish: C) -> PyResult<Bound<'py, PyAny>>
@@ -47,7 +51,43 @@ where
     F: Future + Send + 'static,
     C: FnOnce(Python<'_>, F::Output) -> PyResult<Py<PyAny>> + Send + 'static,
 {
-    spawn_on(&Running::here(py)?, steps, future, finish)
+    match Running::here(py) {
+        Ok(running) => spawn_on(&running, steps, future, finish),
+        Err(NoLoop::Refused(event_loop, error)) => settled_now(&event_loop, error, future, finish),
+        Err(NoLoop::Raised(error)) => Err(error),
+    }
+}
+
+/// Polls `future` once, with each of its calls refused, and returns a future that is done.
+///
+/// # Errors
+/// The refusal, if it waits for something else.
+#[cold]
+fn settled_now<'py, F, C>(
+    event_loop: &Bound<'py, PyAny>,
+    refusal: Error,
+    future: F,
+    finish: C,
+) -> PyResult<Bound<'py, PyAny>>
+where
+    F: Future,
+    C: FnOnce(Python<'_>, F::Output) -> PyResult<Py<PyAny>>,
+{
+    let py = event_loop.py();
+    let polled = {
+        let _refusing = scope::refuse(refusal.clone());
+        let future = pin!(future);
+        catch_unwind(AssertUnwindSafe(|| future.poll(&mut Context::from_waker(Waker::noop()))))
+    };
+    let result = match polled {
+        Ok(Poll::Ready(output)) => catch_unwind(AssertUnwindSafe(|| finish(py, output)))
+            .unwrap_or_else(|payload| Err(panicked(py, payload))),
+        Ok(Poll::Pending) => return Err(to_exception(py, &refusal)),
+        Err(payload) => Err(panicked(py, payload)),
+    };
+    let awaitable = event_loop.call_method0(intern!(py, "create_future"))?;
+    settle(py, &awaitable, result);
+    Ok(awaitable)
 }
 
 /// The running loop of a thread, kept for as long as tasks are to be started on it.
@@ -57,7 +97,7 @@ impl Loop {
     /// # Errors
     /// `RuntimeError` if no loop runs on this thread.
     pub(crate) fn running(py: Python<'_>) -> PyResult<Self> {
-        Running::here(py).map(|running| Self(running.keep()))
+        Ok(Self(Running::here(py)?.keep()))
     }
 
     /// As [`spawn`], on this loop, whose thread this must be.

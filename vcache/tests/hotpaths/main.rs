@@ -84,9 +84,11 @@ assert shop.blocking() is None
 async def main():
     assert await shop.get_soon() == 7
     assert await shop.aawaited() is None
-    assert isinstance(shop.aawaited(), asyncio.Future)
+    assert await asyncio.create_task(shop.get_soon()) == 7
 run(main)
+assert asyncio.run(shop.get_soon()) == 7
 assert shop.which() == "second"
+assert inspect.iscoroutinefunction(shop.aspend) and not inspect.iscoroutinefunction(shop.spend)
 "#,
     );
 }
@@ -98,8 +100,8 @@ fn signatures_and_docs_read_well() {
 assert str(inspect.signature(shop.spend)) == "(project, cost=1)", inspect.signature(shop.spend)
 assert str(inspect.signature(shop.aspend)) == "(project, cost=1)"
 assert shop.spend.__doc__ == 'Spend `cost` units.\n\nSays "what" is left.', shop.spend.__doc__
-assert shop.aspend.__doc__.endswith("\n\nThe form of `spend` to await: it returns an `asyncio.Future`.")
-assert shop.aawaited.__doc__.endswith("To be awaited: it returns an `asyncio.Future`.")
+assert shop.aspend.__doc__.endswith("\n\nThe form of `spend` to await.")
+assert shop.aawaited.__doc__.endswith("To be awaited.")
 assert shop.__doc__ == "The shop's hot paths.\n\nThey are all for tests."
 signature = inspect.signature(shop.defaults)
 assert str(signature) == "(a='x\"y', b=b'\\x00b', c=None, d=-1, e='z', /, *, flag=True, rest=Ellipsis)", signature
@@ -240,7 +242,8 @@ fn a_cancelled_hot_path_stops_between_two_steps_unless_it_is_to_finish() {
         r#"
 shop.forget(["cancel:drop", "cancel:finish"])
 async def cancelled(f, key):
-    pending = f(key)
+    pending = asyncio.create_task(f(key))
+    await asyncio.sleep(0)
     pending.cancel()
     await asyncio.gather(pending, return_exceptions=True)
     # What was submitted before is answered before.
@@ -268,7 +271,7 @@ fn a_spawned_body_leaves_the_loop_free() {
 shop.forget(["compute"])
 assert shop.compute("compute", datetime.timedelta()) == 1
 async def main():
-    pending = shop.acompute("compute", datetime.timedelta(milliseconds=200))
+    pending = asyncio.create_task(shop.acompute("compute", datetime.timedelta(milliseconds=200)))
     turns = 0
     while not pending.done():
         turns += 1
@@ -294,13 +297,15 @@ fn a_spawned_body_is_given_up_when_its_awaitable_is_cancelled() {
 import threading, builtins
 builtins.gone = threading.Event()
 async def main():
-    pending = shop.aendless("import builtins; builtins.gone.set()")
+    pending = asyncio.create_task(shop.aendless("import builtins; builtins.gone.set()"))
     await asyncio.sleep(0.01)
     assert not builtins.gone.is_set()
     pending.cancel()
     await asyncio.gather(pending, return_exceptions=True)
     assert await asyncio.to_thread(builtins.gone.wait, 5)
-    shop.alinger().cancel()
+    lingering = asyncio.create_task(shop.alinger())
+    await asyncio.sleep(0)
+    lingering.cancel()
 run(main)
 "#,
     );
@@ -358,11 +363,11 @@ fn the_stub_says_what_the_types_say() {
     }
     let bytes = "bytes | bytearray | memoryview | str";
     for line in [
-        "\"\"\"The shop's hot paths.\n\nThey are all for tests.\n\"\"\"\n\nimport asyncio\n".to_owned(),
+        "\"\"\"The shop's hot paths.\n\nThey are all for tests.\n\"\"\"\n\nimport ".to_owned(),
         "def spend(project: int, cost: int = 1) -> int:\n    \"\"\"Spend `cost` units.\n\n    Says \"what\" is left.\n    \"\"\"\n".to_owned(),
-        "def aspend(project: int, cost: int = 1) -> asyncio.Future[int]:\n".to_owned(),
+        "async def aspend(project: int, cost: int = 1) -> int:\n".to_owned(),
         "def get() -> int: ...\n".to_owned(),
-        "def aawaited() -> asyncio.Future[None]:\n".to_owned(),
+        "async def aawaited() -> None:\n".to_owned(),
         "def texts(a: str, b: str, c: str | None, d: str) -> str: ...\n".to_owned(),
         format!("def bytes(a: {bytes}, b: {bytes}, c: {bytes} | None, d: {bytes} | None) -> bytes: ...\n").replace("bytes |", "builtins.bytes |").replace("-> bytes:", "-> builtins.bytes:"),
         "def many(list: Sequence[int], map: dict[str, float | None]) -> tuple[list[int], dict[str, float | None], set[int]]: ...\n".to_owned(),
