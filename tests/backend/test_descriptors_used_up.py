@@ -28,8 +28,7 @@ throttle, quota, stream, gate = objects()
 
 CALLS = """
 import contextlib
-# To import needs descriptors too.
-import django_vcache.admission.consumer
+import django_vcache
 
 def another_cache():
     return ValkeyCache(_request["caches"]["default"]["LOCATION"], {"OPTIONS": {"CLIENT_NAME": "another"}}).get("k")
@@ -134,3 +133,49 @@ for left in range(13):
     failed = refused(told)
     assert {"a with 0", "b with 0"} < failed
     assert not {"a with 12", "b with 12"} & failed
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_limits_on_a_loop_that_cannot_be_called_back_are_decided_by_their_outage_policy(
+    server: ValkeyServer, loop: str
+) -> None:
+    source = """
+throttles = {policy: admission.Throttle("calls", "1000/s", outage=policy) for policy in ("open", "closed", "raise")}
+stream = admission.Stream("events")
+gate = admission.Gate([admission.Throttle("org", "1000/s")], stream=stream, outage="closed")
+
+async def decided():
+    told = {}
+    for policy, throttle in throttles.items():
+        try:
+            decision = await throttle.acheck(1)
+            told[policy] = decision.allowed, decision.source, "descriptors are used up" in str(decision.outage)
+        except exceptions.ConnectionError as error:
+            told[policy] = "descriptors are used up" in str(error)
+    decision = await gate.aadmit({"org": 1}, payload=b"x")
+    told["gate"] = decision.allowed, decision.source
+    return told
+
+async def main():
+    use_up()
+    without = await decided()
+    free()
+    return [without, await decided()]
+
+cache.set("k", 1)
+report(run(main()))
+"""
+    caches = {"default": cache_setting(server)}
+    without, again = run_program(f"{WALK}\nfrom django_vcache import admission\n{source}", caches, loop)
+    assert without == {
+        "open": [True, "outage", True],
+        "closed": [False, "outage", True],
+        "raise": True,
+        "gate": [False, "outage"],
+    }
+    assert again == {
+        "open": [True, "server", False],
+        "closed": [True, "server", False],
+        "raise": [True, "server", False],
+        "gate": [True, "server"],
+    }

@@ -26,6 +26,9 @@ The guide is ``docs/admission.md`` in the source.
 
 from django_vcache import _vcache
 from django_vcache._vcache import Decision, Gate, Quota, Refund, Refusal, RuleState, Stream, Throttle, parse_rate
+
+# `Stream.consumer` looks for its class here. Imported now, it needs no file descriptor then.
+from django_vcache.admission import consumer as _consumer  # noqa: F401
 from django_vcache.admission.decorators import throttle
 from django_vcache.admission.keys import client_ip
 from django_vcache.admission.responses import attach, decisions_of
