@@ -29,6 +29,7 @@ class Client:
         alias: str,
         url: str,
         *,
+        key_prefix: str,
         connect_timeout: float | None,
         response_timeout: float | None,
         client_name: str | None,

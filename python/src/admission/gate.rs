@@ -204,26 +204,30 @@ impl PyGate {
         let quotas: Vec<Bound<'_, PyQuota>> = parts(quotas, "quotas", "Quota")?;
         let aliases = throttles
             .iter()
-            .map(|throttle| &*throttle.get().using)
-            .chain(quotas.iter().map(|quota| &*quota.get().using))
+            .map(|throttle| throttle.get().alias())
+            .chain(quotas.iter().map(|quota| quota.get().alias()))
             .chain(stream.map(|stream| stream.get().alias()));
         let using = alias(using, aliases)?;
         let mut builder = Gate::builder().settings(settings);
         for throttle in &throttles {
-            builder = builder.throttle(Throttle::clone(&throttle.get().throttle));
+            builder = builder.throttle(Throttle::clone(throttle.get().made()));
         }
         for quota in &quotas {
-            builder = builder.quota(Quota::clone(&quota.get().quota));
+            builder = builder.quota(Quota::clone(quota.get().made()));
         }
         if let Some(stream) = stream {
-            builder = builder.stream(Stream::clone(stream.get().stream()));
+            builder = builder.stream(Stream::clone(stream.get().made()));
         }
         let gate = builder.build()?;
         if let (Some(given), Some(stream)) = (stream, gate.stream()) {
             given.get().join(stream, &using)?;
         }
-        throttles.iter().for_each(|throttle| throttle.get().using.release());
-        quotas.iter().for_each(|quota| quota.get().using.release());
+        for throttle in throttles.iter().map(Bound::get) {
+            gate.throttle(throttle.name()).map_or(Ok(()), |placed| throttle.join(placed, &using))?;
+        }
+        for quota in quotas.iter().map(Bound::get) {
+            gate.quota(quota.name()).map_or(Ok(()), |placed| quota.join(placed, &using))?;
+        }
         Ok(Self {
             gate: Arc::new(gate),
             using: Alias::new(Some(using)),

@@ -94,6 +94,7 @@ fn a_receipt_is_refunded_in_the_window_that_it_was_charged_in_though_another_has
     let conn = server.connection();
     let gate = Gate::builder()
         .settings(Settings { deadline: None, deny_cache: false, ..Settings::default() })
+        .owner("org")
         .quota(Quota::new("events", 2, Period::Day).unwrap().timezone("Europe/Vienna").unwrap())
         .build()
         .unwrap();
