@@ -25,10 +25,12 @@ use super::throttle::PyThrottle;
 /// Throttles, quotas and a stream that say yes together or no, in one round trip: of a refusal nothing is charged and
 /// nothing written.
 ///
-/// Keywords: as for Throttle, and dedupe_for=3600 (seconds), max_payload=1048576 (bytes). They hold for the rules and the
-/// stream too, whose own do not count here, but for a rule's own `outage`. `using` is that of the parts unless it is said.
+/// Keywords: as for Throttle, and owner=None (the scope's entry that stands for the owner), dedupe_for=3600 (seconds),
+/// max_payload=1048576 (bytes). They hold for the rules and the stream too, which have none but an `outage`. `using` is that
+/// of the parts unless it is given.
 ///
-/// Raises ValueError for two rules of one name, parts on several aliases, or nothing at all.
+/// Raises ValueError for two rules of one name, parts on several aliases or with settings that the gate would ignore, quotas
+/// or shards without an owner, or nothing at all.
 #[pyclass(frozen, subclass, name = "Gate", module = "django_vcache.admission")]
 pub(crate) struct PyGate {
     /// Shared with the calls that are under way: to clone what it consists of would cost as much as to encode a call.

@@ -19,8 +19,8 @@ use super::settings::{self, Keywords};
 /// So many units in each calendar window, exact within it, for each value of a scope's entry.
 ///
 /// `limit` is an int, or a callable of the scope that returns one, or None for no limit; -1 only counts, 0 refuses all.
-/// `period` is "hour", "day" or "month", by the calendar of `timezone`. `key` names the entry of the scope that it is by,
-/// or several; unless it is said, the scope's first. `mode` is "strict", "crossing" (takes the one that crosses the limit),
+/// `period` is "hour", "day" or "month", by the calendar of `timezone`. `key` names the entry of the scope that it is keyed
+/// by, or several; without one it is keyed by the owner of the gate that it is in. `mode` is "strict", "crossing" (takes the one that crosses the limit),
 /// "check_only" (counts nothing) or "shadow" (never refuses). `keep` is for how many seconds after a window's end it can
 /// still be refunded.
 ///
@@ -80,7 +80,7 @@ impl PyQuota {
                 GivenLimit::Fixed(_) => Ok(None),
                 called @ GivenLimit::Called(_) => {
                     let scope = for_callable(self.quota().entries(), of)?;
-                    called.ask(self.name(), &scope)
+                    scope.map_or(Ok(None), |scope| called.ask(self.name(), &scope))
                 }
             },
         }

@@ -107,13 +107,17 @@ fn wrong_type(expected: &str, found: &Bound<'_, PyAny>) -> PyErr {
     PyTypeError::new_err(format!("{expected} expected (a mapping such as {{\"org\": 1}}), not {name}"))
 }
 
-/// What a rule's callable gets: the mapping, or for a value one with the entry that it stands for. A value that stands for
-/// none is refused by the call itself.
-pub(super) fn for_callable<'py>(entries: &[String], of: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let ([entry], None) = (entries, of.cast::<PyMapping>().ok()) else {
-        return Ok(of.clone());
-    };
+/// What a rule's callable gets: the mapping, or for a value one with the entry that it stands for. `None` for a value that
+/// stands for none, which the call itself refuses.
+pub(super) fn for_callable<'py>(
+    entries: &[String],
+    of: &Bound<'py, PyAny>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if of.cast::<PyMapping>().is_ok() {
+        return Ok(Some(of.clone()));
+    }
+    let [entry] = entries else { return Ok(None) };
     let scope = PyDict::new(of.py());
     scope.set_item(entry, of)?;
-    Ok(scope.into_any())
+    Ok(Some(scope.into_any()))
 }

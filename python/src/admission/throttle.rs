@@ -80,7 +80,7 @@ impl PyThrottle {
                 GivenRate::Fixed(_) => Ok(None),
                 called @ GivenRate::Called(_) => {
                     let scope = for_callable(self.throttle().entries(), of)?;
-                    called.ask(self.name(), &scope)
+                    scope.map_or(Ok(None), |scope| called.ask(self.name(), &scope))
                 }
             },
         }

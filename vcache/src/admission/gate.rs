@@ -227,11 +227,11 @@ impl GateBuilder {
 
 /// # Errors
 /// `Value` for a part that has settings which its gate would ignore, and for a rule that would be counted anew in each shard.
-pub(super) fn check_part(what: &str, changed: &[&str], by: Option<&By>, gate: &Settings) -> Result<()> {
-    if !changed.is_empty() {
+pub(super) fn check_part(what: &str, ignored: &[&str], by: Option<&By>, gate: &Settings) -> Result<()> {
+    if !ignored.is_empty() {
         return Err(Error::value(format!(
             "{what} has settings that its gate would ignore ({}): give them to the gate",
-            changed.join(", ")
+            ignored.join(", ")
         )));
     }
     if let (Some(by), Some(owner)) = (by, &gate.owner)

@@ -202,7 +202,7 @@ impl Quota {
         if let (By::Owner, Some(owner)) = (&self.spec.by, &gate.owner) {
             self.spec.by = By::entries(&self.spec.name, [owner])?;
         }
-        check_part(&what, &self.settings.changed(), Some(&self.spec.by), gate)?;
+        check_part(&what, &self.settings.ignored_by(gate), Some(&self.spec.by), gate)?;
         Ok(Self::of(self.spec, gate.clone()))
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::decide::{Verdict, refusal};
+use super::decide::Verdict;
 use super::decision::{Decision, Refusal, RuleKind, Source};
 use super::local;
 use super::local::breaker::Permit;
@@ -151,7 +151,7 @@ impl<'a> Plan<'a> {
             {
                 let mut state = self.state(rule);
                 (state.remaining, state.reset_after) = (Some(0), wait);
-                return Ok(Some(refusal(state, Some(wait), Source::Guard)));
+                return Ok(Some(self.refusal(rule, state, Some(wait), Source::Guard)));
             }
         }
         Ok(None)
@@ -190,9 +190,9 @@ impl<'a> Plan<'a> {
             duplicate: false,
             id: None,
             receipt: None,
-            retry_after: closed.is_some().then_some(retry),
+            retry_after: Some(if closed.is_some() { retry } else { Duration::ZERO }),
             refused_by: closed.map(|rule| Refusal { rule, kind: RuleKind::Outage }),
-            rules: Vec::new(),
+            rules: self.unknown(),
             source: Source::Outage,
             outage: Some(error.clone()),
         };
@@ -213,7 +213,8 @@ impl<'a> Plan<'a> {
                 };
                 let mut state = self.state(rule);
                 (state.remaining, state.reset_after) = (Some(0), wait);
-                return Ok(Decision { outage: Some(error), ..refusal(state, Some(wait), Source::Outage) });
+                let refusal = self.refusal(rule, state, Some(wait), Source::Outage);
+                return Ok(Decision { outage: Some(error), ..refusal });
             }
         }
         counters.outage_open.count();

@@ -138,23 +138,29 @@ impl Settings {
         Ok(())
     }
 
-    /// The names of settings that differ from the defaults, but for the outage policy, which a rule in a gate keeps.
-    pub(super) fn changed(&self) -> Vec<&'static str> {
+    /// The names of those that a part of a gate has and that the gate would ignore: they differ from the defaults and from the
+    /// gate's. The outage policy is not among them, since a part keeps it.
+    pub(super) fn ignored_by(&self, gate: &Self) -> Vec<&'static str> {
         let usual = Self::default();
-        [
-            ("prefix", self.prefix != usual.prefix),
-            ("owner", self.owner != usual.owner),
-            ("shards", self.shards != usual.shards),
-            ("deny_cache", self.deny_cache != usual.deny_cache),
-            ("guard", self.guard != usual.guard),
-            ("processes", self.processes != usual.processes),
-            ("deadline", self.deadline != usual.deadline),
-            ("breaker", self.breaker != usual.breaker),
-            ("dedupe_for", self.dedupe_for != usual.dedupe_for),
-            ("max_payload", self.max_payload != usual.max_payload),
+        macro_rules! ignored {
+            ($($name:ident),+) => {
+                [$((stringify!($name), self.$name != usual.$name && self.$name != gate.$name)),+]
+            };
+        }
+        ignored![
+            prefix,
+            owner,
+            shards,
+            deny_cache,
+            guard,
+            processes,
+            deadline,
+            breaker,
+            dedupe_for,
+            max_payload
         ]
         .into_iter()
-        .filter_map(|(name, changed)| changed.then_some(name))
+        .filter_map(|(name, ignored)| ignored.then_some(name))
         .collect()
     }
 

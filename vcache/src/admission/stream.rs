@@ -138,7 +138,7 @@ impl Stream {
     /// `Value` for what the gate would ignore.
     pub(super) fn placed(self, gate: &Settings) -> Result<Self> {
         let what = format!("stream '{}'", self.spec.name);
-        check_part(&what, &self.settings.changed(), None, gate)?;
+        check_part(&what, &self.settings.ignored_by(gate), None, gate)?;
         Ok(Self::of(self.spec, gate.clone()))
     }
 

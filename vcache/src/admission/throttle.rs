@@ -129,7 +129,7 @@ impl Throttle {
     /// `Value` for what the gate would ignore, or count by shard.
     pub(super) fn placed(self, gate: &Settings) -> Result<Self> {
         let what = format!("throttle '{}'", self.spec.name);
-        check_part(&what, &self.settings.changed(), Some(&self.spec.by), gate)?;
+        check_part(&what, &self.settings.ignored_by(gate), Some(&self.spec.by), gate)?;
         Ok(Self::of(self.spec, gate.clone()))
     }
 
