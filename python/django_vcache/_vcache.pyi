@@ -149,7 +149,7 @@ class RuleState:
         """Units that may come at once; of a quota, its limit."""
     @property
     def remaining(self) -> int | None:
-        """Units left, never below 0; None if there is no limit."""
+        """Units left, never below 0; None if there is no limit, or if it is not known."""
     @property
     def used(self) -> int:
         """Of a quota, units counted in the window so far, which may be more than the limit; of a throttle, 0."""
@@ -159,6 +159,8 @@ class RuleState:
     @property
     def window(self) -> float:
         """The window's length in seconds."""
+    def as_dict(self) -> dict[str, Any]:
+        """All attributes as a dict that JSON takes."""
 
 @final
 class Decision:
@@ -191,14 +193,37 @@ class Decision:
         """What refused, and if several did, the one with the longest wait. None if nothing did."""
     @property
     def retry_after(self) -> float | None:
-        """Of a refusal, seconds until the same may be admitted. None if it never will be, and if it was admitted.
+        """Seconds until the same may be admitted: 0.0 if it was, None if it never will be.
 
-        Nobody knows when a full stream has room, or when an outage ends: then it is a second, or until the server is
+        When a full stream has room, and when an outage ends, is not known: then it is a second, or until the server is
         asked again.
         """
     @property
+    def never(self) -> bool:
+        """Whether the same will never be admitted: it costs more than the limit, or the limit is 0."""
+    @property
+    def limit(self) -> int | None:
+        """The limit of the rule that is closest to its own: the one that refused, or has the smallest part left.
+
+        None if there is no limit, or nothing is known, as in an outage. ``remaining`` and ``reset_after`` are of the
+        same rule.
+        """
+    @property
+    def remaining(self) -> int | None:
+        """Units left of the rule that ``limit`` is of."""
+    @property
+    def reset_after(self) -> float | None:
+        """Seconds until all of that rule's units are there again."""
+    @property
     def rules(self) -> tuple[RuleState, ...]:
-        """How every rule stands now, throttles first; only what is known if ``source`` is not ``"server"``."""
+        """How every rule stands now, throttles first. A rule of which nothing is known has no ``remaining``."""
+    def rule(self, name: str) -> RuleState:
+        """The state of a rule.
+
+        Raises KeyError if there is none of this name.
+        """
+    def as_dict(self) -> dict[str, Any]:
+        """All attributes as a dict that JSON takes; the rules are dicts too."""
     @property
     def source(self) -> Literal["server", "settings", "deny_cache", "guard", "outage"]:
         """Who decided.
@@ -211,11 +236,19 @@ class Decision:
         """Why the server could not be asked, if ``source`` is ``"outage"``: the error's text. None otherwise."""
     @property
     def status(self) -> int:
-        """The HTTP status: 200, 429 for a refusal, 503 for one because of an outage."""
+        """The HTTP status: 200, 429 for a refusal, 503 for one because of an outage or a full stream."""
     def headers(self, legacy: bool = False) -> dict[str, str]:
         """The headers that tell a client: ``RateLimit-Policy``, ``RateLimit``, and for a refusal ``Retry-After``.
 
         With ``legacy`` also ``X-RateLimit-Limit``, ``X-RateLimit-Remaining`` and ``X-RateLimit-Reset`` (seconds).
+        """
+    def sentry_headers(self, *categories: str, scope: str = "organization") -> dict[str, str]:
+        """What a Sentry client reads, also in an answer of 200: ``X-Sentry-Rate-Limits`` and ``Retry-After``.
+
+        Empty for what was admitted or never will be. Without categories it is for all of them.
+
+        >>> decision.sentry_headers("error", "transaction")  # doctest: +SKIP
+        {'X-Sentry-Rate-Limits': '60:error;transaction:organization:org', 'Retry-After': '60'}
         """
     def response(self) -> HttpResponse:
         """The response of a refusal: 429, or 503 for an outage, with the headers and a line that names the rule.

@@ -303,7 +303,8 @@ def test_the_api_of_a_whole_gate_charges_and_writes_each_event_once_or_not_at_al
     assert max(of_project.values()) <= OF_PROJECT
     day = 86_400 * SECOND
     throttles = tuple(Throttle(f"vcache:2:{TAG}:t:org:org={org}", 1, day, 1000) for org in range(ORGS)) + tuple(
-        Throttle(f"vcache:2:{TAG}:t:project:project={project}", 1, day, OF_PROJECT * COST) for project in range(PROJECTS)
+        Throttle(f"vcache:2:{TAG}:t:project:project={project}", 1, day, OF_PROJECT * COST)
+        for project in range(PROJECTS)
     )
     assert scripts.peek(throttles)[1::2] == [
         *(1000 - COST * of_org[org] for org in range(ORGS)),

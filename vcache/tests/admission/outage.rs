@@ -33,7 +33,10 @@ async fn each_policy_says_what_it_is_for(conn: &mut Connection, server: &mut Ser
     server.kill();
     let open = throttle(Outage::Open);
     let decision = open.check(conn, 1, 1).await.unwrap();
-    assert_eq!((decision.allowed, decision.source, decision.rules.len()), (true, Source::Outage, 0));
+    assert_eq!((decision.allowed, decision.source), (true, Source::Outage));
+    let state = decision.rule("org").unwrap();
+    assert_eq!((state.limit, state.remaining), (10, None), "how much is left is not known");
+    assert!(decision.closest_rule().is_none() && decision.headers(true).is_empty());
     let closed = throttle(Outage::Closed);
     let decision = closed.check(conn, 1, 1).await.unwrap();
     assert_eq!((decision.allowed, decision.source, decision.status()), (false, Source::Outage, 503));

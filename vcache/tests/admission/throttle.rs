@@ -23,7 +23,10 @@ async fn exactly_the_burst_passes_and_what_is_left_is_told(conn: &mut Connection
         let decision = throttle.check(conn, 1, 1).await.unwrap();
         assert!(decision.allowed && decision.source == Source::Server);
         assert_eq!((decision.rules.len(), decision.rules[0].remaining), (1, Some(left)));
-        assert_eq!((decision.retry_after, decision.status()), (None, 200));
+        assert_eq!(
+            (decision.retry_after, decision.never(), decision.status()),
+            (Some(Duration::ZERO), false, 200)
+        );
     }
     let refused = throttle.check(conn, 1, 1).await.unwrap();
     assert!(!refused.allowed);
