@@ -175,7 +175,7 @@ class Batch(Sequence[Entry]):
             yield from self._finish()
             return
         self._told = True
-        # A cancelled task or a Ctrl-C says nothing of the entries. What leaves a block and then the handler is one error.
+        # A cancelled task or a Ctrl-C says nothing of the entries. One error may leave a block and then the handler.
         if isinstance(error, Exception) and self._process == os.getpid() and self._open and not self._failed:
             self._failed = True
             yield from self._group.failed(self.pending, _told_of(error), partly=self._worked)
