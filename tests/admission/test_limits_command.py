@@ -187,8 +187,8 @@ def test_what_was_done_is_told_also_if_looking_fails_afterwards(gates: Any) -> N
     words = ("--gate", "limits_of_a_shop.flaky", "org=8")
     receipt = gates.flaky.admit({"org": 7}).receipt
     out = io.StringIO()
+    asked = (*words, "--reset", "events", "--refund", receipt, "--noinput")
     with pytest.raises(CommandError, match="the server could not be asked: gone"):
-        asked = (*words, "--reset", "events", "--refund", receipt, "--noinput")
         call_command("vcache_limits", *asked, stdout=out, no_color=True)
     assert out.getvalue() == "refunded limits_of_a_shop.flaky\nreset limits_of_a_shop.flaky: events\n"
     out = io.StringIO()

@@ -7,7 +7,7 @@ import logging
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import connections
 
 logger = logging.getLogger("django_vcache")
 
@@ -15,16 +15,20 @@ _NONE = frozenset({"", "django.db.backends.dummy"})
 
 
 def refresh() -> None:
-    """Closes this thread's connections that are unusable, or older than ``CONN_MAX_AGE``. In a transaction it does
-    nothing."""
+    """Closes this thread's connections that are unusable, or older than ``CONN_MAX_AGE``."""
     if _in_a_loop():
         # Django has no connections there.
         return
-    try:
-        close_old_connections()
-    except Exception:
-        # What works on the batch says what is wrong with its database.
-        logger.warning("a database connection could not be closed", exc_info=True)
+    for connection in connections.all(initialized_only=True):
+        # NOTE: Django's `close_old_connections` would close it: it is for requests, which have no transaction around
+        # them. The loop may have one, such as that of a test case.
+        if connection.in_atomic_block:
+            continue
+        try:
+            connection.close_if_unusable_or_obsolete()
+        except Exception:
+            # What works on the batch says what is wrong with its database.
+            logger.warning("the database connection %r could not be closed", connection.alias, exc_info=True)
 
 
 async def arefresh() -> None:

@@ -21,7 +21,7 @@ def add_noinput(parser: ArgumentParser) -> None:
 
 
 def confirm(command: BaseCommand, options: Mapping[str, Any], effect: str) -> None:
-    """Asks whether to go on, unless ``--noinput`` is given. The question goes to stderr, since a program may read stdout.
+    """Asks whether to go on, but with ``--noinput``. The question goes to stderr: a program may read stdout.
 
     Args:
         effect: a sentence on what is about to happen.
