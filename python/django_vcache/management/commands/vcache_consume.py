@@ -134,9 +134,7 @@ def _handler(path: str) -> Callable[..., Any]:
     try:
         inspect.signature(handler).bind(None)
     except TypeError as error:
-        raise CommandError(
-            f"the handler {path!r} must take one argument, the batch: called with it, there is a {error}"
-        ) from error
+        raise CommandError(f"the handler {path!r} cannot take the batch as its one argument: {error}") from error
     except ValueError:
         # Some functions written in C do not tell what they take.
         pass

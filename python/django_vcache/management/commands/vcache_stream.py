@@ -178,16 +178,16 @@ def _effect(action: str, stream: StreamLike, options: dict[str, Any]) -> str | N
         ids = _ids(options, action)
         which = f"all dead letters of {where}, {state.dead}" if ids is None else f"dead letters of {where}, {len(ids)}"
         return f"This deletes {which} of them, for good."
-    trimmed = f"the entries of {where} that all {{}}groups have acknowledged, also those that delete=False has kept"
+    kept = "also those that delete=False has kept"
     if action == "trim":
-        return f"This deletes {trimmed.format('')}."
+        return f"This deletes the entries of {where} that all groups have acknowledged, {kept}."
     name = options["delete_group"]
     if name not in groups:
         # The error says so, without a question before it.
         return None
     lag = "an unknown number of" if groups[name].lag is None else groups[name].lag
     lost = f"It has {groups[name].pending} entries pending, and {lag} still to read."
-    besides = f", and {trimmed.format('other ')}" if options["trim"] else ""
+    besides = f", and the entries that all other groups have acknowledged, {kept}" if options["trim"] else ""
     return f"This deletes the group {name} of {where}{besides}. {lost}"
 
 
