@@ -98,7 +98,7 @@ DESTRUCTIVE = {
     "delete group and trim": (
         ("vcache_stream", *NAMED, "--delete-group", GROUP, "--trim"),
         f"This deletes the group {GROUP} of stream events (cache alias default), and the entries that all other groups "
-        "have acknowledged, also those that delete=False has kept. It has 0 entries pending, and 0 still to read.",
+        "have acknowledged, also those that delete=False has kept. It has 0 entries pending, and 3 still to read.",
     ),
     "reset": (
         ("vcache_limits", "org=7", "project=42", "--reset"),

@@ -53,26 +53,30 @@ class Consumer:
     once, and now and then twice: work that must not be done twice goes by the entry's id, or by one in its payload.
 
     The iteration ends only when the consumer is told to stop, by :meth:`stop`, or on the main thread by SIGTERM or
-    SIGINT: the batch in hand is worked on to its end and acknowledged, and nothing more is fetched. While the server is
-    away it waits and tries again; if the stream or the group is deleted, it creates them again.
+    SIGINT: the batch in hand is worked on to its end and acknowledged, and nothing more is fetched. An awaited consumer
+    hands the signal on to the handler from before, which may be a web server's. While the server is away it waits and
+    tries again; if the stream or the group is deleted, it creates them again.
+
+    Around each batch it closes Django's database connections that are broken or older than ``CONN_MAX_AGE``, as a
+    request does: those of its thread, or awaited those of the thread where ``sync_to_async`` works.
 
     Args:
         stream: what to consume.
         group: the name of the consumer group. It is created if it is missing, from the first entry on that is there. Of
             several groups create all before the first consumer runs: :func:`.streams.create_group`.
-        batch: the most entries of a batch.
+        batch: the most entries of a batch, up to 100,000.
         max_wait: seconds after its first entry when a batch is handed out though it is not full. 0 is at once.
         name: of this consumer, unlike any other's of the group that is alive; by default made of the host's name, the
             process's number, and chance.
         reclaim_after: seconds after which an entry that was delivered and not acknowledged is delivered again, to
-            whoever asks first. Longer than `max_wait` and the work on any batch together, or that is done twice; at
-            least twice `max_wait`.
+            whoever asks first. Longer than `max_wait` and the work on any batch together, or that is done twice, unless
+            the work calls :meth:`.Batch.extend`; at least twice `max_wait`, and up to a year.
         max_deliveries: how often an entry is delivered before it goes to the dead letters; None is no end. Each time
             fewer others come with it, and the last time it comes alone, so that one which fails or kills its consumer
             does not take others along. With 1, all of a batch that fails go to the dead letters.
         delete: whether to delete entries once all the groups there are have acknowledged them. Otherwise the stream is
             yours to trim.
-        signals: the signals that stop it. ``()`` in a process where somebody else handles them, such as a web server.
+        signals: the signals that stop it. ``()`` leaves them alone.
 
     Raises:
         ValueError, TypeError: for an argument that makes no sense.
@@ -202,7 +206,8 @@ class Consumer:
         The batch is acknowledged when the handler has returned, unless the handler has said something else of it
         (:meth:`.Batch.ack`). If it raises, that is logged, the batch is left to be delivered again, and there is a
         pause, of up to 30 seconds when it happens again and again: what is behind the handler may be down. An entry
-        whose last delivery has failed goes to the dead letters, with the exception as the reason.
+        whose last delivery has failed goes to the dead letters, with the exception as the reason. While the handler fails
+        on everything, its failures are not counted against the entries.
 
         Raises:
             TypeError: the handler is a coroutine function, which is for :meth:`arun`, or returns what is still to be
