@@ -206,8 +206,8 @@ class Consumer:
         The batch is acknowledged when the handler has returned, unless the handler has said something else of it
         (:meth:`.Batch.ack`). If it raises, that is logged, the batch is left to be delivered again, and there is a
         pause, of up to 30 seconds when it happens again and again: what is behind the handler may be down. An entry
-        whose last delivery has failed goes to the dead letters, with the exception as the reason. While the handler fails
-        on everything, its failures are not counted against the entries.
+        whose last delivery has failed goes to the dead letters, with the exception as the reason. While the handler
+        fails on everything, its failures are not counted against the entries.
 
         Raises:
             TypeError: the handler is a coroutine function, which is for :meth:`arun`, or returns what is still to be
