@@ -92,6 +92,8 @@ def test_a_lost_connection_costs_the_batch_in_hand_and_no_other(
             await database.query()
         except django.db.ProgrammingError:
             failed.append(numbers(batch))
+            if len(failed) == 10:
+                consumer.stop()
             raise
         done.extend(numbers(batch))
         if len(done) == 1:

@@ -11,6 +11,17 @@ from support.streams import GROUP, Form, Shards, add, dead, depth, make, numbers
 pytestmark = pytest.mark.usefixtures("quick_pauses")
 
 
+@pytest.fixture
+def ends_at_a_dead_letter(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Tells a consumer to stop when it moves an entry to the dead letters, for which the test does not wait."""
+    from django_vcache import reports
+
+    def watch(consumer: Any) -> None:
+        monkeypatch.setattr(reports, "buried", lambda *_: consumer.stop())
+
+    return watch
+
+
 def entry(number: int, deliveries: int = 1) -> Any:
     from django_vcache.admission.consumer import Entry
 
@@ -19,11 +30,17 @@ def entry(number: int, deliveries: int = 1) -> Any:
 
 @pytest.mark.parametrize("works_first", [False, True], ids=["from the start", "after a while"])
 def test_a_handler_that_always_fails_sends_nothing_to_the_dead_letters(
-    form: Form, server: ValkeyServer, stream: Shards, works_first: bool, caplog: pytest.LogCaptureFixture
+    form: Form,
+    server: ValkeyServer,
+    stream: Shards,
+    works_first: bool,
+    caplog: pytest.LogCaptureFixture,
+    ends_at_a_dead_letter: Any,
 ) -> None:
     """As a database that is down makes it."""
     add(server, stream, *range(40))
     consumer = make(stream, batch=10, max_deliveries=3, reclaim_after=0.05)
+    ends_at_a_dead_letter(consumer)
     done: set[int] = set()
     failures: dict[int, int] = {}
 
@@ -49,10 +66,11 @@ def test_a_handler_that_always_fails_sends_nothing_to_the_dead_letters(
 
 
 def test_blocks_that_always_fail_send_nothing_to_the_dead_letters(
-    form: Form, server: ValkeyServer, single: Shards
+    form: Form, server: ValkeyServer, single: Shards, ends_at_a_dead_letter: Any
 ) -> None:
     add(server, single, *range(3))
     consumer = make(single, batch=3, max_deliveries=2, reclaim_after=0.05)
+    ends_at_a_dead_letter(consumer)
     tries: list[int] = []
 
     def fail() -> None:
@@ -72,21 +90,22 @@ def test_blocks_that_always_fail_send_nothing_to_the_dead_letters(
 
 
 def test_an_entry_that_fails_alone_is_not_counted_until_another_succeeds(
-    form: Form, server: ValkeyServer, single: Shards
+    form: Form, server: ValkeyServer, single: Shards, ends_at_a_dead_letter: Any
 ) -> None:
     add(server, single, "bad")
     consumer = make(single, max_deliveries=3, reclaim_after=0.05)
+    ends_at_a_dead_letter(consumer)
     counts: list[int] = []
 
     async def handler(batch: Any) -> None:
         if batch[0].payload == b"bad":
             counts.append(batch[0].deliveries)
+            if len(counts) == 40:
+                consumer.stop()
             if len(counts) >= 10:
                 # It is delivered before the other one comes again.
                 add(server, single, "good")
             raise ArithmeticError("not this one")
-        if dead(server, single):
-            consumer.stop()
 
     form.handle(consumer, handler)
     # It was worked on, so it is never taken for a first delivery again.
@@ -106,6 +125,8 @@ def test_entries_that_fail_one_after_the_other_die_while_others_succeed(
     async def handler(batch: Any) -> None:
         if batch[0].payload.startswith(b"bad"):
             tries.append(batch[0].payload)
+            if len(tries) == 100:
+                consumer.stop()
             if len(tries) % 6 == 0:
                 add(server, single, "good")
             raise ArithmeticError
