@@ -53,8 +53,6 @@ _REASON = 500  # characters
 _SLACK = 20
 # Sizes of batches that a script is told of. More would not fit into a call to it.
 _MOST_SIZES = 64
-# Numbers above are not exact in Lua; it is as good as no end.
-_MOST_DELIVERIES = 2**53
 
 logger = logging.getLogger("django_vcache")
 
@@ -274,7 +272,7 @@ class Group:
             _ms(time.monotonic() - sweep.since) + _SLACK if sweep.whose is Whose.LOST else "",
             start,
             self._look,
-            min(self.max_deliveries or 0, _MOST_DELIVERIES),
+            self.max_deliveries or 0,
             *self._sizes,
         )
         if sweep.whose is Whose.LOST:
