@@ -59,7 +59,7 @@ def project(server: ValkeyServer, work: Work, monkeypatch: pytest.MonkeyPatch) -
     shop: Any = ModuleType("shop")
     shop.events = Stream("events", shards=3, prefix="test")
     throttle = Throttle("org", "10/m")
-    shop.gate = Gate([throttle], stream=Stream("orders"), shards=2, prefix="test")
+    shop.gate = Gate([Throttle("org", "10/m")], stream=Stream("orders"), shards=2, prefix="test", owner="org")
     shop.gate_without = Gate([throttle])
     shop.save, shop.asave, shop.work = work.save, work.asave, work
     shop.partial = functools.partial(work.asave)
@@ -161,7 +161,7 @@ def _add_when_dead(server: ValkeyServer) -> None:
         ),
         (["shop.none"], "cannot take the batch as its one argument: too many positional arguments"),
         (["shop.save", "--stream", "shop.gate_without"], "the gate 'shop.gate_without' has no stream"),
-        (["shop.save", "--stream", "a b"], "'a b' is no stream's name"),
+        (["shop.save", "--stream", "a b"], '"a b" is not a name for a stream'),
         (["shop.save", "--shards", "2"], "--shards goes with the name of a stream"),
         (["shop.save", "--batch", "0"], "batch must be a whole number of at least 1, not 0"),
         (["shop.save", "--batch", "1000000"], "batch must be at most 100000, not 1000000"),
