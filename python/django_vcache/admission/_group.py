@@ -51,7 +51,7 @@ LONGEST_PAUSE = 5.0
 _REASON = 500  # characters
 # Milliseconds that a call may be under way to the server. A handler that fails pauses for longer, see `delivering`.
 _SLACK = 20
-# Sizes of batches that a script is told of. More would not fit into a call to it.
+# The most sizes of batches that a call to the script passes. Lua unpacks a few thousand arguments at most.
 _MOST_SIZES = 64
 
 logger = logging.getLogger("django_vcache")

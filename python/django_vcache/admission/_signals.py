@@ -13,7 +13,7 @@ from typing import Any
 
 
 class Watch:
-    """One iteration's wish to be told. Each is a key of its own: what ends late takes nothing from who came after.
+    """One iteration that a signal stops. Each has its own: one that ends late takes nothing from later ones.
 
     Args:
         shares: others who want the signal share this thread, such as the server that runs the loop: the handler from

@@ -69,8 +69,8 @@ class Consumer:
         name: of this consumer, unlike any other's of the group that is alive; by default made of the host's name, the
             process's number, and chance.
         reclaim_after: seconds after which an entry that was delivered and not acknowledged is delivered again, to
-            whoever asks first. Longer than `max_wait` and the work on any batch together, or that is done twice, unless
-            the work calls :meth:`.Batch.extend`; at least twice `max_wait`, and up to a year.
+            the first consumer that asks. Longer than `max_wait` and the work on any batch together, or that is done
+            twice, unless the work calls :meth:`.Batch.extend`; at least twice `max_wait`, and up to a year.
         max_deliveries: how often an entry is delivered before it goes to the dead letters; None is no end. Each time
             fewer others come with it, and the last time it comes alone, so that one which fails or kills its consumer
             does not take others along. With 1, all of a batch that fails go to the dead letters.

@@ -1,5 +1,5 @@
 """``manage.py vcache_consume shop.billing.save --group billing``: a worker that gives the entries of a stream to a
-handler, batch by batch, until it is told to stop."""
+handler, batch by batch, until a signal stops it."""
 
 import asyncio
 import inspect
