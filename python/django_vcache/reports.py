@@ -41,11 +41,12 @@ _errors = _Throttled()
 _outages = _Throttled()
 _retries = _Throttled()
 _burials = _Throttled()
+_excuses = _Throttled()
 
 
 def _renew_locks() -> None:
     """In a forked child, whose parent may have been logging on another thread."""
-    for each in (_misses, _errors, _outages, _retries, _burials):
+    for each in (_misses, _errors, _outages, _retries, _burials, _excuses):
         each._lock = threading.Lock()
 
 
@@ -96,4 +97,17 @@ def buried(alias: str, what: str, count: int) -> None:
         alias,
         what,
         count,
+    )
+
+
+def excused(alias: str, what: str, failing: int) -> None:
+    """Each batch fails, which is not the fault of the entries."""
+    _excuses(
+        logging.ERROR,
+        alias,
+        "cache '%s': %s: the last %d batches have failed, and none in between has succeeded: what works on them is "
+        "broken, or something that it needs is down. This is not counted against the entries",
+        alias,
+        what,
+        failing,
     )

@@ -74,6 +74,15 @@ def form(request: pytest.FixtureRequest) -> Iterator[Form]:
 
 
 @pytest.fixture
+def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler that fails is called again soon."""
+    from django_vcache.admission import consumer
+
+    monkeypatch.setattr(consumer, "_SHORTEST_PAUSE", 0.001)
+    monkeypatch.setattr(consumer, "_LONGEST_PAUSE", 0.03)
+
+
+@pytest.fixture
 def single(default_cache: None) -> Shards:
     """A stream of one shard."""
     return Shards()

@@ -42,7 +42,7 @@ def gates(patient: None) -> Iterator[Any]:
 
 def run(*arguments: str) -> str:
     out = io.StringIO()
-    call_command("vcache_limits", *arguments, stdout=out, no_color=True)
+    call_command("vcache_limits", *arguments, "--noinput", stdout=out, no_color=True)
     return out.getvalue()
 
 
@@ -190,12 +190,13 @@ def test_what_was_done_is_told_also_if_looking_fails_afterwards(gates: Any) -> N
     words = ("--gate", "limits_of_a_shop.flaky", "org=8")
     receipt = gates.flaky.admit({"org": 7}).receipt
     out = io.StringIO()
+    asked = (*words, "--reset", "events", "--refund", receipt, "--noinput")
     with pytest.raises(CommandError, match="the server could not be asked: gone"):
-        call_command("vcache_limits", *words, "--reset", "events", "--refund", receipt, stdout=out, no_color=True)
+        call_command("vcache_limits", *asked, stdout=out, no_color=True)
     assert out.getvalue() == "refunded limits_of_a_shop.flaky\nreset limits_of_a_shop.flaky: events\n"
     out = io.StringIO()
     with pytest.raises(CommandError, match="the server could not be asked: gone"):
-        call_command("vcache_limits", *words, "--reset", "--refund", receipt, "--json", stdout=out)
+        call_command("vcache_limits", *words, "--reset", "--refund", receipt, "--json", "--noinput", stdout=out)
     assert json.loads(out.getvalue()) == {
         "scope": {"org": 8},
         "gates": {},

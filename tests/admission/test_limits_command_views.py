@@ -43,7 +43,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def run(*arguments: str) -> tuple[str, str]:
     """What is printed, and what is warned of."""
     out, errors = io.StringIO(), io.StringIO()
-    call_command("vcache_limits", *arguments, stdout=out, stderr=errors, no_color=True)
+    call_command("vcache_limits", *arguments, "--noinput", stdout=out, stderr=errors, no_color=True)
     return out.getvalue(), errors.getvalue()
 
 

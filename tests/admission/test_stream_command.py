@@ -50,7 +50,7 @@ def project(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 
 def manage(*arguments: str) -> str:
     out = StringIO()
-    call_command("vcache_stream", *arguments, stdout=out, no_color=True)
+    call_command("vcache_stream", *arguments, "--noinput", stdout=out, no_color=True)
     return out.getvalue()
 
 

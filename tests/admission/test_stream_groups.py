@@ -27,7 +27,9 @@ def project(server: ValkeyServer) -> Iterator[None]:
 
 def manage(name: str, *arguments: str) -> str:
     out = StringIO()
-    call_command("vcache_stream", name, "--shards", "3", "--prefix", "test", *arguments, stdout=out, no_color=True)
+    call_command(
+        "vcache_stream", name, "--shards=3", "--prefix=test", "--noinput", *arguments, stdout=out, no_color=True
+    )
     return out.getvalue()
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 import logging
+import os
 import re
+import shlex
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -130,6 +135,58 @@ def test_the_handler_and_the_thread(names: dict[str, Any], server: ValkeyServer)
     consumed(names, server)
     execute(snippet("threading.Thread"), names)
     assert not names["worker"].is_alive()
+
+
+def test_a_claim_is_renewed(names: dict[str, Any], server: ValkeyServer) -> None:
+    execute(snippet("batch.extend()"), names)
+    consumed(names, server)
+
+
+def test_a_consumer_in_a_web_server(names: dict[str, Any], server: ValkeyServer) -> None:
+    saved = asyncio.Event()
+
+    async def ahandler(batch: Any) -> None:
+        names["saved"] += [entry.payload for entry in batch]
+        if len(names["saved"]) == 3:
+            saved.set()
+
+    async def serve() -> None:
+        async with names["lifespan"](None):
+            await saved.wait()
+
+    names |= {"asyncio": asyncio, "asynccontextmanager": asynccontextmanager, "ahandler": ahandler}
+    execute(snippet("async def lifespan"), names)
+    with open_runner("asyncio") as runner:
+        runner.run(serve())
+    consumed(names, server)
+
+
+def test_a_handler_from_the_command_line(names: dict[str, Any], server: ValkeyServer) -> None:
+    """The lines of the page, as a shell would take them apart."""
+    from django_vcache.management import naming
+    from django_vcache.management.commands import vcache_consume
+
+    execute(snippet("def handler"), names)
+    billing: Any = sys.modules["shop.billing"]
+    stream: Stream = names["stream"]
+    lines = re.findall(r"^manage\.py vcache_consume (.+)$", PAGE, re.MULTILINE)
+    assert len(lines) == 2
+    names["saved"].clear()
+    for line in lines:
+        add(server, stream, "{1}", "{2}", "{3}")
+
+        def handler(batch: Any) -> None:
+            names["saved"] += [entry.payload for entry in batch]
+            if len(names["saved"]) == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        billing.handler = handler
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(naming, "configured", lambda: [stream])
+            patch.setattr(naming, "import_stream", lambda path: stream)
+            call_command(vcache_consume.Command(), *shlex.split(line), verbosity=0)
+        consumed(names, server)
+        names["saved"].clear()
 
 
 def test_looking_after_streams(names: dict[str, Any], server: ValkeyServer, capsys: pytest.CaptureFixture[str]) -> None:

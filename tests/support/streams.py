@@ -103,6 +103,14 @@ class Form:
     def __init__(self, runner: asyncio.Runner | None) -> None:
         self._runner = runner
 
+    @property
+    def is_blocking(self) -> bool:
+        return self._runner is None
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Runs a coroutine; in the blocking form one that waits for nothing."""
+        return _run(coroutine) if self._runner is None else self._runner.run(coroutine)
+
     def consume(self, consumer: Any, work: Work) -> None:
         """Iterates, to the end or to the exception of the loop's body."""
         if self._runner is None:

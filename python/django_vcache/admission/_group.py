@@ -13,22 +13,28 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from django_vcache import exceptions, reports
 from django_vcache.exceptions import ResponseError, VcacheError
 
 from ._steps import Pause, Script, Send, Steps
 from ._stream import StreamLike
+from ._verdicts import Verdicts
 from .batch import Entry
 
 T = TypeVar("T")
+
+ByShard: TypeAlias = Mapping[int, Sequence[str]]
+"""The ids of entries by the number of their shard."""
 
 # A server out of memory must let itself be emptied, so all of them may run on one.
 _JOIN = Script("join.lua", flags="flags=allow-oom")
 _ACKNOWLEDGE = Script("entries.lua", "acknowledge.lua", flags="flags=allow-oom")
 _BURY = Script("entries.lua", "bury.lua", flags="flags=allow-oom")
 _RECOVER = Script("entries.lua", "recover.lua", flags="flags=allow-oom")
+_EXCUSE = Script("excuse.lua", flags="flags=allow-oom")
+_EXTEND = Script("extend.lua", flags="flags=allow-oom")
 _LEAVE = Script("leave.lua", flags="flags=allow-oom")
 
 # The server is there, and cannot serve now.
@@ -45,6 +51,8 @@ LONGEST_PAUSE = 5.0
 _REASON = 500  # characters
 # Milliseconds that a call may be under way to the server. A handler that fails pauses for longer, see `delivering`.
 _SLACK = 20
+# The most sizes of batches that a call to the script passes. Lua unpacks a few thousand arguments at most.
+_MOST_SIZES = 64
 
 logger = logging.getLogger("django_vcache")
 
@@ -122,6 +130,7 @@ class Group:
         # When the last reply with entries came, and since when what it delivered is delivered, at the earliest.
         self._heard = time.monotonic()
         self.since = self._heard
+        self.verdicts = Verdicts()
 
     @property
     def stopped(self) -> bool:
@@ -149,39 +158,84 @@ class Group:
 
     def acknowledge(self, entries: Iterable[Entry]) -> Steps[int]:
         """Acknowledges entries, for as long as it takes; how many were pending."""
-        by_shard = _ids_by_shard(entries)
-        if not by_shard:
-            return 0
 
-        def all_at_once() -> Steps[int]:
-            keys = tuple(self.keys[shard] for shard in by_shard)
-            words: list[str | int] = []
-            for ids in by_shard.values():
-                words += (len(ids), *ids)
-            return int((yield from _ACKNOWLEDGE(keys, self.group, self._delete, *words)))
+        def acknowledge(part: ByShard) -> Steps[int]:
+            keys = tuple(self.keys[shard] for shard in part)
+            return int((yield from _ACKNOWLEDGE(keys, self.group, self._delete, *_counted(part))))
 
-        def each() -> Steps[int]:
-            count = 0
-            for shard, ids in by_shard.items():
-                count += yield from _ACKNOWLEDGE((self.keys[shard],), self.group, self._delete, len(ids), *ids)
-            return count
-
-        count = yield from self._patiently(lambda: self._by_slots(len(by_shard), all_at_once, each))
+        entries = tuple(entries)
+        count = sum((yield from self._of_shards(entries, acknowledge)))
         self.counts["acknowledged"] += count
+        self.verdicts.succeeded(entries)
         return count
+
+    def extend(self, entries: Iterable[Entry]) -> Steps[set[tuple[int, str]]]:
+        """Renews the claim on entries, for as long as it takes; the shard and id of each that is still ours."""
+
+        def extend(part: ByShard) -> Steps[set[tuple[int, str]]]:
+            keys = tuple(self.keys[shard] for shard in part)
+            reply = yield from _EXTEND(keys, self.group, self.name, *_counted(part))
+            # These are as young as a delivery now, and no reply that was lost has brought them.
+            self._heard = time.monotonic()
+            return {(shard, id.decode()) for shard, ids in zip(part, reply, strict=True) for id in ids}
+
+        try:
+            parts = yield from self._of_shards(entries, extend)
+        except ResponseError as error:
+            if not is_gone(error):
+                raise
+            # Nothing is pending any more.
+            self.joined = False
+            return set()
+        return set().union(*parts)
+
+    def failed(self, entries: Sequence[Entry], reason: str, *, partly: bool) -> Steps[None]:
+        """The work on entries has failed. Those whose last delivery it was go to the dead letters, while the reason is
+        at hand; but the failure does not count while everything fails.
+
+        Args:
+            partly: other entries of the batch were acknowledged.
+        """
+        excused = self.verdicts.failed(entries, partly=partly)
+        if self.max_deliveries == 1:
+            # It stands for one delivery, and not a second one.
+            excused = []
+        if excused and self.verdicts.failing > 1:
+            reports.excused(self.alias, f"{self}", self.verdicts.failing)
+        yield from self._excuse(excused)
+        innocent = {(each.shard, each.id) for each in excused}
+        yield from self._bury_used_up((each for each in entries if (each.shard, each.id) not in innocent), reason)
+
+    def _excuse(self, entries: Iterable[Entry]) -> Steps[None]:
+        """Takes back what was counted for the delivery of entries, down to 1: they may have been worked on."""
+        counted = [each for each in entries if each.deliveries > 1]
+        for shard, ids in _by_shard(counted, lambda each: (each.id, each.deliveries)).items():
+            words = [word for pair in ids for word in pair]
+            try:
+                yield from self._patiently(
+                    functools.partial(_EXCUSE, (self.keys[shard],), self.group, self.name, *words)
+                )
+            except VcacheError as error:
+                if is_gone(error):
+                    self.joined = False
+                elif not is_outage(error):
+                    raise
 
     def bury(self, entries: Iterable[Entry], reason: str) -> Steps[int]:
         """Moves entries to the dead letters, for as long as it takes; how many were pending, and so were moved."""
+        entries = tuple(entries)
         by_shard = _ids_by_shard(entries)
         moved = 0
         for shard, ids in by_shard.items():
             moved += yield from self._patiently(functools.partial(self._bury_in, shard, ids, reason))
+        self.verdicts.forget(entries)
         return moved
 
-    def bury_used_up(self, entries: Iterable[Entry], reason: str) -> Steps[None]:
+    def _bury_used_up(self, entries: Iterable[Entry], reason: str) -> Steps[None]:
         """Moves those to the dead letters whose last delivery has failed, while the reason is at hand. If the server
         cannot be reached, it is done without the reason when they would be delivered again."""
         used_up = [entry for entry in entries if self.max_deliveries and entry.deliveries >= self.max_deliveries]
+        self.verdicts.forget(used_up)
         for shard, ids in _ids_by_shard(used_up).items():
             try:
                 yield from self._bury_in(shard, ids, reason)
@@ -313,6 +367,24 @@ class Group:
 
         yield from self._by_slots(len(self.keys), all_at_once, each)
 
+    def _of_shards(self, entries: Iterable[Entry], call: Callable[[ByShard], Steps[T]]) -> Steps[list[T]]:
+        """What calls about entries return, of which each is tried for as long as it takes: one, or of a cluster one for
+        each shard."""
+        by_shard = _ids_by_shard(entries)
+        if not by_shard:
+            return []
+
+        def all_at_once() -> Steps[list[T]]:
+            return [(yield from call(by_shard))]
+
+        def each() -> Steps[list[T]]:
+            found = []
+            for shard, ids in by_shard.items():
+                found.append((yield from call({shard: ids})))
+            return found
+
+        return (yield from self._patiently(lambda: self._by_slots(len(by_shard), all_at_once, each)))
+
     def _by_slots(self, keys: int, all_at_once: Callable[[], Steps[T]], each: Callable[[], Steps[T]]) -> Steps[T]:
         if self.together or keys == 1:
             try:
@@ -351,17 +423,29 @@ def is_crossslot(error: Exception) -> bool:
 
 def _sizes(batch: int, max_deliveries: int | None) -> list[int]:
     """How many entries may come together at their second, third, ... delivery: fewer each time, by the same factor,
-    down to one. The last stands for all after it."""
-    steps = (max_deliveries or 5) - 1
+    down to one. The last stands for all after it, so that many deliveries need no more sizes than a few."""
+    steps = min((max_deliveries or 5) - 1, _MOST_SIZES)
     # Rounded first, or 500 ** (3 / 3) might be 501.
     return [math.ceil(round(batch ** ((steps - step) / steps), 6)) for step in range(1, steps + 1)] or [1]
 
 
-def _ids_by_shard(entries: Iterable[Entry]) -> Mapping[int, list[str]]:
-    by_shard: dict[int, list[str]] = {}
+def _ids_by_shard(entries: Iterable[Entry]) -> dict[int, list[str]]:
+    return _by_shard(entries, lambda each: each.id)
+
+
+def _by_shard(entries: Iterable[Entry], told: Callable[[Entry], T]) -> dict[int, list[T]]:
+    by_shard: dict[int, list[T]] = {}
     for each in entries:
-        by_shard.setdefault(each.shard, []).append(each.id)
+        by_shard.setdefault(each.shard, []).append(told(each))
     return by_shard
+
+
+def _counted(by_shard: ByShard) -> list[str | int]:
+    """As scripts take the ids of several streams: of each how many, and the ids."""
+    words: list[str | int] = []
+    for ids in by_shard.values():
+        words += (len(ids), *ids)
+    return words
 
 
 def _ms(seconds: float) -> int:

@@ -43,6 +43,8 @@ class Reader:
         self._first_shard = 0
         # What this consumer was given and has not acknowledged comes first: its last run ended in the middle.
         self._own: Sweep | None = Sweep(len(group.keys), Whose.OWN)
+        self.since = 0.0
+        """When what :meth:`next` has returned was delivered, at the earliest, by the monotonic clock."""
 
     def next(self) -> Steps[list[Entry]]:
         """The next entries; none when the consumer was told to stop."""
@@ -82,6 +84,7 @@ class Reader:
     def _go_on(self, sweep: Sweep) -> Steps[list[Entry]]:
         while sweep.left and not self.group.stopped:
             if entries := (yield from self.group.recover(sweep)):
+                self.since = sweep.since if sweep.whose is Whose.LOST else self.group.since
                 return entries
         return []
 
@@ -134,6 +137,7 @@ class Reader:
             if entries:
                 self.group.lose(since)
             raise
+        self.since = since
         return entries
 
     @property

@@ -1,5 +1,8 @@
 """SIGTERM and SIGINT as a request to stop, for as long as somebody consumes. It is the same for loops and for threads:
-a handler of Python's own, since that, unlike a loop's, can be read before and put back after.
+a handler set from Python, since that, unlike a loop's, can be read before and put back after.
+
+A loop that a web server runs has the server's handlers: they are called as well, or the server would not stop. Those of
+``loop.add_signal_handler`` are called by the loop itself, whatever handler Python has.
 """
 
 import os
@@ -10,11 +13,17 @@ from typing import Any
 
 
 class Watch:
-    """One iteration's wish to be told. Each is a key of its own: what ends late takes nothing from who came after."""
+    """One iteration that a signal stops. Each has its own: one that ends late takes nothing from later ones.
 
-    def __init__(self, signals: Iterable[int], stop: Callable[[], None]) -> None:
+    Args:
+        shares: others who want the signal share this thread, such as the server that runs the loop: the handler from
+            before is called too.
+    """
+
+    def __init__(self, signals: Iterable[int], stop: Callable[[], None], *, shares: bool) -> None:
         self.signals = frozenset(signals)
         self.stop = stop
+        self.shares = shares
 
 
 class _Handler:
@@ -37,6 +46,8 @@ class _Handler:
             watch.stop()
         if not told:
             # A forked child that does not consume, or nobody does any more: as it would be without us.
+            self._hand_on(number, frame)
+        elif any(watch.shares for watch in told) and not _breaks_off(self.previous):
             self._hand_on(number, frame)
 
     def _hand_on(self, number: int, frame: Any) -> None:
@@ -81,6 +92,15 @@ def end(watch: Watch) -> None:
     if _on_the_main_thread():
         _forget_the_parents()
         _put_back_unwatched()
+
+
+def _breaks_off(handler: Any) -> bool:
+    """Whether a handler is one that Python sets itself, and that would end the work on the batch in hand: the default
+    ones, and that of ``asyncio.run``, which cancels the main task."""
+    if not callable(handler) or handler is signal.default_int_handler:
+        return True
+    # A partial function of a method.
+    return getattr(getattr(handler, "func", handler), "__module__", None) == "asyncio.runners"
 
 
 def _on_the_main_thread() -> bool:

@@ -51,6 +51,8 @@ class Batch(Sequence[Entry]):
         self._open = {(entry.shard, entry.id): entry for entry in entries}
         # Whether the user has said what is acknowledged: then nothing else is.
         self._told = False
+        # Whether some of it was acknowledged, and whether the failure of the rest has been told.
+        self._worked = self._failed = False
 
     @property
     def pending(self) -> tuple[Entry, ...]:
@@ -104,6 +106,29 @@ class Batch(Sequence[Entry]):
         """As :meth:`reject`."""
         return await adrive(self._bury(which, reason), self._group.alias)
 
+    def extend(self) -> int:
+        """Renews the claim on the entries that are still :attr:`pending`: for ``reclaim_after`` seconds from now no
+        other consumer takes them over. Call it now and then in work that may take longer, from any thread.
+
+        What another consumer has taken over already stays with that one: it is no longer in :attr:`pending`, and not
+        acknowledged with this batch. While the server cannot be reached it tries again, as :meth:`ack` does.
+
+        Returns:
+            How many entries are still this consumer's.
+
+        Raises:
+            RuntimeError, ResponseError: as :meth:`ack`.
+
+        >>> for entry in batch:  # doctest: +SKIP
+        ...     transcode(entry)
+        ...     batch.extend()
+        """
+        return drive(self._extend(), self._group.alias)
+
+    async def aextend(self) -> int:
+        """As :meth:`extend`."""
+        return await adrive(self._extend(), self._group.alias)
+
     def __enter__(self) -> "Batch":
         return self
 
@@ -138,12 +163,11 @@ class Batch(Sequence[Entry]):
     def __repr__(self) -> str:
         return f"<Batch of {len(self._entries)} entries, {len(self._open)} open>"
 
-    def _finish(self) -> Steps[int]:
+    def _finish(self) -> Steps[None]:
         """What is said by asking for the next batch: all is well, unless something else was said."""
         # A forked child leaves it to its parent.
-        if self._told or self._process != os.getpid():
-            return 0
-        return (yield from self._acknowledge(None))
+        if not self._told and self._process == os.getpid():
+            yield from self._acknowledge(None)
 
     def _left(self, error: BaseException | None) -> Steps[None]:
         """The block that works on it is over."""
@@ -151,14 +175,22 @@ class Batch(Sequence[Entry]):
             yield from self._finish()
             return
         self._told = True
-        # A cancelled task or a Ctrl-C says nothing of the entries.
-        if isinstance(error, Exception) and self._process == os.getpid():
-            yield from self._group.bury_used_up(self.pending, _told_of(error))
+        # A cancelled task or a Ctrl-C says nothing of the entries. One error may leave a block and then the handler.
+        if isinstance(error, Exception) and self._process == os.getpid() and self._open and not self._failed:
+            self._failed = True
+            yield from self._group.failed(self.pending, _told_of(error), partly=self._worked)
+
+    def _extend(self) -> Steps[int]:
+        chosen = self._chosen(None)
+        kept = yield from self._group.extend(chosen)
+        self._close(entry for entry in chosen if (entry.shard, entry.id) not in kept)
+        return len(kept)
 
     def _acknowledge(self, which: Which | None) -> Steps[int]:
         chosen = self._chosen(which)
         self._told = True
-        count = yield from self._group.acknowledge(chosen)
+        count = (yield from self._group.acknowledge(chosen)) if chosen else 0
+        self._worked = self._worked or bool(chosen)
         self._close(chosen)
         return count
 

@@ -14,7 +14,9 @@ import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from typing import TypeVar
 
-from . import _signals
+from asgiref.sync import iscoroutinefunction
+
+from . import _databases, _signals
 from ._group import Group
 from ._reading import Reader
 from ._steps import Pause, Steps, adrive, cache_of, drive
@@ -28,6 +30,9 @@ T = TypeVar("T")
 # Seconds to leave a handler alone that has failed: at first, and when it fails again and again.
 _SHORTEST_PAUSE = 0.1
 _LONGEST_PAUSE = 30.0
+# A batch is acknowledged by one command, and these fit into one.
+_LARGEST_BATCH = 100_000
+_LONGEST = 366 * 86_400.0  # seconds
 
 logger = logging.getLogger("django_vcache")
 
@@ -48,26 +53,30 @@ class Consumer:
     once, and now and then twice: work that must not be done twice goes by the entry's id, or by one in its payload.
 
     The iteration ends only when the consumer is told to stop, by :meth:`stop`, or on the main thread by SIGTERM or
-    SIGINT: the batch in hand is worked on to its end and acknowledged, and nothing more is fetched. While the server is
-    away it waits and tries again; if the stream or the group is deleted, it creates them again.
+    SIGINT: the batch in hand is worked on to its end and acknowledged, and nothing more is fetched. An awaited consumer
+    hands the signal on to the handler from before, which may be a web server's. While the server is away it waits and
+    tries again; if the stream or the group is deleted, it creates them again.
+
+    Around each batch it closes Django's database connections that are broken or older than ``CONN_MAX_AGE``, as a
+    request does: those of its thread, or awaited those of the thread where ``sync_to_async`` works.
 
     Args:
         stream: what to consume.
         group: the name of the consumer group. It is created if it is missing, from the first entry on that is there. Of
             several groups create all before the first consumer runs: :func:`.streams.create_group`.
-        batch: the most entries of a batch.
+        batch: the most entries of a batch, up to 100,000.
         max_wait: seconds after its first entry when a batch is handed out though it is not full. 0 is at once.
         name: of this consumer, unlike any other's of the group that is alive; by default made of the host's name, the
             process's number, and chance.
         reclaim_after: seconds after which an entry that was delivered and not acknowledged is delivered again, to
-            whoever asks first. Longer than `max_wait` and the work on any batch together, or that is done twice; at
-            least twice `max_wait`.
+            the first consumer that asks. Longer than `max_wait` and the work on any batch together, or that is done
+            twice, unless the work calls :meth:`.Batch.extend`; at least twice `max_wait`, and up to a year.
         max_deliveries: how often an entry is delivered before it goes to the dead letters; None is no end. Each time
             fewer others come with it, and the last time it comes alone, so that one which fails or kills its consumer
             does not take others along. With 1, all of a batch that fails go to the dead letters.
         delete: whether to delete entries once all the groups there are have acknowledged them. Otherwise the stream is
             yours to trim.
-        signals: the signals that stop it. ``()`` in a process where somebody else handles them, such as a web server.
+        signals: the signals that stop it. ``()`` leaves them alone.
 
     Raises:
         ValueError, TypeError: for an argument that makes no sense.
@@ -91,7 +100,7 @@ class Consumer:
         _check_text("group", group)
         if name is not None:
             _check_text("name", name)
-        _check_count("batch", batch)
+        _check_count("batch", batch, _LARGEST_BATCH)
         if max_deliveries is not None:
             _check_count("max_deliveries", max_deliveries)
         _check_seconds("max_wait", max_wait, 0)
@@ -151,21 +160,24 @@ class Consumer:
         return dict(self._group.counts)
 
     def __iter__(self) -> Generator[Batch, None, None]:
-        turn = _Turn(self._signals, self.stop)
+        turn = _Turn(self._signals, self.stop, shares=False)
         self._begin(turn, _Bell())
         try:
             reader = Reader(self._group, self._batch, self._max_wait)
             while entries := self._drive(reader.next()):
+                with self._kept(reader):
+                    _databases.refresh()
                 batch = Batch(self._group, entries)
                 yield batch
                 self._go_on(turn)
                 self._drive(batch._finish())
+                _databases.refresh()
             self._drive(self._group.leave())
         finally:
             self._end(turn)
 
     def __aiter__(self) -> AsyncGenerator[Batch, None]:
-        turn = _Turn(self._signals, self.stop)
+        turn = _Turn(self._signals, self.stop, shares=True)
         batches = self._abatches(turn)
         # NOTE: a loop that is left by `break` or an exception drops the generator, and its event loop closes that some
         # time later, or never. The iteration ends when it is dropped.
@@ -177,10 +189,13 @@ class Consumer:
         try:
             reader = Reader(self._group, self._batch, self._max_wait)
             while entries := await self._adrive(reader.next()):
+                with self._kept(reader):
+                    await _databases.arefresh()
                 batch = Batch(self._group, entries)
                 yield batch
                 self._go_on(turn)
                 await self._adrive(batch._finish())
+                await _databases.arefresh()
             await self._adrive(self._group.leave())
         finally:
             self._end(turn)
@@ -191,7 +206,8 @@ class Consumer:
         The batch is acknowledged when the handler has returned, unless the handler has said something else of it
         (:meth:`.Batch.ack`). If it raises, that is logged, the batch is left to be delivered again, and there is a
         pause, of up to 30 seconds when it happens again and again: what is behind the handler may be down. An entry
-        whose last delivery has failed goes to the dead letters, with the exception as the reason.
+        whose last delivery has failed goes to the dead letters, with the exception as the reason. While the handler
+        fails on everything, its failures are not counted against the entries.
 
         Raises:
             TypeError: the handler is a coroutine function, which is for :meth:`arun`, or returns what is still to be
@@ -200,7 +216,7 @@ class Consumer:
 
         >>> stream.consumer("billing").run(save)  # doctest: +SKIP
         """
-        if inspect.iscoroutinefunction(handler):
+        if is_awaited(handler):
             raise TypeError(f"run() calls {handler!r} and does not await it: give it to arun()")
         failures = 0
         with contextlib.closing(self.__iter__()) as batches:
@@ -209,6 +225,8 @@ class Consumer:
                     result = handler(batch)
                 except Exception as error:
                     failures += 1
+                    # Before the pause, which may be long.
+                    _databases.refresh()
                     self._drive(self._failed(batch, error, failures))
                 else:
                     if result is not None and _is_still_to_do(result):
@@ -239,6 +257,7 @@ class Consumer:
                         await result
                 except Exception as error:
                     failures += 1
+                    await _databases.arefresh()
                     await self._adrive(self._failed(batch, error, failures))
                 else:
                     if not awaited:
@@ -263,6 +282,15 @@ class Consumer:
         yield from batch._left(error)
         pause = min(_SHORTEST_PAUSE * 2.0 ** min(failures - 1, 20), _LONGEST_PAUSE)
         yield Pause(pause * random.uniform(0.5, 1.0), until_stopped=True)
+
+    @contextlib.contextmanager
+    def _kept(self, reader: Reader) -> Generator[None, None, None]:
+        """What is cut short here has handed out nothing: the entries in hand come again, and this is not counted."""
+        try:
+            yield
+        except BaseException:
+            self._group.lose(reader.since)
+            raise
 
     def _drive(self, steps: Steps[T]) -> T:
         assert isinstance(self._bell, _Bell)
@@ -303,9 +331,9 @@ class Consumer:
 class _Turn:
     """One iteration over a consumer."""
 
-    def __init__(self, signals: Sequence[int], stop: Callable[[], None]) -> None:
+    def __init__(self, signals: Sequence[int], stop: Callable[[], None], *, shares: bool) -> None:
         self.process = os.getpid()
-        self.watch = _signals.Watch(signals, stop)
+        self.watch = _signals.Watch(signals, stop, shares=shares)
         self.dropped: weakref.ref[AsyncGenerator[Batch, None]] | None = None
 
 
@@ -345,6 +373,11 @@ class _LoopBell:
                 await self._rung.wait()
 
 
+def is_awaited(handler: Callable[[Batch], object]) -> bool:
+    """Whether a handler is for :meth:`Consumer.arun`: a coroutine function, or an object whose ``__call__`` is one."""
+    return iscoroutinefunction(handler) or iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004
+
+
 def _is_still_to_do(result: object) -> bool:
     """Whether a handler has returned its work instead of doing it."""
     if inspect.iscoroutine(result):
@@ -359,12 +392,16 @@ def _check_text(what: str, value: object) -> None:
         raise ValueError(f"the consumer's {what} must be a text of at least one letter, not {value!r}")
 
 
-def _check_count(what: str, value: object) -> None:
+def _check_count(what: str, value: object, most: int | None = None) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{what} must be a whole number of at least 1, not {value!r}")
+    if most is not None and value > most:
+        raise ValueError(f"{what} must be at most {most}, not {value}")
 
 
 def _check_seconds(what: str, value: object, least: float) -> None:
     usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not usable or not least <= value:  # type: ignore[operator]
         raise ValueError(f"{what} must be a number of seconds of at least {least:g}, not {value!r}")
+    if value > _LONGEST:  # type: ignore[operator]
+        raise ValueError(f"{what} must be at most {_LONGEST:.0f} seconds, which is a year, not {value!r}")

@@ -197,6 +197,62 @@ def test_a_delivery_that_was_lost_is_made_again_and_not_counted(server: ValkeySe
     assert [row[3] for row in server.execute("XPENDING", KEY, GROUP, "-", "+", 9)] == [1, 1]
 
 
+def aged(server: ValkeyServer, id: str, *, deliveries: int, owner: str = "reader") -> None:
+    words = ("XCLAIM", KEY, GROUP, owner, 0, id, "IDLE", 3_600_000, "RETRYCOUNT", deliveries, "JUSTID")
+    server.execute(*words)
+
+
+def told(server: ValkeyServer) -> dict[str, tuple[str, bool, int]]:
+    """Of each pending entry its consumer, whether it is an hour old, and its deliveries."""
+    return {
+        id.decode(): (owner.decode(), idle >= 3_600_000, deliveries)
+        for id, owner, idle, deliveries in server.execute("XPENDING", KEY, GROUP, "-", "+", 1_000_000)
+    }
+
+
+def test_a_claim_is_renewed_for_what_the_consumer_still_has(server: ValkeyServer) -> None:
+    written(server, "1-1", "1-2", "1-3", "1-4", "1-5")
+    read(server)
+    aged(server, "1-1", deliveries=3)
+    aged(server, "1-2", deliveries=1, owner="other")
+    aged(server, "1-3", deliveries=1)
+    server.execute("XDEL", KEY, "1-3")
+    server.execute("XACK", KEY, GROUP, "1-4")
+    for _ in range(2):
+        renewed = call(server, "_EXTEND", [KEY], GROUP, "reader", 4, "1-1", "1-2", "1-3", "1-4")
+        assert renewed == [[b"1-1"]]
+        assert told(server)["1-1"] == ("reader", False, 3)
+        assert told(server)["1-2"] == ("other", True, 1)
+        assert "1-4" not in told(server)
+    # What it was not asked about stays as it is.
+    assert told(server)["1-5"][2] == 1
+
+
+@pytest.mark.parametrize("count", [0, 999, 1000, 1001, 5000])
+def test_any_number_of_claims_is_renewed(server: ValkeyServer, count: int) -> None:
+    ids = written(server, *(f"1-{number}" for number in range(1, count + 1)))
+    server.execute("XGROUP", "CREATE", "{s}:other", GROUP, "0", "MKSTREAM")
+    read(server)
+    renewed = call(server, "_EXTEND", ["{s}:other", KEY], GROUP, "reader", 0, count, *ids)
+    assert renewed == [[], [id.encode() for id in ids]]
+
+
+def test_one_delivery_is_excused_once(server: ValkeyServer) -> None:
+    written(server, "1-1", "1-2", "1-3", "1-4")
+    read(server)
+    aged(server, "1-1", deliveries=3)
+    aged(server, "1-2", deliveries=3, owner="other")
+    server.execute("XACK", KEY, GROUP, "1-3")
+    asked = ("1-1", 3, "1-2", 3, "1-3", 3, "1-4", 3)
+    assert call(server, "_EXCUSE", [KEY], GROUP, "reader", *asked) == 1
+    assert call(server, "_EXCUSE", [KEY], GROUP, "reader", *asked) == 0
+    # It is as old as it was, and what is another's, or was delivered another number of times, is left alone.
+    assert told(server)["1-1"] == ("reader", True, 2)
+    assert told(server)["1-2"] == ("other", True, 3)
+    assert told(server)["1-4"][2] == 1
+    assert "1-3" not in told(server)
+
+
 def test_leaving_a_stream_that_was_deleted_is_no_error(server: ValkeyServer) -> None:
     server.execute("DEL", KEY)
     assert call(server, "_LEAVE", [KEY], GROUP, "", 0) == 0

@@ -13,6 +13,7 @@ from django_vcache.admission.decorated import LimitsOfViews
 from django_vcache.admission.gates import Alone, import_gate
 from django_vcache.admission.settings import current
 from django_vcache.exceptions import ConfigurationError, VcacheError
+from django_vcache.management.asking import add_noinput, confirm
 
 __all__ = ["Command"]
 
@@ -50,11 +51,13 @@ class Command(BaseCommand):
         parser.add_argument(
             "--refund", metavar="RECEIPT", help="give back what the admission with this receipt charged"
         )
+        add_noinput(parser)
         parser.add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
         self._as_json = options["json"]
         self._report: dict[str, Any] = {"scope": {}, "gates": {}}
+        self._options = options
         try:
             self._do(options["scope"], options["gate"], options["reset"], options["refund"])
         except (ValueError, ConfigurationError, CommandError) as error:
@@ -84,6 +87,8 @@ class Command(BaseCommand):
             raise CommandError("whose limits? Give a scope, such as org=1 project=42")
         limits = _limits(path, scope)
         chosen = {} if rule is None else _to_reset(limits, rule)
+        if chosen:
+            confirm(self, self._options, _effect(chosen, scope, rule))
         if receipt is not None:
             self._refund(limits, receipt)
         if chosen:
@@ -190,6 +195,13 @@ def _to_reset(limits: Mapping[str, Limits], rule: Any) -> dict[str, Limits]:
         paths = " or ".join(f"--gate {path}" for path in chosen)
         raise CommandError(f"reset what? The scope may be meant for views and for gates: add {paths}")
     return chosen
+
+
+def _effect(chosen: Mapping[str, Limits], scope: Scope, rule: Any) -> str:
+    """What a reset does."""
+    whose = " ".join(f"{name}={value}" for name, value in scope.items())
+    rules = "; ".join(f"{path}: {', '.join(each.rules if rule is ALL else (rule,))}" for path, each in chosen.items())
+    return f"This forgets what {whose} was charged by {rules}."
 
 
 def _to_refund(limits: Mapping[str, Limits]) -> dict[str, _vcache.Gate | Alone]:

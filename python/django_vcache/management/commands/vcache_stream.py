@@ -12,9 +12,9 @@ from django.core.management.base import BaseCommand, CommandError
 
 from django_vcache.admission import streams
 from django_vcache.admission._stream import NamedStream, StreamLike
-from django_vcache.admission.gates import import_gate, import_stream
-from django_vcache.admission.settings import current
 from django_vcache.exceptions import VcacheError
+from django_vcache.management.asking import add_noinput, confirm
+from django_vcache.management.naming import add_place, named
 
 # What is done to one stream, by the option that asks for it; nothing else is done in the same call.
 _ACTIONS = ("requeue", "drop", "create_group", "delete_group", "trim")
@@ -34,9 +34,7 @@ class Command(BaseCommand):
             help="a stream's name, or the dotted path of a Stream or Gate; without, all of VCACHE['STREAMS'] and "
             "VCACHE['GATES']",
         )
-        parser.add_argument("--shards", type=int, metavar="N", help="how many shards a stream given by name has (1)")
-        parser.add_argument("--prefix", help="the prefix of its keys (vcache)")
-        parser.add_argument("--using", metavar="ALIAS", help="its cache alias (default)")
+        add_place(parser)
         parser.add_argument("--dead", action="store_true", help="list the dead letters and why they are")
         parser.add_argument("--limit", type=int, default=100, metavar="N", help="list so many at the most (100)")
         parser.add_argument("--requeue", nargs="+", metavar="ID", help="move these dead letters back, or 'all'")
@@ -50,6 +48,7 @@ class Command(BaseCommand):
             action="store_true",
             help="delete the entries that all groups have acknowledged; with --delete-group, all other groups",
         )
+        add_noinput(parser)
         parser.add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -61,7 +60,7 @@ class Command(BaseCommand):
         if len(asked) > 1:
             raise CommandError(f"{' or '.join(_option(action) for action in asked)}, one at a time")
         try:
-            chosen = self._chosen(options)
+            chosen = named(options["stream"], options)
             if asked:
                 if len(chosen) > 1:
                     names = ", ".join(stream.name for stream in chosen)
@@ -73,27 +72,6 @@ class Command(BaseCommand):
                 self._state(chosen, options)
         except (VcacheError, ValueError) as error:
             raise CommandError(str(error)) from error
-
-    def _chosen(self, options: dict[str, Any]) -> list[StreamLike]:
-        described = {name: options[name] for name in ("shards", "prefix", "using") if options[name] is not None}
-        name = options["stream"]
-        if name is None:
-            if described:
-                raise CommandError(f"--{next(iter(described))} goes with the name of a stream")
-            found = _configured()
-            if not found:
-                raise CommandError(
-                    "no stream is given, and VCACHE['STREAMS'] and VCACHE['GATES'] in the settings name none"
-                )
-            return found
-        if not described:
-            if matching := [stream for stream in _configured() if stream.name == name]:
-                return matching
-            if "." in name:
-                if (stream := import_stream(name)) is None:
-                    raise CommandError(f"the gate {name!r} has no stream")
-                return [stream]
-        return [NamedStream(name, **described)]
 
     def _state(self, chosen: Sequence[StreamLike], options: dict[str, Any]) -> None:
         states = [streams.state(stream) for stream in chosen]
@@ -141,6 +119,8 @@ class Command(BaseCommand):
             self._print_table(("ID", "AT (UTC)", "GROUP", "DELIVERIES", "ENTRY", "BYTES", "REASON"), rows)
 
     def _act(self, action: str, stream: StreamLike, options: dict[str, Any]) -> None:
+        if effect := _effect(action, stream, options):
+            confirm(self, options, effect)
         group = options[action]
         told: dict[str, Any]
         if action == "requeue":
@@ -182,6 +162,35 @@ class Command(BaseCommand):
             self.stdout.write(("  " + "  ".join(cells)).rstrip())
 
 
+def _effect(action: str, stream: StreamLike, options: dict[str, Any]) -> str | None:
+    """What an action does that cannot be undone; None if it can."""
+    if action == "create_group" or (action == "requeue" and _ids(options, action) is not None):
+        return None
+    state = streams.state(stream)
+    where = f"stream {stream.name} (cache alias {stream.using})"
+    groups = {group.name: group for group in state.groups}
+    if action == "requeue":
+        readers = f"its groups ({', '.join(groups)})" if groups else "its groups"
+        return (
+            f"This moves all dead letters of {where} back, {state.dead} of them, and {readers} get each of them again."
+        )
+    if action == "drop":
+        ids = _ids(options, action)
+        which = f"all dead letters of {where}, {state.dead}" if ids is None else f"dead letters of {where}, {len(ids)}"
+        return f"This deletes {which} of them, for good."
+    kept = "also those that delete=False has kept"
+    if action == "trim":
+        return f"This deletes the entries of {where} that all groups have acknowledged, {kept}."
+    name = options["delete_group"]
+    if name not in groups:
+        # The error says so, without a question before it.
+        return None
+    lag = "an unknown number of" if groups[name].lag is None else groups[name].lag
+    lost = f"It has {groups[name].pending} entries pending, and {lag} still to read."
+    besides = f", and the entries that all other groups have acknowledged, {kept}" if options["trim"] else ""
+    return f"This deletes the group {name} of {where}{besides}. {lost}"
+
+
 def _group_rows(state: streams.StreamState) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     for group in state.groups:
@@ -211,13 +220,6 @@ def _plain(stream: StreamLike, letter: streams.DeadLetter) -> dict[str, Any]:
 
 def _text(value: bytes) -> str:
     return value.decode(errors="backslashreplace")
-
-
-def _configured() -> list[StreamLike]:
-    """The streams that the settings name, each once."""
-    ours = current()
-    found = [*map(import_stream, ours.streams), *(import_gate(path).stream for path in ours.gates)]
-    return list({(stream.using, stream.keys): stream for stream in found if stream is not None}.values())
 
 
 def _option(action: str) -> str:

@@ -1,0 +1,1 @@
+"""A database engine for tests of lost connections, see :mod:`.base`."""
