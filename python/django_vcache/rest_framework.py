@@ -29,8 +29,8 @@ from rest_framework.settings import api_settings
 
 from django_vcache.admission import Decision, Throttle, attach, client_ip
 from django_vcache.admission import parse_rate as parse
-from django_vcache.admission.keys import bounded, warn_of_no_address
 from django_vcache.admission.settings import current
+from django_vcache.admission.views.keys import bounded, warn_of_no_address
 from django_vcache.backend import ValkeyCache
 from django_vcache.exceptions import ConfigurationError
 

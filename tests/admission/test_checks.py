@@ -34,9 +34,10 @@ def no_other_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     import weakref
 
     from django_vcache._vcache import aliases_in_use
-    from django_vcache.admission import checks, decorators
+    from django_vcache.admission import checks
+    from django_vcache.admission.views import limit
 
-    monkeypatch.setattr(decorators, "_all", weakref.WeakSet())
+    monkeypatch.setattr(limit, "_all", weakref.WeakSet())
     others = set(checks.aliases_in_use())
     monkeypatch.setattr(checks, "aliases_in_use", lambda: set(aliases_in_use()) - others)
 

@@ -39,9 +39,9 @@ class AnsweringLater(View):
 @pytest.fixture(autouse=True)
 def unnamed(monkeypatch: pytest.MonkeyPatch) -> None:
     """No class has a budget yet: of two limits of one class the second has a number."""
-    from django_vcache.admission import decorators
+    from django_vcache.admission.views import names
 
-    monkeypatch.setattr(decorators, "_named", {})
+    monkeypatch.setattr(names, "_named", {})
 
 
 def names(server: ValkeyServer) -> list[str]:
@@ -176,12 +176,13 @@ def test_a_decorator_inside_that_answers_by_itself_is_heard(call: Call, base: An
 
 def test_an_async_class_is_asked_for_without_blocking_its_loop(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also with decorators between the limits and the class that know nothing of async views."""
-    from django_vcache.admission import decorators, throttle
+    from django_vcache.admission import throttle
+    from django_vcache.admission.views import decorator
 
     def blocking(*args: Any) -> Any:
         raise AssertionError("asked in the blocking form")
 
-    monkeypatch.setattr(decorators, "refusal_now", blocking)
+    monkeypatch.setattr(decorator, "refusal_now", blocking)
     for method in ("dispatch", "get"):
         for between in (csrf_exempt, refusing_strangers):
             page = method_decorator([throttle("1/d"), between, throttle("9/d")], name=method)(

@@ -29,9 +29,9 @@ pytestmark = pytest.mark.usefixtures("default_alias", "patient")
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A module for URLs and gates, and no view has a budget yet."""
-    from django_vcache.admission import decorators
+    from django_vcache.admission.views import names
 
-    monkeypatch.setattr(decorators, "_named", {})
+    monkeypatch.setattr(names, "_named", {})
     module: Any = types.ModuleType("urls_of_a_shop")
     module.urlpatterns = []
     sys.modules[module.__name__] = module

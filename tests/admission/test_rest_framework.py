@@ -290,7 +290,7 @@ class TestAnonRateThrottle:
 def test_without_an_address_all_clients_are_one_and_it_is_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from django_vcache.admission import keys
+    from django_vcache.admission.views import keys
 
     monkeypatch.setattr(keys, "_warned", threading.Event())
     request = Request(APIRequestFactory().get("/", REMOTE_ADDR=""))

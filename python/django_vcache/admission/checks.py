@@ -20,10 +20,10 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from django.utils.module_loading import import_string
 
 from django_vcache._vcache import aliases_in_use
-from django_vcache.admission.decorated import views_with_urls
-from django_vcache.admission.decorators import all_throttles
 from django_vcache.admission.gates import import_gate, import_stream
 from django_vcache.admission.settings import current, problems
+from django_vcache.admission.views.limit import all_limits
+from django_vcache.admission.views.listing import views_with_urls
 from django_vcache.backend import ValkeyCache
 from django_vcache.exceptions import ConfigurationError, VcacheError
 
@@ -59,7 +59,7 @@ def check_decorators(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         return []
     views_with_urls()
     found: list[CheckMessage] = []
-    for limit in all_throttles():
+    for limit in all_limits():
         try:
             limit.rule(limit.name or "check")
         except ConfigurationError as error:
@@ -94,7 +94,7 @@ def _rest_framework() -> dict[str, Any]:
 def _aliases() -> list[str]:
     """The cache aliases that limits count on: what settings and views tell, and all that this process has made."""
     views, default = views_with_urls(), current().throttle_alias
-    known = {limit.policy.using or default for limit in all_throttles()}
+    known = {limit.policy.using or default for limit in all_limits()}
     # What cannot be imported is told elsewhere.
     for path in current().gates:
         with contextlib.suppress(ValueError):

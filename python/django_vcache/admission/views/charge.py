@@ -5,17 +5,15 @@ import functools
 import inspect
 import itertools
 from collections.abc import Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from django.http import HttpRequest, HttpResponseBase
 
 from django_vcache import _vcache
-from django_vcache.admission.keys import Value, checked
-from django_vcache.admission.responses import attach
+from django_vcache.admission.views.keys import Value, checked
+from django_vcache.admission.views.limit import Policy, Rule, Rules
+from django_vcache.admission.views.refusal import attach
 from django_vcache.exceptions import ConfigurationError
-
-if TYPE_CHECKING:
-    from django_vcache.admission.decorators import Policy, Rule, Rules
 
 __all__ = ["refusal", "refusal_now"]
 
@@ -23,24 +21,24 @@ __all__ = ["refusal", "refusal_now"]
 class Charge(NamedTuple):
     """What one request is charged by one rule."""
 
-    rule: "Rule"
+    rule: Rule
     value: Value
     cost: int
     rate: str | None
     """The request's own, in place of the rule's."""
 
     @property
-    def terms(self) -> "tuple[Policy, int]":
+    def terms(self) -> tuple[Policy, int]:
         """What must be the same for charges to be decided together."""
         return self.rule.limit.policy, self.cost
 
 
-def refusal_now(rules: "Rules", request: HttpRequest) -> HttpResponseBase | None:
+def refusal_now(rules: Rules, request: HttpRequest) -> HttpResponseBase | None:
     """As :func:`refusal`, for a sync view."""
     return _run(refusal(rules, request, False))
 
 
-async def refusal(rules: "Rules", request: HttpRequest, is_async: bool) -> HttpResponseBase | None:
+async def refusal(rules: Rules, request: HttpRequest, is_async: bool) -> HttpResponseBase | None:
     """The response of the first limit that refuses a request, or None if the view is to be called.
 
     Raises:
@@ -65,7 +63,7 @@ async def refusal(rules: "Rules", request: HttpRequest, is_async: bool) -> HttpR
     return None
 
 
-async def _charge(rule: "Rule", request: HttpRequest, is_async: bool) -> Charge | None:
+async def _charge(rule: Rule, request: HttpRequest, is_async: bool) -> Charge | None:
     """What a rule charges a request, or None if it does not concern it."""
     limit = rule.limit
     find = rule.key.aget if is_async else rule.key.get
@@ -96,12 +94,12 @@ async def _decide(charges: list[Charge], is_async: bool) -> _vcache.Decision:
 
 
 @functools.lru_cache(maxsize=1024)
-def _gate(rules: "tuple[Rule, ...]") -> _vcache.Gate:
+def _gate(rules: tuple[Rule, ...]) -> _vcache.Gate:
     options = dict(rules[0].limit.policy.options)
     return _vcache.Gate(throttles=[rule.throttle for rule in rules], using=rules[0].throttle.using, **options)
 
 
-def _decided_together(charges: list[Charge]) -> "Iterator[tuple[Policy, list[Charge]]]":
+def _decided_together(charges: list[Charge]) -> Iterator[tuple[Policy, list[Charge]]]:
     """Neighbours on the same terms, unless a name among them is there twice: views may share one."""
     for (policy, _), group in itertools.groupby(charges, key=lambda charge: charge.terms):
         together: list[Charge] = []

@@ -8,8 +8,10 @@ from django.conf import settings
 from django.urls import get_resolver
 
 from django_vcache import _vcache
-from django_vcache.admission.decorators import ViewThrottle, path_of, rules_of
-from django_vcache.admission.keys import Value, charged
+from django_vcache.admission.views.decorator import rules_of
+from django_vcache.admission.views.keys import Value, charged
+from django_vcache.admission.views.limit import Limit
+from django_vcache.admission.views.names import path_of
 from django_vcache.exceptions import ConfigurationError
 
 __all__ = ["LimitsOfViews", "views_with_urls"]
@@ -35,7 +37,7 @@ class LimitsOfViews:
     def __init__(self, scope: Mapping[str, Value]) -> None:
         self.notes: list[str] = []
         """What is left out, and why."""
-        self._charged: dict[tuple[str, ViewThrottle], tuple[_vcache.Throttle, Value]] = {}
+        self._charged: dict[tuple[str, Limit], tuple[_vcache.Throttle, Value]] = {}
         for view in views_with_urls():
             rules = rules_of(view)
             if rules is None:
