@@ -107,12 +107,10 @@ def test_an_ipv6_client_is_its_network_of_64_bits(peer: str, expected: str) -> N
 def test_without_an_address_all_clients_are_one_and_it_is_logged_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import threading
-
     from django_vcache.admission import client_ip
-    from django_vcache.admission.views import keys
+    from django_vcache.admission.views import address
 
-    monkeypatch.setattr(keys, "_warned", threading.Event())
+    monkeypatch.setattr(address, "_warned", {})
     request = request_from(peer="")
     assert client_ip(request) is None
     with caplog.at_level(logging.WARNING, "django_vcache"):

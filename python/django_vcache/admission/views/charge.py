@@ -4,18 +4,23 @@ awaited, and for a sync view it is run to its end at once, since nothing in it w
 import functools
 import inspect
 import itertools
-from collections.abc import Coroutine, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, NamedTuple, TypeVar
 
-from django.http import HttpRequest, HttpResponseBase
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 
 from django_vcache import _vcache
-from django_vcache.admission.views.keys import Value, checked
-from django_vcache.admission.views.limit import Policy, Rule, Rules
-from django_vcache.admission.views.refusal import attach
+from django_vcache.admission.views.counts import count
+from django_vcache.admission.views.keys import BY_USER, Value, checked
+from django_vcache.admission.views.limit import Limit, Policy, Rule, Rules
+from django_vcache.admission.views.refusal import attach, hide_names, limit_exceeded, replace, response_of
+from django_vcache.admission.views.users import authenticated
 from django_vcache.exceptions import ConfigurationError
 
-__all__ = ["refusal", "refusal_now"]
+__all__ = ["Later", "refusal", "refusal_now"]
+
+T = TypeVar("T")
 
 
 class Charge(NamedTuple):
@@ -33,41 +38,120 @@ class Charge(NamedTuple):
         return self.rule.limit.policy, self.cost
 
 
-def refusal_now(rules: Rules, request: HttpRequest) -> HttpResponseBase | None:
+class Later:
+    """What is charged when the view has answered, if ``deduct`` says so then."""
+
+    def __init__(self, request: HttpRequest, charges: list[tuple[_vcache.Decision, list[Charge]]]) -> None:
+        self.request = request
+        self.charges = charges
+
+    def around_now(self, view: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Calls a sync view, and charges."""
+        try:
+            response = view(*args, **kwargs)
+        except Exception as error:
+            _run(self._settle(_response_of(error), False))
+            raise
+        _run(self._settle(response, False))
+        return response
+
+    async def around(self, view: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Calls a view and awaits what it returns, if that has to be, and charges."""
+        try:
+            response = view(*args, **kwargs)
+            if inspect.isawaitable(response):
+                response = await response
+        except Exception as error:
+            await self._settle(_response_of(error), True)
+            raise
+        await self._settle(response, True)
+        return response
+
+    async def _settle(self, response: Any, is_async: bool) -> None:
+        for asked, together in self.charges:
+            deduct = together[0].rule.limit.policy.deduct
+            if deduct is None or not await _settled(deduct(response), deduct, is_async):
+                continue
+            # One by one: what another request has used up meanwhile keeps none of the others from being charged.
+            decisions = [await _ask(charge, charge.cost, is_async) for charge in together]
+            if all(decisions):
+                replace(self.request, asked, decisions)
+
+
+def refusal_now(rules: Rules, request: HttpRequest, view: Any = None) -> HttpResponseBase | Later | None:
     """As :func:`refusal`, for a sync view."""
-    return _run(refusal(rules, request, False))
+    return _run(refusal(rules, request, False, view))
 
 
-async def refusal(rules: Rules, request: HttpRequest, is_async: bool) -> HttpResponseBase | None:
+async def refusal(
+    rules: Rules, request: HttpRequest, is_async: bool, view: Any = None
+) -> HttpResponseBase | Later | None:
     """The response of the first limit that refuses a request, or None if the view is to be called.
 
+    Args:
+        rules: the limits around a view, the outermost first, with the names that they have there.
+        request: the request that came.
+        is_async: whether the view is.
+        view: the object of REST framework's view whose ``dispatch`` the limits are around.
+
+    Returns:
+        A response, or what is to call the view if something is charged after it, or None.
+
     Raises:
-        ConfigurationError: if a limit's arguments, or what their callables return, are wrong.
+        ConfigurationError: if what the callables of a limit return is wrong.
     """
     charges = []
     for limit, name in rules:
-        # Before the method is looked at: a limit of methods that there are not would never tell.
-        rule = limit.rule(name)
+        if name in limit.misplaced:
+            raise limit.error(limit.misplaced[name])
         if limit.methods is None or request.method in limit.methods:
-            charge = await _charge(rule, request, is_async)
+            charge = await _charge(limit.rule(name), request, is_async, view)
             if charge is not None:
                 charges.append(charge)
+    later = []
     for policy, together in _decided_together(charges):
         decision = await _decide(together, is_async)
         attach(request, decision)
-        if not decision.allowed and policy.block:
-            if policy.response is None:
-                return decision.response()
-            response: HttpResponseBase = await _settled(policy.response(request, decision), policy.response, is_async)
+        count([charge.rule.name for charge in together], decision)
+        if decision.allowed:
+            if policy.deduct is not None:
+                later.append((decision, together))
+            continue
+        await _send(together[0].rule.limit, request, decision, is_async)
+        if policy.block:
+            response: HttpResponseBase = await _response(policy, request, decision, is_async)
             return response
-    return None
+    return Later(request, later) if later else None
 
 
-async def _charge(rule: Rule, request: HttpRequest, is_async: bool) -> Charge | None:
+async def _response(policy: Policy, request: HttpRequest, decision: _vcache.Decision, is_async: bool) -> Any:
+    make = response_of if policy.response is None else policy.response
+    response = await _settled(make(request, decision), make, is_async)
+    hide_names(response)
+    return response
+
+
+async def _send(limit: Limit, request: HttpRequest, decision: _vcache.Decision, is_async: bool) -> None:
+    told = {"request": request, "decision": decision, "blocked": limit.policy.block}
+    if is_async:
+        await limit_exceeded.asend_robust(type(limit), **told)
+    else:
+        limit_exceeded.send_robust(type(limit), **told)
+
+
+async def _charge(rule: Rule, request: HttpRequest, is_async: bool, view: Any) -> Charge | None:
     """What a rule charges a request, or None if it does not concern it."""
     limit = rule.limit
     find = rule.key.aget if is_async else rule.key.get
-    value = checked(await _settled(find(request), limit.key, is_async), limit.key)
+    asked = request
+    if view is not None and limit.key in BY_USER:
+        if is_async:
+            raise limit.error(
+                f"its key is {limit.key!r}, and it stands around an async view of REST framework, which finds out only "
+                "inside who the user is: put it on the method, such as get()"
+            )
+        asked = authenticated(view, request)
+    value = checked(await _settled(find(asked), limit.key, is_async), limit.key)
     if value is None:
         return None
     rate = None
@@ -80,17 +164,22 @@ async def _charge(rule: Rule, request: HttpRequest, is_async: bool) -> Charge | 
 
 
 async def _decide(charges: list[Charge], is_async: bool) -> _vcache.Decision:
+    # What is charged after the view is only asked for now.
+    cost = charges[0].cost if charges[0].rule.limit.policy.deduct is None else 0
     if len(charges) == 1:
-        [(rule, value, cost, rate)] = charges
-        if is_async:
-            return await rule.throttle.acheck(value, cost, rate=rate)
-        return rule.throttle.check(value, cost, rate=rate)
+        return await _ask(charges[0], cost, is_async)
     scope = {charge.rule.name: charge.value for charge in charges}
     rates = {charge.rule.name: charge.rate for charge in charges if charge.rate is not None}
     gate = _gate(tuple(charge.rule for charge in charges))
     if is_async:
-        return await gate.aadmit(scope, cost=charges[0].cost, rates=rates)
-    return gate.admit(scope, cost=charges[0].cost, rates=rates)
+        return await gate.aadmit(scope, cost=cost, rates=rates)
+    return gate.admit(scope, cost=cost, rates=rates)
+
+
+async def _ask(charge: Charge, cost: int, is_async: bool) -> _vcache.Decision:
+    if is_async:
+        return await charge.rule.throttle.acheck(charge.value, cost, rate=charge.rate)
+    return charge.rule.throttle.check(charge.value, cost, rate=charge.rate)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -111,6 +200,15 @@ def _decided_together(charges: list[Charge]) -> Iterator[tuple[Policy, list[Char
         yield policy, together
 
 
+def _response_of(error: Exception) -> HttpResponse:
+    """A response with the status that Django or a framework makes of a view's exception, for ``deduct`` to look at."""
+    status = getattr(error, "status_code", None)
+    if not isinstance(status, int):
+        known = ((Http404, 404), (PermissionDenied, 403), (SuspiciousOperation, 400), (BadRequest, 400))
+        status = next((code for kind, code in known if isinstance(error, kind)), 500)
+    return HttpResponse(status=status)
+
+
 async def _settled(value: Any, source: object, is_async: bool) -> Any:
     """What a callable returned, awaited where that can be done."""
     if not inspect.isawaitable(value):
@@ -122,11 +220,11 @@ async def _settled(value: Any, source: object, is_async: bool) -> Any:
     raise ConfigurationError(f"{source!r}, which a throttle calls, is async, and the view is not")
 
 
-def _run(coroutine: Coroutine[Any, Any, HttpResponseBase | None]) -> HttpResponseBase | None:
+def _run(coroutine: Coroutine[Any, Any, T]) -> T:
     """The result of a coroutine in which nothing waits."""
     try:
         coroutine.send(None)
     except StopIteration as end:
-        result: HttpResponseBase | None = end.value
+        result: T = end.value
         return result
     raise RuntimeError("a sync view's throttle waited")

@@ -5,16 +5,21 @@ import functools
 import inspect
 import sys
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from asgiref.sync import iscoroutinefunction
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseBase
 
 from django_vcache import _vcache
-from django_vcache.admission.views.charge import refusal, refusal_now
+from django_vcache.admission.views.charge import Later, refusal, refusal_now
 from django_vcache.admission.views.limit import Limit, Policy, Rules
-from django_vcache.admission.views.names import class_of, inside, instance_of, name_for, path_of, path_of_class
+from django_vcache.admission.views.misuse import problem_of_call, problem_of_place, problem_of_view
+from django_vcache.admission.views.names import name_for
+from django_vcache.admission.views.paths import class_of, inside, instance_of, path_of, path_of_class
+from django_vcache.admission.views.refusal import hide_names
+from django_vcache.admission.views.users import authenticates_late
+from django_vcache.exceptions import ConfigurationError
 
 __all__ = ["ViewThrottle", "rules_of", "throttle"]
 
@@ -31,52 +36,60 @@ def throttle(
     name: str | None = None,
     block: bool = True,
     response: Callable[[HttpRequest, _vcache.Decision], Any] | None = None,
+    deduct: Callable[[Any], Any] | None = None,
     using: str | None = None,
     **options: Any,
 ) -> "ViewThrottle":
     """Limits how often each client may call a view.
 
     Several that stand directly on one another, and differ in nothing but rate, key, method, burst and name, are decided
-    together in one round trip: what one of them refuses is charged to none. A mistake in the arguments is reported by
-    ``manage.py check``, and raised by the first request.
+    together in one round trip: what one of them refuses is charged to none. A mistake in the arguments is raised at
+    once, when the module of the view is imported.
 
     Args:
         rate: ``"100/m"``, ``"10/30s"``; or a callable of the request that returns one, or None for no limit.
-        key: whom to charge: ``"user_or_ip"``, ``"user"`` (anonymous users together), ``"ip"``, ``"header:<name>"``, or
-            a callable of the request that returns an int, a str, or None for a request that is not to be throttled.
+        key: whom to charge: ``"user_or_ip"``, ``"user"`` (anonymous users together), ``"ip"``, ``"header:<name>"``,
+            ``"post:<field>"``, ``"get:<parameter>"``, or a callable of the request that returns an int, a str, a UUID,
+            or None for a request that is not to be throttled.
         method: the HTTP methods that count, ``"POST"`` or ``["POST", "PUT"]``; all if left out. With GET goes HEAD.
         cost: units that a request is charged, or a callable of the request that returns them.
         burst: units that may come at once; as many as the rate's limit if left out.
-        name: what the budget is called, in headers and on the server. Views with the same name share one; left out,
-            each view has its own.
+        name: what the budget is called, in headers and on the server. Views with the same name share one, and must have
+            the same rate; left out, each view has its own, whose name clients are not told.
         block: False calls the view also when the request is refused; ``decisions_of(request)`` tells it.
-        response: makes the response of a refusal, from the request and the decision.
+        response: makes the response of a refusal, from the request and the decision; ``VCACHE["REFUSAL"]`` if left out.
+        deduct: a callable of the view's response: whether the request is charged. The limit is asked before the view
+            and charged after it, so requests that come at once may pass together. Of a view that raises it gets an
+            empty response with the status that becomes of the exception.
         using: the cache alias whose server counts; ``VCACHE["THROTTLE_ALIAS"]`` if left out.
         options: ``outage``, ``deny_cache``, ``guard``, ``processes``, ``deadline``, ``breaker`` and ``prefix``, as for
             :class:`django_vcache.admission.Throttle`.
 
     In an async view the callables may be async.
 
+    Raises:
+        ConfigurationError: for a mistake in the arguments, without parentheses, and inside of a view.
+
     >>> @throttle("5/m", key="ip", method="POST")  # doctest: +SKIP
     ... def login(request): ...
     """
     caller = sys._getframe(1)
-    return ViewThrottle(
-        rate,
-        key,
-        None if method is None else frozenset([method] if isinstance(method, str) else method),
-        cost,
-        burst,
-        name,
-        Policy(using, block, response, tuple(sorted(options.items()))),
-        f"{caller.f_code.co_filename}:{caller.f_lineno}",
-    )
+    where = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+    if problem := problem_of_call(rate, caller):
+        raise ConfigurationError(f"{where}: {problem}")
+    policy = Policy(using, block, response, deduct, tuple(sorted(options.items())))
+    return ViewThrottle(rate, key, method, cost, burst, name, policy, where)
 
 
 class ViewThrottle(Limit):
     """What :func:`throttle` returns: one limit, which decorates any number of views."""
 
     def __call__(self, view: View) -> View:
+        if problem := problem_of_view(view):
+            raise self.error(problem)
+        if misplaced := problem_of_place(self, view):
+            path = path_of_class(view) if isinstance(view, type) else path_of(view)
+            self.misplaced[name_for(path, self)] = misplaced
         return _decorated_class(self, view) if isinstance(view, type) else _decorated(self, view)
 
 
@@ -100,7 +113,7 @@ def rules_of(view: Callable[..., Any]) -> Rules | None:
         known = getattr(part, "_vcache_class", None)
         if known and known[0] is inner:
             path = path_of_class(view_class)
-            found |= dict.fromkeys((limit, limit.name or name_for(path, limit)) for limit in known[1])
+            found |= dict.fromkeys((limit, name_for(path, limit)) for limit in known[1])
         if inner is not None:
             parts.append(inner)
     return tuple(found)
@@ -119,29 +132,29 @@ class _Around(NamedTuple):
 
 def _decorated(limit: Limit, view: View) -> View:
     known: _Around | None = getattr(view, "_vcache_around", None)
-    rules: Rules = ((limit, limit.name or name_for(path_of(view), limit)),)
+    rules: Rules = ((limit, name_for(path_of(view), limit)),)
     inner: Callable[..., Any] = view
     if known and known.wrapper() is view:
         rules, inner = rules + known.rules, known.view
+    is_dispatch = getattr(inside(inner), "__name__", "") == "dispatch"
     wrapper: Any
+
+    async def awaited(*args: Any, **kwargs: Any) -> Any:
+        request = _request_of(args)
+        return await _answered(refusal(rules, request, True, _late(args, inner, is_dispatch)), inner, *args, **kwargs)
 
     if _is_async(inner):
 
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
-            response = await refusal(rules, _request_of(args), True)
-            return await _settled(inner(*args, **kwargs)) if response is None else response
+            return await awaited(*args, **kwargs)
     else:
-
-        async def awaited(*args: Any, **kwargs: Any) -> Any:
-            response = await refusal(rules, _request_of(args), True)
-            return await _settled(inner(*args, **kwargs)) if response is None else response
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             # Of a `dispatch` in a class's body, only the object knows whether it is awaited.
-            if getattr(inner, "__name__", "") == "dispatch" and args and getattr(args[0], "view_is_async", False):
+            if is_dispatch and args and getattr(args[0], "view_is_async", False):
                 return awaited(*args, **kwargs)
-            response = refusal_now(rules, _request_of(args))
-            return inner(*args, **kwargs) if response is None else response
+            found = refusal_now(rules, _request_of(args), _late(args, inner, is_dispatch))
+            return _answered_now(found, inner, *args, **kwargs)
 
     _take_the_place_of(view, inner, wrapper)
     wrapper._vcache_around = _Around(weakref.ref(wrapper), inner, rules)
@@ -158,20 +171,55 @@ def _decorated_class(limit: Limit, view_class: Any) -> Any:
 
     def dispatch(self: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         # A class that inherits this has a budget of its own.
-        rules = tuple((limit, limit.name or name_for(path_of_class(type(self)), limit)) for limit in limits)
+        path = path_of_class(type(self))
+        rules = tuple((limit, name_for(path, limit)) for limit in limits)
+        late = _late((self, request), inner, True)
         if self.view_is_async:
-            return awaited(rules, self, request, *args, **kwargs)
-        response = refusal_now(rules, request)
-        return inner(self, request, *args, **kwargs) if response is None else response
-
-    async def awaited(rules: Rules, self: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        response = await refusal(rules, request, True)
-        return await _settled(inner(self, request, *args, **kwargs)) if response is None else response
+            return _answered(refusal(rules, request, True, late), inner, self, request, *args, **kwargs)
+        return _answered_now(refusal_now(rules, request, late), inner, self, request, *args, **kwargs)
 
     _take_the_place_of(outer, inner, dispatch)
     dispatch._vcache_class = inner, limits  # type: ignore[attr-defined]
     view_class.dispatch = dispatch
     return view_class
+
+
+def _answered_now(found: HttpResponseBase | Later | None, inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The answer to a request of a sync view: what the limits found, or what the view returns."""
+    if found is None:
+        response = inner(*args, **kwargs)
+    elif isinstance(found, Later):
+        response = found.around_now(inner, *args, **kwargs)
+    else:
+        return found
+    hide_names(response)
+    return response
+
+
+async def _answered(
+    asked: Awaitable[HttpResponseBase | Later | None], inner: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
+    """The same for an async view."""
+    found = await asked
+    if found is None:
+        # A sync decorator around a method of an async class hands on what is to be awaited, or answers by itself.
+        response = inner(*args, **kwargs)
+        if inspect.isawaitable(response):
+            response = await response
+    elif isinstance(found, Later):
+        response = await found.around(inner, *args, **kwargs)
+    else:
+        return found
+    hide_names(response)
+    return response
+
+
+def _late(args: tuple[Any, ...], inner: Callable[..., Any], is_dispatch: bool) -> Any:
+    """The object of REST framework's view whose ``dispatch`` is called, which has not yet found the user; or None."""
+    if not is_dispatch:
+        return None
+    view = args[0] if args and not hasattr(args[0], "META") else instance_of(inside(inner))
+    return view if authenticates_late(view) else None
 
 
 def _take_the_place_of(outer: Callable[..., Any], inner: Callable[..., Any], wrapper: Any) -> None:
@@ -188,11 +236,6 @@ def _request_of(args: tuple[Any, ...]) -> HttpRequest:
             request: HttpRequest = argument
             return request
     raise TypeError("a throttle decorates views: a view's first argument is the request")
-
-
-async def _settled(answer: Any) -> Any:
-    # A sync decorator around a method of an async class hands on what is to be awaited, or returns a response itself.
-    return await answer if inspect.isawaitable(answer) else answer
 
 
 def _is_async(view: Callable[..., Any]) -> bool:

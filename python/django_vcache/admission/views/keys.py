@@ -1,102 +1,32 @@
-"""Whom a request is charged to: the client's address, the user, a header, or what a callable says.
+"""Whom a request is charged to: the client's address, the user, a header or a field of a form, or what a callable says.
 
-A value goes into a key on the server, so it is bounded in length; what a client sends in a header may be a secret and
-is hashed.
+A value goes into a key on the server, so it is bounded in length; what a client sends may be a secret and is hashed.
 """
 
 import hashlib
-import ipaddress
-import logging
-import threading
+import json
+import unicodedata
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.http import HttpRequest
-from django.utils.functional import SimpleLazyObject, empty
 
-from django_vcache.admission.settings import current
+from django_vcache.admission.views.address import client_ip, normal, warn_of_no_address
+from django_vcache.admission.views.bounds import bounded
+from django_vcache.admission.views.users import client_of, present_user, user_value
 from django_vcache.exceptions import ConfigurationError
 
-__all__ = ["Key", "Value", "bounded", "charged", "checked", "client_ip", "key_for"]
-
-logger = logging.getLogger("django_vcache")
+__all__ = ["BY_ADDRESS", "BY_USER", "Key", "Value", "charged", "checked", "key_for"]
 
 Value = str | int
 """Names one client."""
 
-LONGEST = 128
-"""Bytes of a value that stands in a key as it is."""
+BY_ADDRESS = frozenset({"ip", "user_or_ip"})
+BY_USER = frozenset({"user", "user_or_ip"})
 
 ANONYMOUS = "anonymous"
 NO_ADDRESS = "unknown"
-
-
-def client_ip(request: HttpRequest, proxies: int | None = None) -> str | None:
-    """The client's address, as the outermost of your proxies saw it; an IPv6 client's as its /64 network.
-
-    The default is the peer of this server's socket, ``REMOTE_ADDR``. With ``VCACHE["TRUSTED_PROXIES"]`` = n it is the
-    n-th entry of X-Forwarded-For from the right: each proxy appends the address that it saw, so what a client writes
-    there itself stands further left and is not looked at. A header with fewer entries did not come by that way, and is
-    not believed.
-
-    Args:
-        request: Django's request, or one that wraps it.
-        proxies: instead of ``VCACHE["TRUSTED_PROXIES"]``.
-
-    Returns:
-        The address, or None if the server tells none (it listens on a Unix socket) and no proxy does.
-
-    >>> from django.test import RequestFactory
-    >>> request = RequestFactory().get("/", headers={"x-forwarded-for": "6.6.6.6, 192.0.2.7"}, REMOTE_ADDR="10.0.0.1")
-    >>> client_ip(request, proxies=0), client_ip(request, proxies=1)
-    ('10.0.0.1', '192.0.2.7')
-    """
-    if proxies is None:
-        proxies = current().trusted_proxies
-    peer = request.META.get("REMOTE_ADDR") or None
-    if proxies > 0:
-        entries = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
-        if len(entries) >= proxies and (address := _network(entries[-proxies])):
-            return address
-    return peer and _normal(peer)
-
-
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-"""IPv4 clients, as a network of IPv6 alone sees them (RFC 6052): the last 32 bits are theirs."""
-
-
-def _network(entry: str) -> str | None:
-    """The address in an entry of X-Forwarded-For, which some proxies write with a port; None if it is not one."""
-    text = entry.strip()
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped:
-        return str(address.ipv4_mapped)
-    if address in _NAT64:
-        return str(ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF))
-    # Whoever has one address of a /64 has all of them.
-    return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
-
-
-def _normal(address: str) -> str:
-    return _network(address) or address
-
-
-def bounded(value: str) -> str:
-    """The value if it is short and can be encoded, and a hash of it otherwise, also of an empty one."""
-    data = value.encode("utf-8", "surrogatepass")
-    if value and len(data) <= LONGEST and value.isprintable():
-        return value
-    return hashlib.blake2s(data, digest_size=16).hexdigest()
 
 
 class Key(NamedTuple):
@@ -112,8 +42,9 @@ def key_for(key: object) -> Key:
     """What the ``key`` of a decorator stands for.
 
     Args:
-        key: ``"ip"``, ``"user"``, ``"user_or_ip"``, ``"header:<name>"``, or a callable of the request that returns an
-            int, a str, or None for a request that is not to be throttled.
+        key: ``"ip"``, ``"user"``, ``"user_or_ip"``, ``"header:<name>"``, ``"post:<field>"``, ``"get:<parameter>"``, or
+            a callable of the request that returns an int, a str, a UUID, or None for a request that is not to be
+            throttled.
 
     Raises:
         ConfigurationError: for anything else.
@@ -124,19 +55,62 @@ def key_for(key: object) -> Key:
         if key in _NAMED:
             return _NAMED[key]
         kind, _, name = key.partition(":")
-        if kind == "header" and name.strip():
-            return _by_header(name.strip())
+        if kind in _SENT and name.strip():
+            return _SENT[kind](name.strip())
     raise ConfigurationError(
-        f"a throttle's key is 'ip', 'user', 'user_or_ip', 'header:<name>' or a callable of the request, not {key!r}"
+        "a throttle's key is 'ip', 'user', 'user_or_ip', 'header:<name>', 'post:<field>', 'get:<parameter>' or a "
+        f"callable of the request, not {key!r}"
     )
 
 
 def _by_header(name: str) -> Key:
     def get(request: HttpRequest) -> Value:
-        sent = request.headers.get(name, "").encode("utf-8", "surrogatepass")
-        return hashlib.blake2s(sent, digest_size=16).hexdigest()
+        return _hash_of(request.headers.get(name, ""))
 
     return Key(get, get)
+
+
+def _by_parameter(name: str) -> Key:
+    def get(request: HttpRequest) -> Value:
+        return _hash_of(_folded(request.GET.get(name, "")))
+
+    return Key(get, get)
+
+
+def _by_field(name: str) -> Key:
+    def get(request: HttpRequest) -> Value | None:
+        # They have no body: the page with the form would share one budget among all who open it.
+        if request.method in ("GET", "HEAD", "OPTIONS", "TRACE"):
+            return None
+        return _hash_of(_folded(_field_of(request, name)))
+
+    return Key(get, get)
+
+
+def _field_of(request: Any, name: str) -> str:
+    """A field of the body, which is a form or a JSON object; empty if it is not there."""
+    # REST framework's requests know more formats.
+    if hasattr(request, "_request"):
+        fields = request.data
+    elif request.content_type == "application/json":
+        try:
+            fields = json.loads(request.body)
+        # What is wrong with it is for the view to say.
+        except (ValueError, RecursionError):
+            fields = None
+    else:
+        fields = request.POST
+    value = fields.get(name) if hasattr(fields, "get") else None
+    return "" if value is None else str(value)
+
+
+def _folded(value: str) -> str:
+    """The value without what views often overlook, so that "Anna" and "anna " are no two budgets."""
+    return unicodedata.normalize("NFKC", value).strip().casefold()
+
+
+def _hash_of(sent: str) -> str:
+    return hashlib.blake2s(sent.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def checked(value: object, key: object) -> Value | None:
@@ -145,13 +119,13 @@ def checked(value: object, key: object) -> Value | None:
     Raises:
         ConfigurationError: for a value of another type.
     """
-    if isinstance(value, str):
-        return bounded(value)
+    if isinstance(value, str | UUID):
+        return bounded(str(value))
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
     raise ConfigurationError(
-        f"the throttle's key {key!r} returned {type(value).__name__}: return a str, an int, or None for a request that "
-        "is not to be throttled"
+        f"the throttle's key {key!r} returned {type(value).__name__}: return a str, an int, a UUID, or None for a "
+        "request that is not to be throttled"
     )
 
 
@@ -164,51 +138,28 @@ def _ip(request: HttpRequest) -> Value:
 
 def _user(request: HttpRequest) -> Value:
     _needs_users(request)
-    return _name_of(request.user) or ANONYMOUS
+    return client_of(request, getattr(request, "user", None)) or ANONYMOUS
 
 
 async def _auser(request: HttpRequest) -> Value:
     _needs_users(request)
-    return _name_of(await _present_user(request)) or ANONYMOUS
+    return client_of(request, await present_user(request)) or ANONYMOUS
 
 
 def _user_or_ip(request: HttpRequest) -> Value:
-    return _name_of(getattr(request, "user", None)) or _ip(request)
+    return client_of(request, getattr(request, "user", None)) or _ip(request)
 
 
 async def _auser_or_ip(request: HttpRequest) -> Value:
-    return _name_of(await _present_user(request)) or _ip(request)
-
-
-async def _present_user(request: HttpRequest) -> Any:
-    user = getattr(request, "user", None)
-    # A lazy one would look for the session in the database now, on the loop.
-    if not isinstance(user, SimpleLazyObject) or user._wrapped is not empty:
-        return user
-    # Of Django's own middleware there is an async form. Another's may be somebody else than that one finds.
-    made_by = getattr(user.__dict__.get("_setupfunc"), "__module__", None)
-    if made_by == "django.contrib.auth.middleware" and hasattr(request, "auser"):
-        return await request.auser()
-    await sync_to_async(bool)(user)
-    return user
+    return client_of(request, await present_user(request)) or _ip(request)
 
 
 def _needs_users(request: HttpRequest) -> None:
-    if not hasattr(request, "user"):
+    if not hasattr(request, "user") and not hasattr(request, "auth"):
         raise ConfigurationError(
             "a throttle's key is 'user', but requests have none: add AuthenticationMiddleware to MIDDLEWARE, or use "
             "'user_or_ip'"
         )
-
-
-def _name_of(user: Any) -> str | None:
-    if user is None or not user.is_authenticated:
-        return None
-    return _user_value(user.pk)
-
-
-def _user_value(pk: object) -> str:
-    return f"user-{bounded(str(pk))}"
 
 
 def _ip_value(address: str) -> str:
@@ -221,22 +172,9 @@ def charged(key: object, user: Value | None, address: Value | None) -> Value | N
     >>> charged("user_or_ip", 5, "192.0.2.1"), charged("ip", 5, "2001:db8::1"), charged("user", None, "192.0.2.1")
     ('user-5', 'ip-2001:db8::/64', None)
     """
-    if key in ("user", "user_or_ip") and user is not None:
-        return _user_value(user)
-    return _ip_value(_normal(str(address))) if key in ("ip", "user_or_ip") and address is not None else None
-
-
-_warned = threading.Event()
-
-
-def warn_of_no_address() -> None:
-    """Once a process: all clients then share one budget, and somebody has to be told why."""
-    if not _warned.is_set():
-        _warned.set()
-        logger.warning(
-            "REMOTE_ADDR is empty (the server listens on a Unix socket?), so a throttle by address sees all clients as "
-            "one: set VCACHE['TRUSTED_PROXIES'] to the number of proxies in front of it"
-        )
+    if key in BY_USER and user is not None:
+        return user_value(user)
+    return _ip_value(normal(str(address))) if key in BY_ADDRESS and address is not None else None
 
 
 _NAMED = {
@@ -244,3 +182,6 @@ _NAMED = {
     "user": Key(_user, _auser),
     "user_or_ip": Key(_user_or_ip, _auser_or_ip),
 }
+
+_SENT = {"header": _by_header, "post": _by_field, "get": _by_parameter}
+"""What is made of a key that names something which the client sends."""

@@ -1,81 +1,99 @@
-"""What the budgets of views are called: each limit of a view that has no name is named by the view's import path."""
+"""What the budgets of views are called: each limit of a view that has no name is named by the view's import path and by
+what tells it from its neighbours. Such a name is for the server and for you; clients are told another."""
 
 import functools
 import hashlib
-import inspect
 import re
 import weakref
 from collections.abc import Callable
-from typing import Any
 
+from django.utils.crypto import salted_hmac
+
+from django_vcache import _vcache
 from django_vcache.admission.views.limit import Limit
 
-__all__ = ["class_of", "inside", "instance_of", "name_for", "path_of", "path_of_class"]
+__all__ = ["internal", "name_for", "told", "told_headers"]
 
 LONGEST_NAME = 64
 
-
-def inside(view: Callable[..., Any]) -> Callable[..., Any]:
-    """What other decorators, and ours, stand around: the first thing inside that tells its class, or else the last."""
-    found: Callable[..., Any] = inspect.unwrap(view, stop=_tells_its_class)
-    return found
-
-
-def _tells_its_class(view: Callable[..., Any]) -> bool:
-    return class_of(view) is not None or instance_of(view) is not None
-
-
-def instance_of(view: Callable[..., Any]) -> Any:
-    """The object whose method a view is. What ``method_decorator`` decorates is a ``partial`` of one."""
-    return getattr(getattr(view, "func", view), "__self__", None)
-
-
-def class_of(view: Callable[..., Any]) -> type | None:
-    """The class whose ``as_view()`` returned a view, Django's or REST framework's."""
-    found = getattr(view, "view_class", None) or getattr(view, "cls", None)
-    return found if isinstance(found, type) else None
-
-
 _named: dict[str, dict["weakref.ref[Limit]", int]] = {}
-"""The limits of the view at an import path, each with its number.
+"""The limits that have the same name but for a number, each with its number.
 
 No lock guards it, which a forked child might inherit taken: each step is one operation, and threads that name the
 limits of one view do so in the same order.
 """
 
+_internal: set[str] = set()
+"""Names that clients are not told."""
+
 
 def name_for(path: str, limit: Limit) -> str:
-    """A name for a limit of the view at an import path: the path, with a number from the second limit on."""
-    limits = _named.setdefault(path, {})
+    """A name for a limit of the view at an import path: the path, the rate's period, and what is not the default.
+
+    So a decorator that is added or moved does not rename the others. Those that are alike in all of that have a number
+    from the second on.
+    """
+    if limit.name is not None:
+        return limit.name
+    alike = ".".join([path, *_marks(limit)])
+    limits = _named.setdefault(alike, {})
     number = limits.setdefault(weakref.ref(limit), len(limits))
-    full = path + (f".{number + 1}" if number else "")
+    return internal(alike + (f".{number + 1}" if number else ""))
+
+
+def internal(full: str) -> str:
+    """A name that was made of an import path, as the server takes it. Clients are told another."""
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", full)
     # Of what is cut off or replaced, but for `<locals>`, the hash tells one from another.
-    if len(name) <= LONGEST_NAME and re.fullmatch(r"[A-Za-z0-9_.<>-]*", full):
-        return name
-    digest = hashlib.blake2s(full.encode(), digest_size=5).hexdigest()
-    return f"{digest}.{name[len(digest) + 1 - LONGEST_NAME :]}"
+    if len(name) > LONGEST_NAME or not re.fullmatch(r"[A-Za-z0-9_.<>-]*", full):
+        digest = hashlib.blake2s(full.encode(), digest_size=5).hexdigest()
+        name = f"{digest}.{name[len(digest) + 1 - LONGEST_NAME :]}"
+    _internal.add(name)
+    return name
 
 
-def path_of(view: Callable[..., Any]) -> str:
-    """The import path of a view, as budgets are named by it."""
-    view = inside(view)
-    # What `as_view()` returns has the same name for every class.
-    if view_class := class_of(view):
-        return path_of_class(view_class)
-    name = getattr(view, "__name__", "")
-    if not name and isinstance(view, functools.partial):
-        return path_of(view.func)
-    instance = instance_of(view)
-    if instance is not None:
-        # Not the class that defines the method, which is Django's as often as not.
-        path = path_of_class(instance if isinstance(instance, type) else type(instance))
-        return path if name in ("", "dispatch") else f"{path}.{name}"
-    named = view if name else type(view)
-    return f"{named.__module__}.{named.__qualname__}"
+def _marks(limit: Limit) -> list[str]:
+    marks = [_called(limit.rate) if callable(limit.rate) else period_of(limit.rate)]
+    if limit.key != "user_or_ip":
+        marks.append(_called(limit.key) if callable(limit.key) else limit.key.replace(":", "-"))
+    if limit.methods is not None:
+        marks += sorted(limit.methods)
+    if limit.cost != 1:
+        marks.append(f"cost-{_called(limit.cost) if callable(limit.cost) else limit.cost}")
+    if limit.policy.deduct is not None:
+        marks.append("deduct")
+    return marks
 
 
-def path_of_class(view_class: type) -> str:
-    # The classes that REST framework makes of functions are all of one qualified name.
-    qualified = view_class.__qualname__.endswith(view_class.__name__)
-    return f"{view_class.__module__}.{view_class.__qualname__ if qualified else view_class.__name__}"
+def _called(function: Callable[..., object]) -> str:
+    name = getattr(function, "__name__", type(function).__name__)
+    return "lambda" if name == "<lambda>" else name
+
+
+def period_of(rate: str) -> str:
+    """A rate's period in its largest unit: ``1m`` of "100/60s"."""
+    seconds = _vcache.parse_rate(rate)[1]
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds % length == 0:
+            return f"{seconds // length:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
+def told(name: str) -> str | None:
+    """A budget's name for clients: its own if somebody gave it one, and None otherwise."""
+    return None if name in _internal else name
+
+
+def told_headers(value: str) -> str:
+    """The value of RateLimit or RateLimit-Policy with names for clients only."""
+    return re.sub(r'"([^"]*)"', lambda quoted: f'"{_label(quoted[1])}"', value)
+
+
+def _label(name: str) -> str:
+    return _opaque(name) if name in _internal else name
+
+
+@functools.lru_cache(maxsize=4096)
+def _opaque(name: str) -> str:
+    """Tells a budget from others, and not where the view is: without the secret it cannot be guessed and compared."""
+    return f"limit-{salted_hmac('django_vcache.limits', name, algorithm='sha256').hexdigest()[:8]}"
