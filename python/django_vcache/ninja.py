@@ -105,9 +105,10 @@ class ValkeyRateThrottle(throttling.SimpleRateThrottle):
             return parse(rate)
         except (ValueError, TypeError) as error:
             try:
-                return super().parse_rate(rate)
+                known: tuple[Any, Any] = super().parse_rate(rate)
             except (ValueError, AttributeError):
                 raise ConfigurationError(f"{type(self).__name__}: {error}") from None
+            return known
 
     def get_ident(self, request: HttpRequest) -> str | None:
         """The client's address: by ``NINJA_NUM_PROXIES`` if that is set, or by ``VCACHE["TRUSTED_PROXIES"]``.
@@ -151,7 +152,7 @@ class ValkeyAuthRateThrottle(ValkeyRateThrottle, throttling.AuthRateThrottle):
     def get_cache_key(self, request: HttpRequest) -> str:
         """Whom the request is charged to."""
         ident = auth_value(getattr(request, "auth", None)) or self.get_ident(request)
-        return self.cache_format % {"scope": self.scope, "ident": ident}
+        return str(self.cache_format % {"scope": self.scope, "ident": ident})
 
 
 class ValkeyUserRateThrottle(ValkeyRateThrottle, throttling.UserRateThrottle):
@@ -163,7 +164,7 @@ class ValkeyUserRateThrottle(ValkeyRateThrottle, throttling.UserRateThrottle):
     def get_cache_key(self, request: HttpRequest) -> str:
         """Whom the request is charged to."""
         ident = client_of(request, getattr(request, "user", None)) or self.get_ident(request)
-        return self.cache_format % {"scope": self.scope, "ident": ident}
+        return str(self.cache_format % {"scope": self.scope, "ident": ident})
 
 
 BaseThrottle = throttling.BaseThrottle
