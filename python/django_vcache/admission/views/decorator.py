@@ -227,6 +227,29 @@ def _take_the_place_of(outer: Callable[..., Any], inner: Callable[..., Any], wra
     # Decorators that only set an attribute, such as REST framework's permissions, have set it on the outer one.
     functools.update_wrapper(wrapper, outer)
     wrapper.__wrapped__ = inner
+    if "ninja" in sys.modules:
+        _spell_out_annotations(wrapper, inner)
+
+
+def _spell_out_annotations(wrapper: Any, view: Any) -> None:
+    """Replaces annotations that are text by what they mean: Ninja would look for the names in this module."""
+    try:
+        signature = inspect.signature(view)
+    except (ValueError, TypeError):
+        return
+    parameters = list(signature.parameters.values())
+    if any(isinstance(each.annotation, str) for each in parameters):
+        names = getattr(inspect.unwrap(view), "__globals__", {})
+        meant = [each.replace(annotation=_meaning(each.annotation, names)) for each in parameters]
+        wrapper.__signature__ = signature.replace(parameters=meant)
+
+
+def _meaning(annotation: Any, names: dict[str, Any]) -> Any:
+    try:
+        return eval(annotation, names) if isinstance(annotation, str) else annotation
+    # What is imported for type checkers only, or defined later, stays text.
+    except Exception:
+        return annotation
 
 
 def _request_of(args: tuple[Any, ...]) -> HttpRequest:
