@@ -11,6 +11,7 @@ from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOpera
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 
 from django_vcache import _vcache
+from django_vcache.admission.settings import current
 from django_vcache.admission.views.counts import count
 from django_vcache.admission.views.keys import BY_USER, Value, checked
 from django_vcache.admission.views.limit import Limit, Policy, Rule, Rules
@@ -21,6 +22,9 @@ from django_vcache.exceptions import ConfigurationError
 __all__ = ["Later", "refusal", "refusal_now"]
 
 T = TypeVar("T")
+
+_GLOBAL = object()
+"""Stands for what ``VCACHE["REFUSAL"]`` names, among the callables of limits."""
 
 
 class Charge(NamedTuple):
@@ -125,8 +129,12 @@ async def refusal(
 
 
 async def _response(policy: Policy, request: HttpRequest, decision: _vcache.Decision, is_async: bool) -> Any:
-    make = response_of if policy.response is None else policy.response
-    response = await _settled(make(request, decision), make, is_async)
+    source: object
+    if policy.response is None:
+        made, source = response_of(request, decision), _GLOBAL
+    else:
+        made, source = policy.response(request, decision), policy.response
+    response = await _settled(made, source, is_async)
     hide_names(response)
     return response
 
@@ -217,7 +225,8 @@ async def _settled(value: Any, source: object, is_async: bool) -> Any:
         return await value
     if inspect.iscoroutine(value):
         value.close()
-    raise ConfigurationError(f"{source!r}, which a throttle calls, is async, and the view is not")
+    name = f"VCACHE['REFUSAL'] ({current().refusal})" if source is _GLOBAL else repr(source)
+    raise ConfigurationError(f"{name}, which a throttle calls, is async, and the view is not")
 
 
 def _run(coroutine: Coroutine[Any, Any, T]) -> T:

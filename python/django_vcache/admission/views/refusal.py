@@ -1,6 +1,7 @@
 """What a client is told: the response of a refusal, and the headers of all decisions that were made for a request."""
 
 import functools
+import inspect
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -140,6 +141,8 @@ def refusal(decision: "_vcache.Decision") -> HttpResponseBase:
     """
     response = response_of(None, decision)
     if not isinstance(response, HttpResponseBase):
+        if inspect.iscoroutine(response):
+            response.close()
         raise ConfigurationError(
             f"VCACHE['REFUSAL'] is {current().refusal!r}, which returned {type(response).__name__} and not a response: "
             "for Decision.response() it must not be async"
