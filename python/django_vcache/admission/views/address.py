@@ -127,9 +127,9 @@ def _warn_of_a_proxy(meta: Mapping[str, Any]) -> None:
 def _warn_of_fewer_proxies(entries: int, proxies: int) -> None:
     _warn_once(
         "fewer proxies",
-        "X-Forwarded-For of a request has %d entries, but the number of trusted proxies is %d "
-        "(VCACHE['TRUSTED_PROXIES'], or NUM_PROXIES of REST framework or Ninja): such a request is charged to the "
-        "address that connected to this server. If that is a proxy, a throttle sees all its clients as one: let it "
+        "X-Forwarded-For of a request has fewer entries (%d) than there are trusted proxies (%d), by "
+        "VCACHE['TRUSTED_PROXIES'] or NUM_PROXIES of REST framework or Ninja: such a request is charged to the address "
+        "that connected to this server. If that is a proxy, a throttle by address sees all its clients as one: let it "
         "append to X-Forwarded-For, or lower the number",
         entries,
         proxies,
