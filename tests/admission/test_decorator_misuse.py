@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import types
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -123,6 +124,14 @@ async def afunction(request: Any) -> HttpResponse:
     return throttle("5/m")(inner)(request)
 
 
+def generator(request: Any) -> Iterator[str]:
+    yield "seen"
+
+
+async def async_generator(request: Any) -> AsyncIterator[str]:
+    yield "seen"
+
+
 def by_arguments(*args: Any) -> HttpResponse:
     from django_vcache.admission import throttle
 
@@ -188,8 +197,10 @@ def test_a_lazy_argument_is_not_evaluated_to_find_out() -> None:
         (None, "a throttle decorates views, not NoneType"),
         (type("Form", (), {}), r"Form has no dispatch\(\)"),
         (Page.as_view, r"as_view is not called: write as_view\(\)"),
+        (generator, "this is a generator"),
+        (async_generator, "this is a generator"),
     ],
-    ids=["path", "None", "class", "as_view"],
+    ids=["path", "None", "class", "as_view", "generator", "async generator"],
 )
 def test_what_is_no_view_is_refused(wrong: Any, text: str) -> None:
     from django_vcache.admission import throttle

@@ -70,6 +70,8 @@ class Limit:
         self.where = where
         self.misplaced: dict[str, str] = {}
         """What is wrong with where it stands, by the names that it has there."""
+        self.names: dict[str, str] = {}
+        """What it is called for views, by their import paths."""
         self._rules: dict[str, Rule] = {}
         try:
             self.methods = _methods(methods)

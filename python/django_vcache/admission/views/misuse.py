@@ -62,14 +62,14 @@ def _is_request(value: object) -> bool:
 
 def problem_of_view(view: Any) -> str | None:
     """Why something cannot be decorated, or None."""
-    if _is_request(view):
-        return f"a URL leads to throttle(...) itself and not to a view: {BARE}"
-    if isinstance(view, Limit):
-        return 'throttle(...) is given another throttle(...) and no view: write each above the view, @throttle("100/m")'
     if isinstance(view, type):
         if not callable(getattr(view, "dispatch", None)):
             return f"{view.__qualname__} has no dispatch(): a throttle decorates views, and classes of views"
+    elif isinstance(view, Limit):
+        return 'throttle(...) is given another throttle(...) and no view: write each above the view, @throttle("100/m")'
     elif not callable(view):
+        if _is_request(view):
+            return f"a URL leads to throttle(...) itself and not to a view: {BARE}"
         return f"a throttle decorates views, not {type(view).__name__}"
     elif inspect.ismethod(view) and view.__name__ == "as_view":
         return f"{view.__qualname__} is not called: write as_view()"
@@ -77,6 +77,11 @@ def problem_of_view(view: Any) -> str | None:
         return (
             "it stands above Ninja's route, which has the function already, so it would never limit: put it directly "
             "above the function, below the route"
+        )
+    elif inspect.isgeneratorfunction(view) or inspect.isasyncgenfunction(view):
+        return (
+            "a throttle decorates views that return a response, and this is a generator: for a stream of Ninja's use a "
+            "throttle class (django_vcache.ninja)"
         )
     return None
 

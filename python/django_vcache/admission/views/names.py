@@ -35,10 +35,13 @@ def name_for(path: str, limit: Limit) -> str:
     """
     if limit.name is not None:
         return limit.name
+    if (known := limit.names.get(path)) is not None:
+        return known
     alike = ".".join([path, *_marks(limit)])
     limits = _named.setdefault(alike, {})
     number = limits.setdefault(weakref.ref(limit), len(limits))
-    return internal(alike + (f".{number + 1}" if number else ""))
+    name = limit.names[path] = internal(alike + (f".{number + 1}" if number else ""))
+    return name
 
 
 def internal(full: str) -> str:
