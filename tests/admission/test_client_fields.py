@@ -85,6 +85,24 @@ def test_a_field_of_json_is_charged_as_one_of_a_form(call: Call, view: Any) -> N
     limited = throttle("1/h", key="post:username")(view)
     requests = sent_json({"username": "anna"}), form(username="anna"), sent_json({"username": 5}), form(username="5")
     assert statuses(call, limited, *requests) == [200, 429, 200, 429]
+    of_an_api = factory.post("/", b'{"username": "anna"}', content_type="application/vnd.api+json")
+    assert statuses(call, limited, of_an_api) == [429]
+
+
+@views
+def test_a_body_that_was_read_before_has_no_fields(call: Call, view: Any) -> None:
+    from django_vcache.admission import throttle
+
+    async def seen(request: Any) -> HttpResponse:
+        return HttpResponse("seen")
+
+    def seen_now(request: Any) -> HttpResponse:
+        return HttpResponse("seen")
+
+    limited = throttle("1/h", key="post:username")(seen if view is async_view else seen_now)
+    request = sent_json({"username": "anna"})
+    assert request.read()
+    assert statuses(call, limited, request, sent_json({"username": "anna"}), form()) == [200, 200, 429]
 
 
 @views

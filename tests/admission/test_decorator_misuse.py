@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
+from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 from support.views import get
@@ -23,6 +24,7 @@ BARE = r'^views_of_a_test\.py:\d+: @throttle stands without parentheses: write @
 HEAD = """
 import functools
 from django.http import HttpResponse
+from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 from django_vcache.admission import throttle
@@ -214,6 +216,29 @@ def test_a_throttle_given_to_a_throttle_is_refused() -> None:
 
     with pytest.raises(misuse(), match=r"is given another throttle\(...\) and no view"):
         throttle("5/m")(throttle("100/d"))
+
+
+def test_around_an_async_view_of_rest_framework_a_limit_by_user_is_refused() -> None:
+    """Its authentication may have to be awaited, by a package that adds async views to REST framework."""
+    from django_vcache.admission import throttle
+
+    class Later(View):
+        def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+            raise AssertionError("not to be called")
+
+        def perform_authentication(self, request: Any) -> None: ...
+
+        async def get(self, request: Any) -> HttpResponse:
+            return HttpResponse("seen")
+
+    limit = throttle("5/m")
+    for view in (
+        limit(type("Whole", (Later,), {})),
+        method_decorator(limit, name="dispatch")(type("One", (Later,), {})),
+    ):
+        with pytest.raises(misuse(), match=r"an async view of REST framework.*method, such as get\(\)"):
+            answer(view.as_view())
+    assert list(limit.misplaced) == [f"{__name__}.Whole.1m"]
 
 
 def test_a_functools_partial_and_a_csrf_exemption_are_views() -> None:

@@ -193,6 +193,17 @@ def test_without_a_token_it_is_the_address(place: Any) -> None:
     assert ask(view, peer="192.0.2.9").status_code == 200
 
 
+def test_a_dispatch_of_the_projects_may_hand_on_another_request(tokens: Any) -> None:
+    from django_vcache.admission import throttle
+
+    class Other(Page):
+        def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+            other = RequestFactory().get("/", headers={"authorization": tokens(9)})
+            return super().dispatch(other, *args, **kwargs)
+
+    assert ask(throttle("1/h")(Other).as_view(), tokens(5)).data == "9"
+
+
 def test_a_limit_by_address_does_not_authenticate(tokens: Any) -> None:
     from django_vcache.admission import throttle
 

@@ -5,12 +5,13 @@ A value goes into a key on the server, so it is bounded in length; what a client
 
 import hashlib
 import json
+import re
 import unicodedata
 from collections.abc import Callable
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.http import HttpRequest
+from django.http import HttpRequest, RawPostDataException
 
 from django_vcache.admission.views.address import client_ip, normal, warn_of_no_address
 from django_vcache.admission.views.bounds import bounded
@@ -92,11 +93,11 @@ def _field_of(request: Any, name: str) -> str:
     # REST framework's requests know more formats.
     if hasattr(request, "_request"):
         fields = request.data
-    elif request.content_type == "application/json":
+    elif re.fullmatch(r"application/(.+\+)?json", request.content_type or ""):
         try:
             fields = json.loads(request.body)
-        # What is wrong with it is for the view to say.
-        except (ValueError, RecursionError):
+        # What is wrong with it is for the view to say, and what has read it already has the fields.
+        except (ValueError, RecursionError, RawPostDataException):
             fields = None
     else:
         fields = request.POST

@@ -108,9 +108,10 @@ def authenticated(view: Any, request: HttpRequest) -> Any:
         view._vcache_request = request
         return request
 
-    def once(*args: Any, **kwargs: Any) -> Any:
+    def once(given: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         del view.initialize_request
-        return found
+        # A `dispatch` of the project's may hand on another.
+        return found if given is request else view.initialize_request(given, *args, **kwargs)
 
     view._vcache_request, view.initialize_request = found, once
     return found
