@@ -145,7 +145,7 @@ class ValkeyAnonRateThrottle(ValkeyRateThrottle, throttling.AnonRateThrottle):
 class ValkeyAuthRateThrottle(ValkeyRateThrottle, throttling.AuthRateThrottle):
     """Limits by what the authentication returned, and other requests by their address: Ninja's ``AuthRateThrottle``.
 
-    A user or a model's object is told by its primary key, anything else by its text. What has no text that tells one
+    The primary key identifies a user or a model's object, and the text anything else. What has no text that tells one
     client from another is a ConfigurationError: Ninja's own would never limit it.
     """
 

@@ -109,7 +109,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 def test_a_decorator_that_cannot_work_is_an_error_that_says_where_it_is(
     written: Any, server: ValkeyServer, decorator: str, text: str
 ) -> None:
-    """It is raised when the URLs are imported, which the check does if nobody has done it yet."""
+    """It is raised when the URLs are imported, which the check does if it was not done before."""
     urls = written(f"{decorator}\ndef view(request):\n    return HttpResponse()\nurlpatterns = [path('', view)]\n")
     messages = found(ROOT_URLCONF=urls, CACHES={"default": cache_setting(server)})
     assert messages.keys() == {"vcache.E002"}

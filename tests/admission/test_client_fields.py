@@ -51,7 +51,7 @@ def statuses(call: Call, view: Any, *requests: Any) -> list[int]:
 
 
 @views
-def test_a_field_of_a_form_is_charged_whoever_sends_it(call: Call, view: Any, server: ValkeyServer) -> None:
+def test_a_field_of_a_form_is_charged_from_any_address(call: Call, view: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import throttle
 
     limited = throttle("2/h", key="post:username")(view)

@@ -30,7 +30,7 @@ def failed(response: Any) -> bool:
 
 
 def login(view: Any) -> Any:
-    """A view that refuses requests without the header X-Password, decorated by no one yet."""
+    """A view that refuses requests without the header X-Password, not decorated yet."""
     if iscoroutinefunction(view):
 
         async def wrapper(request: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,5 +1,5 @@
-"""What budgets are called without `name=`: by the view and the limit, and not by its position. Clients are told neither
-such a name, nor anything that it is made of."""
+"""What budgets are called without `name=`: by the view and the limit, and not by its position. Clients see neither
+such a name nor anything that it is made of."""
 
 from __future__ import annotations
 

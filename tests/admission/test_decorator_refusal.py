@@ -1,4 +1,4 @@
-"""What a refused client gets, said at one place for the whole project, and who else is told of a refusal."""
+"""What a refused client gets, said at one place for the whole project, and the signal."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_what_a_view_decides_by_itself_is_answered_in_the_same_way() -> None:
         assert json.loads(decision.response().content)["limit"] == "org"
     with override_settings(VCACHE={"REFUSAL": "template:429.html"}, TEMPLATES=TEMPLATES):
         assert b"|org|" in decision.response().content
-    # Nobody has told it the request.
+    # It does not know the request.
     with override_settings(VCACHE={"REFUSAL": "shop_errors.too_fast"}):
         assert decision.response().content == b"nowhere: throttle"
     with override_settings(VCACHE={"REFUSAL": "shop_errors.TooFast"}), pytest.raises(TooFast):

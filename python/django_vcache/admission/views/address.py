@@ -85,7 +85,7 @@ def _network(entry: str) -> str | None:
 
 
 def normal(address: str) -> str:
-    """An address as clients are told apart by it."""
+    """An address in the form that identifies a client."""
     return _network(address) or address
 
 

@@ -64,7 +64,7 @@ def alias_of(throttle: Any) -> str:
     """The alias that a throttle, or a class of them, counts on.
 
     Raises:
-        ConfigurationError: its ``cache``, which the frameworks' documentation has people set, is none of ours.
+        ConfigurationError: its ``cache`` is not a ValkeyCache. The frameworks' documentation suggests setting one.
     """
     if throttle.using:
         return str(throttle.using)

@@ -55,7 +55,7 @@ def throttle(
         cost: units that a request is charged, or a callable of the request that returns them.
         burst: units that may come at once; as many as the rate's limit if left out.
         name: what the budget is called, in headers and on the server. Views with the same name share one, and must have
-            the same rate; left out, each view has its own, whose name clients are not told.
+            the same rate; left out, each view has its own, and clients do not see its name.
         block: False calls the view also when the request is refused; ``decisions_of(request)`` tells it.
         response: makes the response of a refusal, from the request and the decision; ``VCACHE["REFUSAL"]`` if left out.
         deduct: a callable of the view's response: whether the request is charged. The limit is asked before the view

@@ -21,7 +21,7 @@ __all__ = ["alias_of", "by_address", "named_rates", "ninja_throttles", "rate_of"
 
 
 def alias_of(throttle: Any) -> str | None:
-    """The alias that a throttle, or a class of them, counts on; None if its cache is none of ours."""
+    """The alias that a throttle, or a class of them, counts on; None if its cache is not a ValkeyCache."""
     # The first request says so.
     with contextlib.suppress(ConfigurationError):
         return classes.alias_of(throttle)

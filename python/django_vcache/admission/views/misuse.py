@@ -1,4 +1,4 @@
-"""Ways of writing ``@throttle`` that would limit nothing, or somebody else: each is refused in words."""
+"""Ways of writing ``@throttle`` that would limit nothing, or charge the wrong client: each is refused in words."""
 
 import inspect
 from collections.abc import Callable

@@ -1,5 +1,5 @@
 """What the budgets of views are called: each limit of a view that has no name is named by the view's import path and by
-what tells it from its neighbours. Such a name is for the server and for you; clients are told another."""
+what tells it from its neighbours. Such a name is for the server and for you; clients see another."""
 
 import functools
 import hashlib
@@ -24,7 +24,7 @@ limits of one view do so in the same order.
 """
 
 _internal: set[str] = set()
-"""Names that clients are not told."""
+"""Names that clients do not see."""
 
 
 def name_for(path: str, limit: Limit) -> str:
@@ -45,7 +45,7 @@ def name_for(path: str, limit: Limit) -> str:
 
 
 def internal(full: str) -> str:
-    """A name that was made of an import path, as the server takes it. Clients are told another."""
+    """A name that was made of an import path, as the server takes it. Clients see another."""
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", full)
     # Of what is cut off or replaced, but for `<locals>`, the hash tells one from another.
     if len(name) > LONGEST_NAME or not re.fullmatch(r"[A-Za-z0-9_.<>-]*", full):
@@ -83,7 +83,7 @@ def period_of(rate: str) -> str:
 
 
 def told(name: str) -> str | None:
-    """A budget's name for clients: its own if somebody gave it one, and None otherwise."""
+    """A budget's name for clients: the one that the decorator gives it, or None."""
     return None if name in _internal else name
 
 

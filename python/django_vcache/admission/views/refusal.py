@@ -1,4 +1,4 @@
-"""What a client is told: the response of a refusal, and the headers of all decisions that were made for a request."""
+"""What a client sees: the response of a refusal, and the headers of all decisions that were made for a request."""
 
 import functools
 import inspect
@@ -120,7 +120,7 @@ def status_of(decision: "_vcache.Decision") -> int:
 
 
 def text_of(decision: "_vcache.Decision") -> str:
-    """A refusal in a sentence for its client. A name is told if it is not made of a view's path."""
+    """A refusal in a sentence for its client. A name that is made of a view's path is left out."""
     refused = decision.refused_by
     if refused is None:
         raise ValueError("this decision admits the request: only a refusal has a response")

@@ -29,7 +29,7 @@ async def present_user(request: HttpRequest) -> Any:
     # A lazy one would look for the session in the database now, on the loop.
     if not isinstance(user, SimpleLazyObject) or user._wrapped is not empty:
         return user
-    # Of Django's own middleware there is an async form. Another's may be somebody else than that one finds.
+    # Of Django's own middleware there is an async form. Another middleware's user may differ from the session's.
     made_by = getattr(user.__dict__.get("_setupfunc"), "__module__", None)
     if made_by == "django.contrib.auth.middleware" and hasattr(request, "auser"):
         return await request.auser()
