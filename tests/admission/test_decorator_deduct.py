@@ -86,7 +86,10 @@ def test_several_are_asked_together_and_charged_each(call: Call, shape: Any, ser
     counts = server.command_counts()
     assert counts.get("evalsha", 0) + counts.get("eval", 0) - counts.get("script|load", 0) <= 2
     assert statuses(call, view, 4) == [401, 401, 401, 429]
-    assert sorted(server.keys("*")) == [b"vcache:{v00}:t:long:ip-192.0.2.1", b"vcache:{v00}:t:short:ip-192.0.2.1"]
+    assert sorted(server.keys("*")) == [
+        b"vcache:2:{v00}:t:long:long=ip-192.0.2.1",
+        b"vcache:2:{v00}:t:short:short=ip-192.0.2.1",
+    ]
 
 
 @functions

@@ -124,10 +124,12 @@ def test_headers_that_a_view_takes_from_a_decision_do_not_tell_it_either(call: C
     from django_vcache.admission import decisions_of, throttle
 
     def own(request: Any, decision: Any) -> HttpResponse:
-        return HttpResponse(status=429, headers=decision.headers())
+        headers = decision.headers() | {"X-Sentry-Rate-Limits": f"60:error:organization:{decision.refused_by.rule}"}
+        return HttpResponse(status=429, headers=headers)
 
     refused = call(shape(throttle("0/h", response=own)))
     assert refused.status_code == 429
+    assert refused.headers["X-Sentry-Rate-Limits"].startswith("60:error:organization:limit-")
     blocked = shape(throttle("5/h", response=own, name="told"))
     assert call(blocked).status_code == 200
 

@@ -156,7 +156,7 @@ def test_a_user_with_a_token_is_charged_and_not_the_address(place: Any, key: str
     found = [ask(view, tokens(user)) for user in (5, 5, 5, 7)]
     assert [answer.status_code for answer in found] == [200, 200, 429, 200]
     assert (found[0].data, found[3].data) == ("5", "7")
-    assert sorted(server.keys("*")) == [b"vcache:{v00}:t:api:user-5", b"vcache:{v00}:t:api:user-7"]
+    assert sorted(server.keys("*")) == [b"vcache:2:{v00}:t:api:api=user-5", b"vcache:2:{v00}:t:api:api=user-7"]
 
 
 @places
@@ -180,7 +180,9 @@ def test_wrong_credentials_are_answered_by_the_view_and_charged_to_the_address(
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Token")
     assert "not good" in str(answer.data)
     if place not in (on_a_method, on_a_method_by_method_decorator, below_api_view):
-        assert server.keys("*") == [f"vcache:{{v00}}:t:api:{'anonymous' if key == 'user' else 'ip-192.0.2.1'}".encode()]
+        assert server.keys("*") == [
+            f"vcache:2:{{v00}}:t:api:api={'anonymous' if key == 'user' else 'ip-192.0.2.1'}".encode()
+        ]
         assert [ask(view, "wrong").status_code for _ in range(2)] == [401, 429]
 
 

@@ -12,7 +12,7 @@ from django.utils.crypto import salted_hmac
 from django_vcache import _vcache
 from django_vcache.admission.views.limit import Limit
 
-__all__ = ["internal", "name_for", "told", "told_headers"]
+__all__ = ["internal", "name_for", "told", "told_headers", "told_to_sentry"]
 
 LONGEST_NAME = 64
 
@@ -90,6 +90,12 @@ def told(name: str) -> str | None:
 def told_headers(value: str) -> str:
     """The value of RateLimit or RateLimit-Policy with names for clients only."""
     return re.sub(r'"([^"]*)"', lambda quoted: f'"{_label(quoted[1])}"', value)
+
+
+def told_to_sentry(value: str) -> str:
+    """The value of X-Sentry-Rate-Limits, which ends with the name of the rule that refused, in the same way."""
+    before, colon, name = value.rpartition(":")
+    return before + colon + _label(name)
 
 
 def _label(name: str) -> str:

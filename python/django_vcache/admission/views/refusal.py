@@ -13,7 +13,7 @@ from django.utils.module_loading import import_string
 
 from django_vcache import _vcache
 from django_vcache.admission.settings import current
-from django_vcache.admission.views.names import told, told_headers
+from django_vcache.admission.views.names import told, told_headers, told_to_sentry
 from django_vcache.exceptions import ConfigurationError
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
 
 _ATTRIBUTE = "_vcache_decisions"
 _NAMING = ("RateLimit-Policy", "RateLimit")
+_SENTRY = "X-Sentry-Rate-Limits"
 
 limit_exceeded = Signal()
 """Sent when ``@throttle`` or a throttle class of REST framework or Ninja refuses a request.
@@ -111,6 +112,8 @@ def hide_names(response: Any) -> None:
         for name in _NAMING:
             if name in response.headers:
                 response.headers[name] = told_headers(response.headers[name])
+        if _SENTRY in response.headers:
+            response.headers[_SENTRY] = told_to_sentry(response.headers[_SENTRY])
 
 
 def status_of(decision: "_vcache.Decision") -> int:
