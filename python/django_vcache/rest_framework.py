@@ -14,24 +14,18 @@ In settings::
 The classes are here under REST framework's names too, so that subclasses of yours need only another import.
 """
 
-import functools
 import math
 import re
-from fractions import Fraction
 from typing import Any
 
-from django.conf import settings
-from django.core.cache import cache as default_cache
-from django.core.cache import caches
 from rest_framework import status, throttling
 from rest_framework.exceptions import APIException
 from rest_framework.settings import api_settings
 
-from django_vcache.admission import Decision, Throttle, attach, client_ip
+from django_vcache.admission import Decision
 from django_vcache.admission import parse_rate as parse
-from django_vcache.admission.keys import bounded, warn_of_no_address
-from django_vcache.admission.settings import current
-from django_vcache.backend import ValkeyCache
+from django_vcache.admission.views.classes import decide, ident_of, name_of
+from django_vcache.admission.views.classes import throttle_of as _throttle
 from django_vcache.exceptions import ConfigurationError
 
 __all__ = [
@@ -66,7 +60,7 @@ class ThrottleUnavailable(APIException):
 class ValkeyRateThrottle(throttling.SimpleRateThrottle):
     """REST framework's ``SimpleRateThrottle``, with the rate counted by the Valkey server.
 
-    Subclasses say ``get_cache_key()``, and ``scope`` or ``rate``, as there; ``throttle_success`` and
+    Subclasses define ``get_cache_key()``, and ``scope`` or ``rate``, as there; ``throttle_success`` and
     ``throttle_failure`` are called as there. The ``history`` and the ``timer`` are not used: the server decides, by its
     own clock.
 
@@ -100,10 +94,7 @@ class ValkeyRateThrottle(throttling.SimpleRateThrottle):
 
         Where REST framework takes all of X-Forwarded-For, which a client may write as it likes, this takes none of it.
         """
-        address = client_ip(request, api_settings.NUM_PROXIES)
-        if address is None:
-            warn_of_no_address()
-        return address
+        return ident_of(request, api_settings.NUM_PROXIES)
 
     def allow_request(self, request: Any, view: Any) -> bool:
         """Whether the request is to be allowed.
@@ -116,8 +107,7 @@ class ValkeyRateThrottle(throttling.SimpleRateThrottle):
         self.key = self.get_cache_key(request, view)
         if self.key is None:
             return True
-        self.decision = self._throttle().check(bounded(str(self.key)))
-        attach(request, self.decision)
+        self.decision = decide(self, name_of(self), request, self.key)
         if self.decision.allowed:
             return bool(self.throttle_success())
         refused = self.decision.refused_by
@@ -132,10 +122,6 @@ class ValkeyRateThrottle(throttling.SimpleRateThrottle):
     def wait(self) -> float | None:
         """Seconds until the request would be allowed; None if it never will be."""
         return None if self.decision is None else self.decision.retry_after
-
-    def _throttle(self) -> Throttle:
-        name = _name_of(self.scope or type(self).__name__)
-        return _throttle(name, self.num_requests, self.duration, self.burst, alias_of(self), self.outage, self.deadline)
 
 
 class ValkeyAnonRateThrottle(ValkeyRateThrottle, throttling.AnonRateThrottle):
@@ -180,7 +166,7 @@ def parse_rate(rate: str) -> tuple[int, float]:
 def problem_of(throttle: Any, where: str, rate: str | None) -> str | None:
     """What is wrong with a class of throttles, or with its rate, which stands somewhere; None if nothing is.
 
-    It is for the system checks. A rate of None is not looked at, nor is one that somebody's own `parse_rate` reads.
+    It is for the system checks. A rate of None is not looked at, nor is one that a `parse_rate` of the project reads.
     """
     requests, seconds = 1, 1.0
     if rate is not None and throttle.parse_rate is ValkeyRateThrottle.parse_rate:
@@ -193,44 +179,7 @@ def problem_of(throttle: Any, where: str, rate: str | None) -> str | None:
     if not any(isinstance(value, property) for value in said):
         try:
             # Not kept, as those of requests are: nothing counts on this alias.
-            _throttle.__wrapped__(_name_of(throttle.scope or throttle.__name__), requests, seconds, *said)
+            _throttle.__wrapped__(name_of(throttle), requests, seconds, *said)
         except (ValueError, TypeError, OverflowError, ConfigurationError) as error:
             return f"{throttle.__name__}: {error}"
     return None
-
-
-def _name_of(scope: Any) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", str(scope))[-64:]
-
-
-@functools.lru_cache(maxsize=1024)
-def _throttle(
-    name: str, requests: int, seconds: float, burst: int | None, using: str, outage: Any, deadline: float | None
-) -> Throttle:
-    period = Fraction(math.ceil(seconds))
-    # A `parse_rate` of somebody's own may give fractions of a second, which a rate's text has not: (1, 1.5) is two in
-    # 3 s, of which one may come at once.
-    if period != seconds:
-        period = Fraction(math.ceil(seconds * 1000), 1000)
-        burst = (requests or None) if burst is None else burst
-    rate = f"{requests * period.denominator}/{period.numerator}s"
-    return Throttle(name, rate, burst, using=using, outage=outage, deadline=deadline)
-
-
-def alias_of(throttle: Any) -> str:
-    """The alias that a throttle, or a class of them, counts on.
-
-    Raises:
-        ConfigurationError: its ``cache``, which REST framework's documentation has people set, is none of ours.
-    """
-    if throttle.using:
-        return str(throttle.using)
-    cache = throttle.cache
-    if cache is default_cache:
-        return current().throttle_alias
-    alias = getattr(cache, "_alias", None)
-    if isinstance(alias, str) and alias in settings.CACHES and isinstance(caches[alias], ValkeyCache):
-        return alias
-    raise ConfigurationError(
-        f"a throttle's cache is {cache!r}, which is not a ValkeyCache of CACHES: set `using` to an alias that is one"
-    )

@@ -4,9 +4,11 @@ counters is found by `check --deploy`, which never fails because of the server."
 from __future__ import annotations
 
 import io
+import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,9 +36,10 @@ def no_other_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     import weakref
 
     from django_vcache._vcache import aliases_in_use
-    from django_vcache.admission import checks, decorators
+    from django_vcache.admission import checks
+    from django_vcache.admission.views import limit
 
-    monkeypatch.setattr(decorators, "_all", weakref.WeakSet())
+    monkeypatch.setattr(limit, "_all", weakref.WeakSet())
     others = set(checks.aliases_in_use())
     monkeypatch.setattr(checks, "aliases_in_use", lambda: set(aliases_in_use()) - others)
 
@@ -76,48 +79,54 @@ def test_a_decorator_is_not_blamed_for_a_mistake_in_vcache(server: ValkeyServer)
     assert view
 
 
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
+    """Writes a module of views, each of them at its own URL, and returns its name for ROOT_URLCONF."""
+    name = "views_of_a_test"
+
+    def write(source: str) -> str:
+        needed = {"django.http": "HttpResponse", "django.urls": "path", "django_vcache.admission": "throttle"}
+        head = "".join(f"from {module} import {what}\n" for module, what in needed.items())
+        (tmp_path / f"{name}.py").write_text(head + source)
+        return name
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield write
+    sys.modules.pop(name, None)
+
+
 @pytest.mark.parametrize(
-    ("rate", "options", "text"),
+    ("decorator", "text"),
     [
-        ("often", {}, "'often'.*not a rate"),
-        ("10/m", {"burst": 0}, "burst"),
-        ("10/m", {"key": "someone"}, "key"),
-        ("10/m", {"name": "a b"}, "a b"),
+        ("@throttle('often')", "'often'.*not a rate"),
+        ("@throttle('10/m', burst=0)", "burst"),
+        ("@throttle('10/m', key='someone')", "key"),
+        ("@throttle('10/m', name='a b')", "a b"),
+        ("@throttle('10/m', block='no')", "block is 'no'"),
+        ("@throttle", r"parentheses.*@throttle\('100/m'\)"),
     ],
 )
 def test_a_decorator_that_cannot_work_is_an_error_that_says_where_it_is(
-    module: Any, server: ValkeyServer, rate: str, options: dict[str, Any], text: str
+    written: Any, server: ValkeyServer, decorator: str, text: str
 ) -> None:
-    import re
-
-    from django_vcache.admission import throttle
-
-    @throttle(rate, **options)
-    def view(request: Any) -> HttpResponse:
-        return HttpResponse()
-
-    module.urlpatterns = [path("", view)]
-    messages = found(ROOT_URLCONF=module.__name__, CACHES={"default": cache_setting(server)})
+    """It is raised when the URLs are imported, which the check does if it was not done before."""
+    urls = written(f"{decorator}\ndef view(request):\n    return HttpResponse()\nurlpatterns = [path('', view)]\n")
+    messages = found(ROOT_URLCONF=urls, CACHES={"default": cache_setting(server)})
     assert messages.keys() == {"vcache.E002"}
     assert re.search(text, messages["vcache.E002"].replace('"', "'"))
-    assert "test_checks.py:" in messages["vcache.E002"]
-    with pytest.raises(Exception, match=r"vcache\.E002"), override_settings(ROOT_URLCONF=module.__name__):
+    assert "views_of_a_test.py:4" in messages["vcache.E002"]
+    with pytest.raises(Exception, match=r"vcache\.E002"), override_settings(ROOT_URLCONF=urls):
         call_command("check", "--tag", "vcache", stderr=io.StringIO())
 
 
-def test_decorators_are_found_in_views_that_nobody_has_imported_yet(module: Any, server: ValkeyServer) -> None:
+def test_a_throttle_where_a_url_wants_a_view_is_an_error(module: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import throttle
 
-    keep = []
-
-    class Lazily(types.ModuleType):
-        @property
-        def urlpatterns(self) -> list[Any]:
-            keep.append(throttle("often")(lambda request: HttpResponse()))
-            return [path("", keep[0])]
-
-    module.__class__ = Lazily
-    assert found(ROOT_URLCONF=module.__name__, CACHES={"default": cache_setting(server)}).keys() == {"vcache.E002"}
+    module.urlpatterns = [path("", throttle("5/m"))]
+    messages = found(ROOT_URLCONF=module.__name__, CACHES={"default": cache_setting(server)})
+    assert messages.keys() == {"vcache.E002"}
+    assert "a URL leads to it and not to a view" in messages["vcache.E002"]
+    assert "test_checks.py:" in messages["vcache.E002"]
 
 
 def test_a_callable_rate_is_not_called_by_a_check(server: ValkeyServer) -> None:
@@ -433,7 +442,7 @@ def test_every_alias_in_use_is_asked(module: Any, fresh_server: ValkeyServer) ->
     module.gate = Gate([Throttle("org", "1/s", using="gates")])
     fresh_server.execute("CONFIG", "SET", "maxmemory-policy", "allkeys-lfu")
     with override_settings(
-        VCACHE={"GATES": ["limits_of_a_test.gate"]},
+        VCACHE={"GATES": ["limits_of_a_test.gate"], "TRUSTED_PROXIES": 0},
         CACHES={alias: cache_setting(fresh_server) for alias in ("default", "views", "gates", "unused")},
     ):
         messages = run_checks(tags=["vcache"], include_deployment_checks=True)

@@ -22,13 +22,13 @@ def request_from(forwarded: str | None = None, peer: str = PEER, **headers: str)
 
 
 def value(key: Any, request: Any) -> Any:
-    from django_vcache.admission.keys import key_for
+    from django_vcache.admission.views.keys import key_for
 
     return key_for(key).get(request)
 
 
 def avalue(key: Any, request: Any) -> Any:
-    from django_vcache.admission.keys import key_for
+    from django_vcache.admission.views.keys import key_for
 
     async def call() -> Any:
         found = key_for(key).aget(request)
@@ -107,11 +107,10 @@ def test_an_ipv6_client_is_its_network_of_64_bits(peer: str, expected: str) -> N
 def test_without_an_address_all_clients_are_one_and_it_is_logged_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import threading
+    from django_vcache.admission import client_ip
+    from django_vcache.admission.views import address
 
-    from django_vcache.admission import client_ip, keys
-
-    monkeypatch.setattr(keys, "_warned", threading.Event())
+    monkeypatch.setattr(address, "_warned", {})
     request = request_from(peer="")
     assert client_ip(request) is None
     with caplog.at_level(logging.WARNING, "django_vcache"):
@@ -193,7 +192,7 @@ def test_a_header_is_hashed_since_it_may_be_a_secret() -> None:
 
 @pytest.mark.parametrize("key", ["", "name", "IP", "header", "header:", "header: ", 5, None, ["ip"], b"ip"], ids=repr)
 def test_what_is_not_a_key_is_an_error_that_lists_those_there_are(key: Any) -> None:
-    from django_vcache.admission.keys import key_for
+    from django_vcache.admission.views.keys import key_for
     from django_vcache.exceptions import ConfigurationError
 
     with pytest.raises(ConfigurationError, match=r"user_or_ip.*header:<name>.*callable"):
@@ -201,7 +200,7 @@ def test_what_is_not_a_key_is_an_error_that_lists_those_there_are(key: Any) -> N
 
 
 def test_values_of_callables_are_bounded_and_checked() -> None:
-    from django_vcache.admission.keys import checked
+    from django_vcache.admission.views.keys import checked
     from django_vcache.exceptions import ConfigurationError
 
     assert [checked(value, "key") for value in ("a", 5, 0, -1, None)] == ["a", 5, 0, -1, None]

@@ -39,9 +39,9 @@ class AnsweringLater(View):
 @pytest.fixture(autouse=True)
 def unnamed(monkeypatch: pytest.MonkeyPatch) -> None:
     """No class has a budget yet: of two limits of one class the second has a number."""
-    from django_vcache.admission import decorators
+    from django_vcache.admission.views import names
 
-    monkeypatch.setattr(decorators, "_named", {})
+    monkeypatch.setattr(names, "_named", {})
 
 
 def names(server: ValkeyServer) -> list[str]:
@@ -141,8 +141,8 @@ def test_limits_in_a_list_are_named_by_the_class_in_whatever_order_classes_are_c
         assert statuses(call, view, 3) == [200, 200, 429]
         assert stored(server).items() >= before.items()
     suffix = ".get" if method == "get" else ""
-    # The number of a class's second limit is by its place in the list.
-    assert names(server) == [f"{name}{suffix}{number}" for name in ("First", "Second") for number in ("", ".2")]
+    # The number of a class's second limit of one period is by its place in the list.
+    assert names(server) == [f"{name}{suffix}.1d{number}" for name in ("First", "Second") for number in ("", ".2")]
 
 
 @bases
@@ -157,7 +157,7 @@ def test_limits_in_a_list_with_another_decorator_are_named_by_the_class(
 
     for name in ("Second", "First"):
         assert statuses(call, decorated(name).as_view(), 3) == [200, 200, 429]
-    assert names(server) == ["First", "First.2", "Second", "Second.2"]
+    assert names(server) == ["First.1d", "First.1d.2", "Second.1d", "Second.1d.2"]
 
 
 @bases
@@ -176,12 +176,13 @@ def test_a_decorator_inside_that_answers_by_itself_is_heard(call: Call, base: An
 
 def test_an_async_class_is_asked_for_without_blocking_its_loop(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also with decorators between the limits and the class that know nothing of async views."""
-    from django_vcache.admission import decorators, throttle
+    from django_vcache.admission import throttle
+    from django_vcache.admission.views import decorator
 
     def blocking(*args: Any) -> Any:
         raise AssertionError("asked in the blocking form")
 
-    monkeypatch.setattr(decorators, "refusal_now", blocking)
+    monkeypatch.setattr(decorator, "refusal_now", blocking)
     for method in ("dispatch", "get"):
         for between in (csrf_exempt, refusing_strangers):
             page = method_decorator([throttle("1/d"), between, throttle("9/d")], name=method)(
@@ -220,7 +221,8 @@ def test_limits_around_as_view_are_named_by_the_class_of_whatever_decorates_its_
     bound = limit(functools.partial(named("Bound", base).as_view()))
     for view in (plain, listed, whole, exempt, bound):
         assert statuses(call, view, 2) == [200, 429]
-    assert names(server) == ["Bound", "Exempt", "Listed", "Listed.2", "Plain", "Whole", "Whole.2"]
+    views = ("Bound", "Exempt", "Listed", "Plain", "Whole")
+    assert names(server) == sorted([f"{name}.1d" for name in views] + ["Listed.1d.2", "Whole.1d.2"])
 
 
 def test_a_classs_own_methods_are_named_by_their_class(call: Call, server: ValkeyServer) -> None:
@@ -241,4 +243,4 @@ def test_a_classs_own_methods_are_named_by_their_class(call: Call, server: Valke
     for each in (First, Second):
         for method in (each.index, functools.partial(each().page)):
             assert statuses(call, limit(method), 2) == [200, 429]
-    assert names(server) == ["First.index", "First.page", "Second.index", "Second.page"]
+    assert names(server) == ["First.index.1d", "First.page.1d", "Second.index.1d", "Second.page.1d"]

@@ -205,7 +205,7 @@ def test_outside_of_conditional_get_it_tells_of_what_is_not_modified(get: Get) -
 
 def test_several_decisions_become_one_set_of_headers() -> None:
     from django_vcache.admission import Throttle
-    from django_vcache.admission.responses import headers_of
+    from django_vcache.admission.views.refusal import headers_of
 
     wide, narrow = Throttle("wide", "100/d"), Throttle("narrow", "1/h")
     decisions = [wide.check("a"), narrow.check("a"), narrow.check("a"), narrow.check("a", cost=0)]

@@ -290,9 +290,9 @@ class TestAnonRateThrottle:
 def test_without_an_address_all_clients_are_one_and_it_is_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from django_vcache.admission import keys
+    from django_vcache.admission.views import address
 
-    monkeypatch.setattr(keys, "_warned", threading.Event())
+    monkeypatch.setattr(address, "_warned", {})
     request = Request(APIRequestFactory().get("/", REMOTE_ADDR=""))
     with caplog.at_level("WARNING", "django_vcache"):
         assert AnonRateThrottle().get_cache_key(request, None) == "throttle_anon_None"

@@ -32,11 +32,13 @@ def blocks() -> list[tuple[int, str]]:
 def guide(run: Any, server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A module with all that the guide defines."""
     pytest.importorskip("rest_framework")
-    from django_vcache import rest_framework
+    pytest.importorskip("ninja")
+    from django_vcache import ninja, rest_framework
     from django_vcache.backend import publish_alias
 
     be_patient(monkeypatch)
     monkeypatch.setattr(rest_framework.ValkeyRateThrottle, "deadline", None)
+    monkeypatch.setattr(ninja.ValkeyRateThrottle, "deadline", None)
     # A throttle remembers for a while whom it has refused.
     rest_framework._throttle.cache_clear()
     module: Any = types.ModuleType("guide")
@@ -83,6 +85,32 @@ def test_views_are_throttled_as_the_guide_says(guide: Any, run: Any) -> None:
     assert passed(lambda: awaited(reports, request(path="/"))) == 1, "no ids cost as much as one"
     assert 60 <= passed(lambda: guide.api(request()).status_code == 200) < 5000
     assert 20 <= passed(lambda: awaited(guide.lookup, request(), 5)) < 5000
+
+
+def test_only_wrong_passwords_are_counted_as_the_guide_says(guide: Any) -> None:
+    def sign_in(name: str, password: str) -> int:
+        form = RequestFactory().post("/", {"username": name, "password": password})
+        form.user = AnonymousUser()
+        return int(guide.sign_in(form).status_code)
+
+    assert [sign_in("anna", "right") for _ in range(10)] == [200] * 10
+    assert [sign_in("anna", "wrong") for _ in range(5)] == [401] * 5
+    assert [sign_in("anna", "right"), sign_in("berta", "right")] == [429, 200]
+    assert (guide.seen[-1][0], ".post-username." in guide.seen[-1][1]) == ("/", True)
+
+
+def test_ninja_is_limited_as_the_guide_says(guide: Any, run: Any) -> None:
+    # One view has both operations, under the name of each.
+    view = next(pattern.callback for pattern in guide.api_v1.urls[0] if str(pattern.pattern) == "report")
+
+    def statuses(method: str) -> list[int]:
+        async def call() -> list[int]:
+            return [(await view(request(method))).status_code for _ in range(6)]
+
+        return list(run(call()))
+
+    assert statuses("GET") == [200] * 5 + [429]
+    assert statuses("POST") == [200] * 5 + [429]
 
 
 def test_the_ingest_endpoint_stores_once_and_answers_an_id(guide: Any, run: Any) -> None:
@@ -151,4 +179,11 @@ def test_the_settings_of_the_guide_are_understood(guide: Any) -> None:
     from django_vcache.admission.settings import problems
 
     assert problems(guide.VCACHE) == []
-    assert sorted(guide.VCACHE) == ["GATES", "LEGACY_HEADERS", "STREAMS", "THROTTLE_ALIAS", "TRUSTED_PROXIES"]
+    assert sorted(guide.VCACHE) == [
+        "GATES",
+        "LEGACY_HEADERS",
+        "REFUSAL",
+        "STREAMS",
+        "THROTTLE_ALIAS",
+        "TRUSTED_PROXIES",
+    ]

@@ -30,9 +30,10 @@ from django_vcache._vcache import Decision, Gate, Quota, Refund, Refusal, RuleSt
 
 # `Stream.consumer` looks for its class here. Imported now, it needs no file descriptor then.
 from django_vcache.admission import consumer as _consumer  # noqa: F401
-from django_vcache.admission.decorators import throttle
-from django_vcache.admission.keys import client_ip
-from django_vcache.admission.responses import attach, decisions_of
+from django_vcache.admission.views.address import client_ip
+from django_vcache.admission.views.counts import metrics
+from django_vcache.admission.views.decorator import throttle
+from django_vcache.admission.views.refusal import attach, decisions_of, limit_exceeded
 from django_vcache.backend import publish_alias
 
 __all__ = [
@@ -47,6 +48,8 @@ __all__ = [
     "attach",
     "client_ip",
     "decisions_of",
+    "limit_exceeded",
+    "metrics",
     "parse_rate",
     "throttle",
 ]

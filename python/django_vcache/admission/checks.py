@@ -1,17 +1,21 @@
 """System checks: mistakes in settings and decorators, and with ``check --deploy`` servers that may drop counters.
 
 ``vcache.E001``  ``VCACHE`` holds something that is not understood
-``vcache.E002``  a ``throttle`` decorator's arguments are wrong: a rate that is none, a burst of 0
+``vcache.E002``  a ``throttle`` decorator is written wrongly, so that the URLs cannot be imported, or limits nothing
 ``vcache.E003``  a gate (or throttle, or quota) of ``VCACHE["GATES"]`` or a stream of ``VCACHE["STREAMS"]`` cannot be
                  imported
 ``vcache.E004``  a rate or a burst of REST framework's throttles, in settings or on a class, is none
 ``vcache.E005``  a cache alias that is to count does not exist, or is another backend's
+``vcache.E006``  a ``throttle`` by user stands where the user is not known yet
+``vcache.E007``  limits of one name have several rates, and share a counter
+``vcache.E008``  what ``VCACHE["REFUSAL"]`` names cannot be loaded
 ``vcache.W001``  a server's maxmemory-policy may evict counters (``--deploy``)
 ``vcache.W002``  a server could not be asked for its policy (``--deploy``)
+``vcache.W003``  limits count by address, and ``VCACHE["TRUSTED_PROXIES"]`` is not set (``--deploy``)
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, cast
 
 from django.conf import settings
@@ -20,12 +24,21 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from django.utils.module_loading import import_string
 
 from django_vcache._vcache import aliases_in_use
-from django_vcache.admission.decorated import views_with_urls
-from django_vcache.admission.decorators import all_throttles
 from django_vcache.admission.gates import import_gate, import_stream
 from django_vcache.admission.settings import current, problems
+from django_vcache.admission.views.found import (
+    alias_of,
+    by_address,
+    named_rates,
+    ninja_throttles,
+    rate_of,
+    rest_framework_throttles,
+)
+from django_vcache.admission.views.limit import Limit, all_limits
+from django_vcache.admission.views.listing import problem_in_urls, views_with_urls
+from django_vcache.admission.views.refusal import problem_with
 from django_vcache.backend import ValkeyCache
-from django_vcache.exceptions import ConfigurationError, VcacheError
+from django_vcache.exceptions import VcacheError
 
 __all__ = ["TAG"]
 
@@ -46,6 +59,8 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                 load(path)
             except ValueError as error:
                 found.append(Error(f"VCACHE[{name!r}]: {error}", id="vcache.E003"))
+    if problem := problem_with(ours.refusal):
+        found.append(Error(f"VCACHE['REFUSAL'] names {problem}", id="vcache.E008"))
     for alias in _aliases():
         found += _check_alias(alias)
     return found
@@ -57,13 +72,33 @@ def check_decorators(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     # A mistake there is told by its own check, and not by each decorator.
     if problems(getattr(settings, "VCACHE", {})):
         return []
-    views_with_urls()
     found: list[CheckMessage] = []
-    for limit in all_throttles():
-        try:
-            limit.rule(limit.name or "check")
-        except ConfigurationError as error:
-            found.append(Error(str(error), id="vcache.E002"))
+    if problem := problem_in_urls():
+        found.append(Error(problem, id="vcache.E002"))
+    for view in views_with_urls():
+        if isinstance(view, Limit):
+            text = "a URL leads to it and not to a view: write it with parentheses above the view"
+            found.append(Error(str(view.error(text)), id="vcache.E002"))
+    for limit in all_limits():
+        found += [Error(str(limit.error(text)), id="vcache.E006") for text in sorted(set(limit.misplaced.values()))]
+    return found
+
+
+@register(TAG)
+def check_names(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Whether limits that share a name, and so a counter, have the same rate."""
+    if problems(getattr(settings, "VCACHE", {})):
+        return []
+    rates: dict[tuple[str, str, str], dict[Any, str]] = {}
+    for budget, rate, where in named_rates():
+        rates.setdefault(budget, {}).setdefault(rate, where)
+    found: list[CheckMessage] = []
+    for (alias, _, name), different in sorted(rates.items()):
+        if len(different) > 1:
+            listed = "; ".join(sorted(different.values()))
+            text = f"The name {name!r} has several rates, which share a counter on the cache alias {alias!r}: {listed}."
+            hint = "Give each a name or scope of its own, or the same rate and burst."
+            found.append(Error(text, hint=hint, id="vcache.E007"))
     return found
 
 
@@ -71,12 +106,28 @@ def check_decorators(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 def check_rest_framework(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Whether the rates and bursts of REST framework's throttles, of settings and of views, are some."""
     found: set[str] = set()
-    for each, view in _rest_framework_throttles(views_with_urls()):
+    for each, view in rest_framework_throttles(views_with_urls()):
         from django_vcache.rest_framework import problem_of
 
-        if problem := problem_of(each, *_rate_of(each, view)):
+        if problem := problem_of(each, *rate_of(each, view)):
             found.add(problem)
     return [Error(problem, id="vcache.E004") for problem in sorted(found)]
+
+
+@register(TAG, deploy=True)
+def check_proxies(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Whether limits by address know how many proxies there are."""
+    if problems(getattr(settings, "VCACHE", {})) or current().trusted_proxies is not None:
+        return []
+    found = sorted(set(by_address()))
+    if not found:
+        return []
+    text = (
+        f"Limits count by the client's address ({_some(found)}), but VCACHE['TRUSTED_PROXIES'] is not set. Behind a "
+        "proxy, all clients are one to them."
+    )
+    hint = "Set it to the number of your proxies that append to X-Forwarded-For, or to 0 if there is no proxy."
+    return [Warning(text, hint=hint, id="vcache.W003")]
 
 
 @register(TAG, deploy=True)
@@ -87,14 +138,15 @@ def check_servers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return [message for alias in _aliases() if not _check_alias(alias) for message in _check_server(alias)]
 
 
-def _rest_framework() -> dict[str, Any]:
-    return getattr(settings, "REST_FRAMEWORK", None) or {}
+def _some(names: list[str]) -> str:
+    more = len(names) - 3
+    return ", ".join(names[:3]) + (f", and {more} more" if more > 0 else "")
 
 
 def _aliases() -> list[str]:
     """The cache aliases that limits count on: what settings and views tell, and all that this process has made."""
     views, default = views_with_urls(), current().throttle_alias
-    known = {limit.policy.using or default for limit in all_throttles()}
+    known = {limit.policy.using or default for limit in all_limits()}
     # What cannot be imported is told elsewhere.
     for path in current().gates:
         with contextlib.suppress(ValueError):
@@ -103,66 +155,12 @@ def _aliases() -> list[str]:
         with contextlib.suppress(ValueError):
             if (stream := import_stream(path)) is not None:
                 known.add(stream.using)
-    for each, _ in _rest_framework_throttles(views):
-        from django_vcache.rest_framework import alias_of
-
-        # A cache that is none of ours is told by the first request.
-        with contextlib.suppress(ConfigurationError):
-            known.add(alias_of(each))
+    for each in [*(each for each, _ in rest_framework_throttles(views)), *ninja_throttles()]:
+        if (alias := alias_of(each)) is not None:
+            known.add(alias)
     if "THROTTLE_ALIAS" in getattr(settings, "VCACHE", {}):
         known.add(default)
     return sorted(known.union(aliases_in_use()))
-
-
-def _rest_framework_throttles(views: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-    """REST framework's throttles that are ours or made of ours, each with the view that has it or None."""
-    for each in _ours_among(_rest_framework().get("DEFAULT_THROTTLE_CLASSES")):
-        yield each, None
-    for view in views:
-        for each in _ours_among(_of_view(view, "throttle_classes")):
-            yield each, view
-
-
-def _of_view(view: Any, name: str) -> Any:
-    """An attribute of a view of REST framework's."""
-    # What `as_view()` is given, and with it an `@action`, goes before what the class says.
-    given = getattr(view, "initkwargs", None) or {}
-    return given.get(name, getattr(getattr(view, "cls", None), name, None))
-
-
-def _rate_of(each: Any, view: Any) -> tuple[str, Any]:
-    """Where the rate of a throttle of REST framework's stands, and what it is: None if it has none, or is not known."""
-    from rest_framework.settings import api_settings
-    from rest_framework.throttling import ScopedRateThrottle, SimpleRateThrottle
-
-    # Of a scope of the view's, the rate is always that of the scope.
-    scoped = issubclass(each, ScopedRateThrottle)
-    own = None if scoped else getattr(each, "rate", None)
-    if own:
-        return f"{each.__name__}.rate", None if isinstance(own, property) else own
-    scope = _of_view(view, each.scope_attr) if scoped else each.scope
-    where, rates = "REST_FRAMEWORK['DEFAULT_THROTTLE_RATES']", api_settings.DEFAULT_THROTTLE_RATES
-    if each.THROTTLE_RATES is not SimpleRateThrottle.THROTTLE_RATES:
-        where, rates = f"{each.__name__}.THROTTLE_RATES", each.THROTTLE_RATES
-    known = isinstance(rates, Mapping) and each.get_rate is SimpleRateThrottle.get_rate
-    # That a scope has none, REST framework says itself.
-    return f"{where}[{scope!r}]", rates.get(scope) if known else None
-
-
-def _ours_among(classes: Any) -> list[Any]:
-    """Those of REST framework's throttles, or of their paths, that are ours or made of ours."""
-    try:
-        from django_vcache.rest_framework import ValkeyRateThrottle
-    except ImportError:
-        return []
-    found = []
-    for named in classes if isinstance(classes, list | tuple) else ():
-        # What cannot be imported is for REST framework to tell.
-        with contextlib.suppress(ImportError):
-            each = import_string(named) if isinstance(named, str) else named
-            if isinstance(each, type) and issubclass(each, ValkeyRateThrottle):
-                found.append(each)
-    return found
 
 
 def _check_alias(alias: str) -> list[CheckMessage]:

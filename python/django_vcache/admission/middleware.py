@@ -6,8 +6,8 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponseBase
 
-from django_vcache.admission.responses import decisions_of, headers_of
 from django_vcache.admission.settings import current
+from django_vcache.admission.views.refusal import decisions_of, headers_of
 
 __all__ = ["RateLimitHeadersMiddleware"]
 

@@ -1,14 +1,18 @@
 """The setting ``VCACHE``: one dict for what throttles, gates and their commands need beside ``CACHES``.
 
-``TRUSTED_PROXIES`` (0)
-    How many proxies of yours stand before this server and add to X-Forwarded-For. 0 reads the header never.
+``TRUSTED_PROXIES`` (not set)
+    How many proxies of yours stand before this server and add to X-Forwarded-For. 0 reads the header never, and so does
+    a project that does not set it; but that is warned when the header comes.
 ``GATES`` (``[]``), ``STREAMS`` (``[]``)
     Dotted paths of gates and streams, for the system checks and the commands. Among the gates there may be throttles
     and quotas that stand alone.
 ``LEGACY_HEADERS`` (False)
     Whether the middleware adds the X-RateLimit triple as well.
 ``THROTTLE_ALIAS`` (``"default"``)
-    The cache alias of decorators and REST framework throttles that do not name one.
+    The cache alias of decorators and of REST framework's and Ninja's throttles that do not name one.
+``REFUSAL`` (``"text"``)
+    What a refused client gets: ``"text"``, ``"json"``, ``"template:429.html"``, or the dotted path of a callable of the
+    request and the decision, or of an exception that is raised with a message.
 """
 
 import difflib
@@ -26,11 +30,12 @@ __all__ = ["VcacheSettings", "current", "problems"]
 class VcacheSettings(NamedTuple):
     """``settings.VCACHE``, checked, with defaults for what it leaves out."""
 
-    trusted_proxies: int = 0
+    trusted_proxies: int | None = None
     gates: tuple[str, ...] = ()
     streams: tuple[str, ...] = ()
     legacy_headers: bool = False
     throttle_alias: str = "default"
+    refusal: str = "text"
 
 
 @functools.cache
@@ -76,8 +81,19 @@ def _problem(name: str, value: object) -> str:
             return "" if fits else "a list of dotted paths"
         case "LEGACY_HEADERS":
             return "" if isinstance(value, bool) else "True or False"
+        case "REFUSAL":
+            fits = isinstance(value, str) and (value in ("text", "json") or _names_something(value))
+            return "" if fits else "'text', 'json', 'template:<name>' or a dotted path"
         case _:
             return "" if isinstance(value, str) and value else "the name of a cache alias"
+
+
+def _names_something(value: str) -> bool:
+    kind, colon, name = value.partition(":")
+    if colon:
+        return kind == "template" and bool(name)
+    parts = value.split(".")
+    return len(parts) > 1 and all(part.isidentifier() for part in parts)
 
 
 def _forget(*, setting: str, **_: object) -> None:

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from django.core.management.base import BaseCommand, CommandError
 
 from django_vcache import _vcache
-from django_vcache.admission.decorated import LimitsOfViews
 from django_vcache.admission.gates import Alone, import_gate
 from django_vcache.admission.settings import current
+from django_vcache.admission.views.listing import LimitsOfViews
 from django_vcache.exceptions import ConfigurationError, VcacheError
 from django_vcache.management.asking import add_noinput, confirm
 

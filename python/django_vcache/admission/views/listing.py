@@ -8,11 +8,27 @@ from django.conf import settings
 from django.urls import get_resolver
 
 from django_vcache import _vcache
-from django_vcache.admission.decorators import ViewThrottle, path_of, rules_of
-from django_vcache.admission.keys import Value, charged
+from django_vcache.admission.views.decorator import rules_of
+from django_vcache.admission.views.keys import Value, charged
+from django_vcache.admission.views.limit import Limit
+from django_vcache.admission.views.paths import path_of
 from django_vcache.exceptions import ConfigurationError
 
-__all__ = ["LimitsOfViews", "views_with_urls"]
+__all__ = ["LimitsOfViews", "problem_in_urls", "views_with_urls"]
+
+
+def problem_in_urls() -> str | None:
+    """The mistake in a decorator that keeps the URLs from being imported, or None."""
+    if getattr(settings, "ROOT_URLCONF", None):
+        # What else goes wrong there is for Django's own checks to tell.
+        with contextlib.suppress(Exception):
+            try:
+                patterns: list[Any] = [get_resolver()]
+                while patterns:
+                    patterns += getattr(patterns.pop(), "url_patterns", ())
+            except ConfigurationError as error:
+                return str(error)
+    return None
 
 
 def views_with_urls() -> list[Any]:
@@ -35,7 +51,7 @@ class LimitsOfViews:
     def __init__(self, scope: Mapping[str, Value]) -> None:
         self.notes: list[str] = []
         """What is left out, and why."""
-        self._charged: dict[tuple[str, ViewThrottle], tuple[_vcache.Throttle, Value]] = {}
+        self._charged: dict[tuple[str, Limit], tuple[_vcache.Throttle, Value]] = {}
         for view in views_with_urls():
             rules = rules_of(view)
             if rules is None:
@@ -43,10 +59,7 @@ class LimitsOfViews:
             for limit, name in rules or ():
                 value = charged(limit.key, scope.get("user"), scope.get("ip"))
                 if value is not None:
-                    try:
-                        self._charged[name, limit] = limit.rule(name).throttle, value
-                    except ConfigurationError as error:
-                        self.notes.append(str(error))
+                    self._charged[name, limit] = limit.rule(name).throttle, value
 
     @property
     def rules(self) -> tuple[str, ...]:

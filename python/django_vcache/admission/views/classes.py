@@ -1,0 +1,93 @@
+"""What the throttle classes for REST framework and for Ninja share: the rule that the server is asked about, its name
+and its alias."""
+
+import functools
+import math
+import re
+from fractions import Fraction
+from typing import Any
+
+from django.conf import settings
+from django.core.cache import cache as default_cache
+from django.core.cache import caches
+from django.http import HttpRequest
+
+from django_vcache import _vcache
+from django_vcache.admission.settings import current
+from django_vcache.admission.views.address import client_ip, warn_of_no_address
+from django_vcache.admission.views.bounds import bounded
+from django_vcache.admission.views.counts import count
+from django_vcache.admission.views.names import internal
+from django_vcache.admission.views.refusal import attach, limit_exceeded
+from django_vcache.backend import ValkeyCache
+from django_vcache.exceptions import ConfigurationError
+
+__all__ = ["alias_of", "decide", "ident_of", "name_of", "throttle_of"]
+
+
+def decide(throttle: Any, name: str, request: Any, key: object) -> _vcache.Decision:
+    """Asks the server whether a request of a client may go on, and tells the middleware, the metrics and the signal.
+
+    Args:
+        throttle: one of the framework's throttles, with its rate, ``burst``, ``using``, ``outage`` and ``deadline``.
+        name: what its budget is called.
+        request: the framework's request.
+        key: what the throttle's ``get_cache_key`` returned.
+    """
+    rate = throttle.num_requests, throttle.duration
+    rule = throttle_of(name, *rate, throttle.burst, alias_of(throttle), throttle.outage, throttle.deadline)
+    decision = rule.check(bounded(str(key)))
+    attach(request, decision)
+    count((name,), decision)
+    if not decision.allowed:
+        limit_exceeded.send_robust(type(throttle), request=request, decision=decision, blocked=True)
+    return decision
+
+
+def ident_of(request: HttpRequest, proxies: int | None) -> str | None:
+    """The client's address: by the framework's number of proxies if it is set, or by ``VCACHE["TRUSTED_PROXIES"]``."""
+    address = client_ip(request, proxies)
+    if address is None:
+        warn_of_no_address()
+    return address
+
+
+def name_of(throttle: Any, scope: object = None) -> str:
+    """What the budget of a throttle, or of a class of them, is called: its scope, or else its class's import path."""
+    if scope := scope or throttle.scope:
+        return re.sub(r"[^A-Za-z0-9_.-]", "_", str(scope))[-64:]
+    each = throttle if isinstance(throttle, type) else type(throttle)
+    return internal(f"{each.__module__}.{each.__qualname__}")
+
+
+def alias_of(throttle: Any) -> str:
+    """The alias that a throttle, or a class of them, counts on.
+
+    Raises:
+        ConfigurationError: its ``cache`` is not a ValkeyCache. The frameworks' documentation suggests setting one.
+    """
+    if throttle.using:
+        return str(throttle.using)
+    cache = throttle.cache
+    if cache is default_cache:
+        return current().throttle_alias
+    alias = getattr(cache, "_alias", None)
+    if isinstance(alias, str) and alias in settings.CACHES and isinstance(caches[alias], ValkeyCache):
+        return alias
+    raise ConfigurationError(
+        f"a throttle's cache is {cache!r}, which is not a ValkeyCache of CACHES: set `using` to an alias that is one"
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def throttle_of(
+    name: str, requests: int, seconds: float, burst: int | None, using: str, outage: Any, deadline: float | None
+) -> _vcache.Throttle:
+    period = Fraction(math.ceil(seconds))
+    # A project's own `parse_rate` may give fractions of a second, which a rate's text has not: (1, 1.5) is two in
+    # 3 s, of which one may come at once.
+    if period != seconds:
+        period = Fraction(math.ceil(seconds * 1000), 1000)
+        burst = (requests or None) if burst is None else burst
+    rate = f"{requests * period.denominator}/{period.numerator}s"
+    return _vcache.Throttle(name, rate, burst, using=using, outage=outage, deadline=deadline)

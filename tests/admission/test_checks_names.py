@@ -1,0 +1,114 @@
+"""The check that one name has one rate in the whole project: limits of one name share a counter."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.test import override_settings
+from support.caches import cache_setting
+from support.server import ValkeyServer
+
+
+@pytest.fixture(autouse=True)
+def no_other_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    from django_vcache.admission.views import limit
+
+    monkeypatch.setattr(limit, "_all", weakref.WeakSet())
+    if ninja := sys.modules.get("django_vcache.ninja"):
+        monkeypatch.setattr(ninja, "_all", weakref.WeakSet())
+
+
+@pytest.fixture
+def found(server: ValkeyServer) -> Any:
+    def check(**settings: Any) -> list[str]:
+        with override_settings(**{"CACHES": {"default": cache_setting(server)}, **settings}):
+            return [f"{each.msg} {each.hint}" for each in run_checks(tags=["vcache"]) if each.id == "vcache.E007"]
+
+    return check
+
+
+def by_plan(request: Any) -> str:
+    return "5/m"
+
+
+def other_plan(request: Any) -> str:
+    return "5/m"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"rate": "5/m"}, {"rate": "6/m"}),
+        ({"rate": "5/m"}, {"rate": "5/h"}),
+        ({"rate": "5/m"}, {"rate": "5/m", "burst": 2}),
+        ({"rate": "5/m"}, {"rate": by_plan}),
+        ({"rate": other_plan}, {"rate": by_plan}),
+    ],
+    ids=["limit", "period", "burst", "callable", "callables"],
+)
+def test_one_name_with_two_rates_is_an_error_that_says_where_both_are(found: Any, first: Any, second: Any) -> None:
+    from django_vcache.admission import throttle
+
+    limits = [throttle(**first, name="login"), throttle(**second, name="login")]
+    [text] = found()
+    assert text.startswith("The name 'login' has several rates, which share a counter on the cache alias 'default': ")
+    assert text.count("test_checks_names.py:") == 2
+    assert limits
+
+
+def test_one_name_with_one_rate_is_meant(found: Any) -> None:
+    from django_vcache.admission import throttle
+
+    limits = [throttle(rate, name="login") for rate in ("5/m", "5/60s", "5/1m")]
+    limits += [throttle(by_plan, name="plan") for _ in range(2)]
+    limits += [throttle("5/m", burst=5, name="login", key="ip"), throttle("5/m"), throttle("6/m")]
+    # Another counter.
+    limits += [throttle("7/m", name="login", using="other"), throttle("8/m", name="login", prefix="shop")]
+    assert found() == []
+    assert len(limits) == 10
+
+
+def test_throttle_classes_of_rest_framework_are_among_them(found: Any) -> None:
+    framework = pytest.importorskip("django_vcache.rest_framework")
+    from django_vcache.admission import throttle
+
+    module: Any = type(sys)("throttles_of_a_test")
+    sys.modules[module.__name__] = module
+    module.Burst = type("Burst", (framework.UserRateThrottle,), {"rate": "30/m"})
+    module.Own = type("Own", (framework.UserRateThrottle,), {"rate": "30/m", "scope": "own"})
+    module.Later = type("Later", (framework.UserRateThrottle,), {"rate": property(lambda self: "1/m")})
+    module.Nameless = type("Nameless", (framework.UserRateThrottle,), {"rate": "30/m", "scope": None})
+
+    def of(*names: str) -> list[str]:
+        classes = [f"{module.__name__}.{name}" for name in names]
+        rates = {"user": "1000/d", "anon": "5/m"}
+        return list(found(REST_FRAMEWORK={"DEFAULT_THROTTLE_CLASSES": classes, "DEFAULT_THROTTLE_RATES": rates}))
+
+    module.User = framework.UserRateThrottle
+    try:
+        assert of("User", "Own", "Later", "Nameless") == []
+        # It has forgotten to say its scope.
+        [text] = of("User", "Burst")
+        assert text.startswith("The name 'user' has several rates")
+        assert "Burst.rate is '30/m'" in text
+        assert "REST_FRAMEWORK['DEFAULT_THROTTLE_RATES']['user'] is '1000/d'" in text
+        limit = throttle("5/m", name="own")
+        assert len(of("Own")) == 1
+        assert limit
+    finally:
+        del sys.modules[module.__name__]
+
+
+def test_throttles_of_ninja_are_among_them(found: Any) -> None:
+    ninja = pytest.importorskip("django_vcache.ninja")
+    throttles = [ninja.AnonRateThrottle(rate) for rate in ("5/m", "5/m", "100/d")]
+    assert found() == []
+    throttles += [ninja.AnonRateThrottle(rate, scope="shared") for rate in ("5/m", "100/d")]
+    [text] = found()
+    assert "The name 'shared'" in text
+    assert "ValkeyAnonRateThrottle('100/d'); ValkeyAnonRateThrottle('5/m')" in text
+    assert throttles
