@@ -292,7 +292,7 @@ SPECIAL = dt.datetime(2026, 1, 1, tzinfo=type("Zone", (dt.tzinfo,), {})())
         Model,
         ...,
     ],
-    ids=repr,
+    ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )
 def test_everything_else_is_pickled_and_comes_back_as_what_it_was(value):
     for nested in (value, [value], {"k": (1, {"x": value})}):
