@@ -44,6 +44,10 @@ class TooFast(Exception):
     decision: Any = None
 
 
+class Wordless(Exception):
+    def __init__(self) -> None: ...
+
+
 def too_fast(request: Any, decision: Any) -> HttpResponse:
     path = "nowhere" if request is None else request.path
     return HttpResponse(f"{path}: {decision.refused_by.kind}", status=420)
@@ -59,7 +63,7 @@ def errors() -> Iterator[types.ModuleType]:
     """A module of the project with what `VCACHE["REFUSAL"]` may name."""
     module: Any = types.ModuleType("shop_errors")
     module.TooFast, module.too_fast, module.too_fast_later = TooFast, too_fast, too_fast_later
-    module.number, module.Form = 5, type("Form", (), {})
+    module.number, module.Form, module.Wordless = 5, type("Form", (), {}), Wordless
     sys.modules["shop_errors"] = module
     yield module
     del sys.modules["shop_errors"]
@@ -201,6 +205,7 @@ def test_what_is_no_way_to_refuse_is_a_mistake_in_the_settings(value: Any) -> No
         ("nowhere.at.all", "ModuleNotFoundError"),
         ("shop_errors.number", "no callable and no class of exceptions"),
         ("shop_errors.Form", "no callable and no class of exceptions"),
+        ("shop_errors.Wordless", "TypeError"),
         ("template:missing.html", "TemplateDoesNotExist"),
         ("template:bad.html", "TemplateSyntaxError"),
     ],

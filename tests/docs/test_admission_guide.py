@@ -87,6 +87,14 @@ def test_views_are_throttled_as_the_guide_says(guide: Any, run: Any) -> None:
     assert 20 <= passed(lambda: awaited(guide.lookup, request(), 5)) < 5000
 
 
+def test_proxies_are_warned_of_where_limits_by_address_are_first_shown() -> None:
+    text = GUIDE.read_text(encoding="utf-8")
+    first = text.index('key="ip"')
+    box = text.index("> [!WARNING]\n> **Behind a proxy, all clients have one address**")
+    assert "\n#" not in text[first:box]
+    assert "TRUSTED_PROXIES" in text[box : text.index("\n\n", box)]
+
+
 def test_only_wrong_passwords_are_counted_as_the_guide_says(guide: Any) -> None:
     def sign_in(name: str, password: str) -> int:
         form = RequestFactory().post("/", {"username": name, "password": password})

@@ -192,7 +192,10 @@ def problem_with(how: str) -> str | None:
 
             get_template(how.removeprefix("template:"))
         elif how not in ("text", "json"):
-            _imported(how)
+            made = _imported(how)
+            if isinstance(made, type):
+                # One that is not made of a message fails here, and not with the first refusal.
+                made("Too many requests.")
     # A module may raise anything while it is imported, and a template while it is compiled.
     except Exception as error:
         return f"{how!r}: {type(error).__name__}: {error}"
