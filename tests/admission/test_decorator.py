@@ -383,7 +383,7 @@ def test_limits_on_different_terms_are_decided_one_after_the_other(call: Call, s
         # Also for a method that no request has.
         ({"rate": "10/fortnight", "method": "POST"}, "is not a rate"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else ", ".join(value),
 )
 def test_a_mistake_is_raised_at_import_and_says_where_it_is(arguments: dict[str, Any], text: str) -> None:
     from django_vcache.admission import throttle

@@ -197,7 +197,7 @@ impl PyDecision {
     /// The response of a refusal: 429, or 503 for an outage, with the headers and a line of text that names the rule.
     fn response<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         static REFUSAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        REFUSAL.import(slf.py(), "django_vcache.admission.responses", "refusal")?.call1((slf,))
+        REFUSAL.import(slf.py(), "django_vcache.admission.views.refusal", "refusal")?.call1((slf,))
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
