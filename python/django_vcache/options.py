@@ -1,7 +1,10 @@
 """``CACHES[alias]`` becomes a client: every option is checked, and each mistake named, before anything is sent."""
 
+import datetime
 import difflib
 import functools
+import math
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -10,12 +13,14 @@ from django.utils.module_loading import import_string
 
 from . import _vcache
 from .exceptions import ConfigurationError
-from .reports import ignored, unreadable, untracked
+from .reports import ignored, unreadable, unscripted, untracked
 
 SERIALIZERS = ("auto", "pickle", "msgpack", "json")
 CLEAR = ("flushdb", "prefix")
 COMPRESS_MIN_LEN = 1024
 MAX_VALUE_LEN = 64 * 1024 * 1024
+_TIMEOUT = 300
+"""Django's, in seconds."""
 
 _TEXT = ("CLIENT_NAME", "USERNAME", "PASSWORD")
 _SECONDS = ("CONNECT_TIMEOUT", "RESPONSE_TIMEOUT")
@@ -70,6 +75,29 @@ def build(location: object, params: Mapping[str, Any]) -> Settings:
         return _build(alias, url, options, secrets)
 
 
+def default_timeout(alias: str, params: Mapping[str, Any]) -> float | None:
+    """TIMEOUT of a cache in seconds; None is for ever.
+
+    Raises:
+        ConfigurationError: it is neither a number of seconds nor a timedelta nor None.
+    """
+    timeout = params.get("timeout", params.get("TIMEOUT", _TIMEOUT))
+    if timeout is None:
+        return None
+    if isinstance(timeout, datetime.timedelta):
+        return timeout.total_seconds()
+    seconds = timeout
+    if isinstance(timeout, str):
+        # As os.environ gives it.
+        try:
+            seconds = float(timeout)
+        except ValueError:
+            seconds = None
+    if isinstance(seconds, bool) or not isinstance(seconds, numbers.Real) or math.isnan(seconds):
+        raise _wrong(alias, f"TIMEOUT must be a number of seconds, a timedelta, or None for never, not {timeout!r}")
+    return int(seconds) if isinstance(seconds, numbers.Integral) else float(seconds)
+
+
 @functools.lru_cache(maxsize=64)
 def _cached(alias: str, url: str, options: tuple[tuple[str, Any], ...], secrets: tuple[Any, ...]) -> Settings:
     return _build(alias, url, dict(options), secrets)
@@ -104,6 +132,7 @@ def _build(alias: str, url: str, options: Mapping[str, Any], secrets: tuple[Any,
             on_miss=unreadable,
             on_error=ignored,
             on_untracked=untracked,
+            on_unscripted=unscripted,
         )
     except (ConfigurationError, ValueError, OverflowError) as error:
         raise wrong(str(error)) from None
