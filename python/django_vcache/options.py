@@ -4,7 +4,6 @@ import datetime
 import difflib
 import functools
 import math
-import numbers
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -86,16 +85,16 @@ def default_timeout(alias: str, params: Mapping[str, Any]) -> float | None:
         return None
     if isinstance(timeout, datetime.timedelta):
         return timeout.total_seconds()
-    seconds = timeout
-    if isinstance(timeout, str):
-        # As os.environ gives it.
-        try:
-            seconds = float(timeout)
-        except ValueError:
-            seconds = None
-    if isinstance(seconds, bool) or not isinstance(seconds, numbers.Real) or math.isnan(seconds):
+    try:
+        # A str is what os.environ gives. A bool would be read as a second, or none.
+        seconds = math.nan if isinstance(timeout, bool) else float(timeout)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    except OverflowError:
+        seconds = math.inf
+    if math.isnan(seconds):
         raise _wrong(alias, f"TIMEOUT must be a number of seconds, a timedelta, or None for never, not {timeout!r}")
-    return int(seconds) if isinstance(seconds, numbers.Integral) else float(seconds)
+    return int(seconds) if seconds.is_integer() else seconds
 
 
 @functools.lru_cache(maxsize=64)
