@@ -1,6 +1,8 @@
 """The cache backend. It is thin: keys, encoding, sending and decoding are Rust, in one call per operation. What users
-may want to override (``make_key``, ``validate_key``) is Django's own, and is called as soon as it is overridden."""
+may want to override (``make_key``, ``validate_key``, ``get_backend_timeout``, any operation) is Python, and is called
+as soon as it is overridden."""
 
+import datetime
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, ClassVar
@@ -8,8 +10,10 @@ from typing import Any, ClassVar
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
 from . import _vcache
+from ._overrides import follow, overrides
 from .exceptions import ConfigurationError
-from .options import build
+from .options import build, default_timeout
+from .sweeping import layouts
 
 __all__ = ["ValkeyCache", "publish_alias"]
 
@@ -40,6 +44,7 @@ class ValkeyCache(BaseCache):
     """
 
     _plain_keys: ClassVar[bool] = True
+    _plain_timeouts: ClassVar[bool] = True
     _key_start: bytes | None = None
     """What Rust puts before each key, made at the first of them; None when it has to be made anew."""
 
@@ -48,6 +53,8 @@ class ValkeyCache(BaseCache):
         # Rust makes the keys only as long as they would be made by Django's own methods, from the object's own parts.
         own_methods = all(getattr(cls, name) is getattr(BaseCache, name) for name in _KEY_METHODS)
         cls._plain_keys = own_methods and not any(hasattr(cls, name) for name in _KEY_PARTS)
+        cls._plain_timeouts = not overrides(cls, "get_backend_timeout", of=ValkeyCache)
+        follow(cls)
 
     def __setattr__(self, name: str, value: object) -> None:
         super().__setattr__(name, value)
@@ -58,6 +65,8 @@ class ValkeyCache(BaseCache):
         super().__init__(params)
         alias, self._client, self._clear_by_prefix = build(location, params)
         self._alias = alias
+        # Django's own reading of it turns half a second into none, and a timedelta into five minutes.
+        self.default_timeout = default_timeout(alias, params)
         if self._clear_by_prefix and not self.key_prefix:
             raise ConfigurationError(
                 f"cache '{alias}': OPTIONS['CLEAR'] is 'prefix', but KEY_PREFIX is empty: give this cache a prefix "
@@ -66,6 +75,23 @@ class ValkeyCache(BaseCache):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._client!r}>"
+
+    def get_backend_timeout(self, timeout: Any = DEFAULT_TIMEOUT) -> float | None:
+        """When a value with this ``timeout`` expires, in seconds from now: None for never, 0 and less for at once.
+
+        Override it to change the timeouts of all methods that store or touch a value, in both forms:
+
+        >>> class Jittered(ValkeyCache):
+        ...     def get_backend_timeout(self, timeout=DEFAULT_TIMEOUT):
+        ...         seconds = super().get_backend_timeout(timeout)
+        ...         return seconds and seconds * random.uniform(0.9, 1.1)
+
+        Args:
+            timeout: seconds, a timedelta, None, or ``DEFAULT_TIMEOUT`` for the cache's own.
+        """
+        if timeout is DEFAULT_TIMEOUT:
+            timeout = self.default_timeout
+        return timeout.total_seconds() if isinstance(timeout, datetime.timedelta) else timeout
 
     def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         return self._client.add(self, key, value, timeout, version)
@@ -168,7 +194,9 @@ class ValkeyCache(BaseCache):
     async def adecr_version(self, key: Any, delta: int = 1, version: int | None = None) -> int:
         return await self.aincr_version(key, -delta, version)
 
-    def wait_changed(self, key: Any, timeout: float | None = None, *, version: int | None = None) -> bool:
+    def wait_changed(
+        self, key: Any, timeout: float | datetime.timedelta | None = None, *, version: int | None = None
+    ) -> bool:
         """Waits until the key is set, deleted or expires, and says whether it did.
 
         The server says so at once, without being asked again and again. A change that came before this call is not
@@ -176,7 +204,7 @@ class ValkeyCache(BaseCache):
 
         Args:
             key: as for :meth:`get`.
-            timeout: seconds to wait at most; None waits for as long as it takes.
+            timeout: seconds, or a timedelta, to wait at most; None waits for as long as it takes.
             version: of the key; None for the cache's own.
 
         Raises:
@@ -184,7 +212,9 @@ class ValkeyCache(BaseCache):
         """
         return self._client.wait_changed(self, key, timeout, version)
 
-    async def await_changed(self, key: Any, timeout: float | None = None, *, version: int | None = None) -> bool:
+    async def await_changed(
+        self, key: Any, timeout: float | datetime.timedelta | None = None, *, version: int | None = None
+    ) -> bool:
         """As :meth:`wait_changed`, on the running loop.
 
         >>> if not await cache.aadd("lock:report", 1, timeout=60):  # doctest: +SKIP
@@ -193,15 +223,24 @@ class ValkeyCache(BaseCache):
         return await self._client.await_changed(self, key, timeout, version)
 
     def clear(self) -> None:
-        """Empties the cache: the whole database, or with ``CLEAR: "prefix"`` every key of this KEY_PREFIX."""
+        """Empties the cache: the whole database, or with ``CLEAR: "prefix"`` the keys of this KEY_PREFIX.
+
+        By prefix, a key is this cache's if it is what ``make_key`` makes of some key, with any integer for a version or
+        with the cache's own version. Keys of other aliases in CACHES stay, whatever theirs look like.
+
+        Raises:
+            ConfigurationError: KEY_FUNCTION or ``make_key`` does not put prefix, version and key into the server's key
+                as they are, so that the cache's keys cannot be told from others.
+        """
         if self._clear_by_prefix:
-            self._client.sweep(f"{self.key_prefix}:".encode())
+            self._client.sweep(layouts(self, self._alias), str(self.version))
         else:
             self._client.flush()
 
     async def aclear(self) -> None:
+        """As :meth:`clear`, on the running loop."""
         if self._clear_by_prefix:
-            await self._client.asweep(f"{self.key_prefix}:".encode())
+            await self._client.asweep(layouts(self, self._alias), str(self.version))
         else:
             await self._client.aflush()
 
@@ -214,13 +253,21 @@ class ValkeyCache(BaseCache):
     def execute(self, *command: Any) -> Any:
         """Sends any command over the shared connection and returns its reply as plain Python values.
 
-        Strings of the server come back as bytes. Keys are taken as they are, without prefix and version.
+        Every string of a reply is bytes, at any depth: values, names of fields, ``b"OK"``, the text of INFO. Nothing is
+        decoded. Numbers are int or float, and the rest is None, bool, list, dict or set. Keys are taken as they are,
+        without prefix and version.
 
         >>> cache.execute("CLIENT", "ID")  # doctest: +SKIP
         7
+        >>> cache.execute("SET", "greeting", "hello", "EX", 60)  # doctest: +SKIP
+        b'OK'
+
+        Args:
+            command: the command's words: str (sent as UTF-8), bytes, bytearray, memoryview, int or float.
 
         Raises:
             ResponseError: the server's error.
+            TypeError, ValueError: a word that cannot be sent; the message says which.
             ValueError: for commands that would change the connection for everybody (SUBSCRIBE, MULTI, SELECT, ...).
         """
         return self._client.execute(*command)

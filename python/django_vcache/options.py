@@ -1,7 +1,9 @@
 """``CACHES[alias]`` becomes a client: every option is checked, and each mistake named, before anything is sent."""
 
+import datetime
 import difflib
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -10,12 +12,14 @@ from django.utils.module_loading import import_string
 
 from . import _vcache
 from .exceptions import ConfigurationError
-from .reports import ignored, unreadable, untracked
+from .reports import ignored, unreadable, unscripted, untracked
 
 SERIALIZERS = ("auto", "pickle", "msgpack", "json")
 CLEAR = ("flushdb", "prefix")
 COMPRESS_MIN_LEN = 1024
 MAX_VALUE_LEN = 64 * 1024 * 1024
+_TIMEOUT = 300
+"""Django's, in seconds."""
 
 _TEXT = ("CLIENT_NAME", "USERNAME", "PASSWORD")
 _SECONDS = ("CONNECT_TIMEOUT", "RESPONSE_TIMEOUT")
@@ -72,6 +76,29 @@ def build(location: object, params: Mapping[str, Any]) -> Settings:
         return _build(alias, url, key_prefix, options, secrets)
 
 
+def default_timeout(alias: str, params: Mapping[str, Any]) -> float | None:
+    """TIMEOUT of a cache in seconds; None is for ever.
+
+    Raises:
+        ConfigurationError: it is neither a number of seconds nor a timedelta nor None.
+    """
+    timeout = params.get("timeout", params.get("TIMEOUT", _TIMEOUT))
+    if timeout is None:
+        return None
+    if isinstance(timeout, datetime.timedelta):
+        return timeout.total_seconds()
+    try:
+        # A str is what os.environ gives. A bool would be read as a second, or none.
+        seconds = math.nan if isinstance(timeout, bool) else float(timeout)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    except OverflowError:
+        seconds = math.inf
+    if math.isnan(seconds):
+        raise _wrong(alias, f"TIMEOUT must be a number of seconds, a timedelta, or None for never, not {timeout!r}")
+    return int(seconds) if seconds.is_integer() else seconds
+
+
 @functools.lru_cache(maxsize=64)
 def _cached(
     alias: str, url: str, key_prefix: str, options: tuple[tuple[str, Any], ...], secrets: tuple[Any, ...]
@@ -109,6 +136,7 @@ def _build(alias: str, url: str, key_prefix: str, options: Mapping[str, Any], se
             on_miss=unreadable,
             on_error=ignored,
             on_untracked=untracked,
+            on_unscripted=unscripted,
         )
     except (ConfigurationError, ValueError, OverflowError) as error:
         raise wrong(str(error)) from None

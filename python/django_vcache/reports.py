@@ -78,6 +78,15 @@ _untracked: set[str] = set()
 """Aliases of which that was said: once in a process."""
 
 
+def unscripted(alias: str) -> None:
+    """The server refuses scripts; ``incr`` does without, in two steps. The client says it once."""
+    logger.warning(
+        "cache '%s': the server refuses scripts, so incr() and decr() take two round trips instead of one: allow "
+        "+evalsha and +eval to the user",
+        alias,
+    )
+
+
 def unasked(alias: str, reason: str) -> None:
     """A throttle, a quota, a gate or a stream could not ask the server; its outage policy decided."""
     _outages(logging.WARNING, alias, "%s (decided without the server, as the outage policy says)", reason)

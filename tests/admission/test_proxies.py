@@ -136,7 +136,9 @@ def test_limits_by_address_want_the_setting_when_deployed(deployed: Any, key: st
     assert deployed() == []
 
 
-@pytest.mark.parametrize("key", ["user", "header:x-key", "post:name", lambda request: "all"], ids=str)
+@pytest.mark.parametrize(
+    "key", ["user", "header:x-key", "post:name", lambda request: "all"], ids=lambda key: getattr(key, "__name__", key)
+)
 def test_limits_by_something_else_do_not_want_it(deployed: Any, key: Any) -> None:
     from django_vcache.admission import throttle
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.caches import make_cache
-from support.server import ValkeyServer
+from django.test import override_settings
+from support.caches import cache_setting, make_cache
+from support.server import ValkeyServer, wait_until
 
 
 def test_flushdb_empties_this_database_only(cache_factory: Any, server: ValkeyServer) -> None:
@@ -30,9 +31,127 @@ def test_prefix_drops_every_version_and_nothing_of_others(cache_factory: Any, se
         server.execute("SET", key, "x")
     cache.set("k", 1)
     cache.set("k", 2, version=2)
-    cache.set("clé", 3, version="beta")
+    cache.set("clé", 3, version=-7)
     cache.clear()
     assert server.keys() == foreign
+
+
+def test_a_longer_prefix_is_another_caches(cache_factory: Any, server: ValkeyServer) -> None:
+    shop, sessions = cache_factory(CLEAR="prefix", KEY_PREFIX="shop"), cache_factory(KEY_PREFIX="shop:sessions")
+    throttle = b"shop:throttle:api:42"
+    server.execute("SET", throttle, "1")
+    for version in (1, 2):
+        shop.set("k", 1, version=version)
+        shop.set("a:b", 1, version=version)
+        sessions.set("k", 1, version=version)
+    shop.clear()
+    assert server.keys() == [b"shop:sessions:1:k", b"shop:sessions:2:k", throttle]
+
+
+def test_versions_that_are_no_integers_are_cleared_where_they_are_the_caches_own(
+    cache_factory: Any, server: ValkeyServer
+) -> None:
+    cache = cache_factory(CLEAR="prefix", KEY_PREFIX="app", VERSION="beta")
+    cache.set("k", 1)
+    cache.set("k", 1, version=3)
+    cache.set("k", 1, version="alpha")
+    cache.clear()
+    assert server.keys() == [b"app:alpha:k"]
+
+
+def settings_with(server: ValkeyServer, **prefixes: Any) -> dict[str, Any]:
+    options: dict[str, dict[str, Any]] = {
+        alias: {"KEY_PREFIX": prefix} if isinstance(prefix, str) else prefix for alias, prefix in prefixes.items()
+    }
+    return {alias: cache_setting(server, CLEAR="prefix", **given) for alias, given in options.items()}
+
+
+@pytest.mark.parametrize(
+    ("shorter", "longer"),
+    [
+        # The longer one looks like a version of the shorter one.
+        ({"KEY_PREFIX": "tenant"}, {"KEY_PREFIX": "tenant:12"}),
+        ({"KEY_PREFIX": "shop", "VERSION": "sessions"}, {"KEY_PREFIX": "shop:sessions"}),
+        ({"KEY_PREFIX": "shop", "VERSION": "x"}, {"KEY_PREFIX": "shop:x", "KEY_FUNCTION": f"{__name__}.slashed"}),
+    ],
+)
+def test_aliases_that_look_like_a_version_of_this_one_stay(
+    cache_factory: Any, server: ValkeyServer, shorter: dict[str, Any], longer: dict[str, Any]
+) -> None:
+    caches = settings_with(server, default=shorter, longer=longer)
+    one, other = cache_factory(CLEAR="prefix", **shorter), cache_factory(CLEAR="prefix", **longer)
+    with override_settings(CACHES=caches):
+        one.set("k", 1)
+        before = server.keys()
+        other.set("k", 1)
+        one.clear()
+        assert len(server.keys()) == 1
+        assert other.get("k") == 1
+        one.set("k", 1)
+        other.clear()
+        assert server.keys() == before
+
+
+def slashed(key: str, prefix: str, version: int) -> str:
+    return f"{prefix}/v{version}/{key}"
+
+
+def version_first(key: str, prefix: str, version: int) -> str:
+    return f"{version:05d}@{prefix}@{key}.cache"
+
+
+@pytest.mark.parametrize(
+    ("function", "foreign"),
+    [
+        (slashed, [b"shop/vx/k", b"shop/1/k", b"shop/sessions/v1/k", b"shop:1:k", b"shopping/v1/k"]),
+        (version_first, [b"00001@other@k.cache", b"00001@shop@k", b"1:shop:k", b"x@shop@k.cache"]),
+    ],
+)
+def test_a_key_function_says_which_keys_are_the_caches(
+    cache_factory: Any, server: ValkeyServer, function: Any, foreign: list[bytes]
+) -> None:
+    cache = cache_factory(CLEAR="prefix", KEY_PREFIX="shop", KEY_FUNCTION=function)
+    for key in foreign:
+        server.execute("SET", key, "x")
+    cache.set("k", 1)
+    cache.set("a/b:c", 2, version=12)
+    cache.clear()
+    assert server.keys() == sorted(foreign)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda key, prefix, version: f"{prefix}:{version}:{hash(key)}",
+        lambda key, prefix, version: f"{version}:{key}",
+        lambda key, prefix, version: f"{prefix}:{key}",
+        lambda key, prefix, version: f"{prefix}:{key}:{version}",
+    ],
+    ids=["hashed", "without prefix", "without version", "version last"],
+)
+def test_keys_that_cannot_be_told_from_others_are_not_cleared(
+    cache_factory: Any, server: ValkeyServer, function: Any
+) -> None:
+    from django_vcache.exceptions import ConfigurationError
+
+    cache = cache_factory(CLEAR="prefix", KEY_PREFIX="shop", KEY_FUNCTION=function)
+    cache.set("k", 1)
+    stored = server.keys()
+    with pytest.raises(ConfigurationError, match=r"clear\(\) by prefix .*KEY_FUNCTION.*'flushdb'"):
+        cache.clear()
+    assert server.keys() == stored
+
+
+def test_keys_in_different_slots_of_a_cluster_are_cleared(run: Any, tmp_path: Any) -> None:
+    with ValkeyServer(cluster_enabled="yes", cluster_config_file=str(tmp_path / "nodes.conf")) as node:
+        node.execute("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        wait_until(lambda: b"cluster_state:ok" in node.execute("CLUSTER", "INFO"))
+        cache = make_cache(node, CLEAR="prefix", KEY_PREFIX="app")
+        for number in range(50):
+            cache.set(f"k{number}", number)
+        assert len(node.keys()) == 50
+        run(cache.aclear())
+        assert node.keys() == []
 
 
 @pytest.mark.parametrize(

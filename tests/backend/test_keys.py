@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from django.core.cache.backends.base import CacheKeyWarning
 from django.core.cache.backends.locmem import LocMemCache
+from django.db.models import TextChoices
+from django.utils.safestring import mark_safe
+from django.utils.translation import gettext_lazy
 from support.server import ValkeyServer
 
 
@@ -146,3 +149,65 @@ def test_a_key_that_was_warned_about_works(cache: Any, server: ValkeyServer) -> 
     with pytest.warns(CacheKeyWarning):
         assert cache.get_many([key]) == {key: "v"}
     assert server.keys() == [b":1:two words"]
+
+
+class Shouting(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self.upper()
+
+
+class Plan(TextChoices):
+    PAID = "paid", gettext_lazy("Paid plan")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [Shouting("abc"), Plan.PAID, mark_safe("safe"), gettext_lazy("lazy"), b"bytes", None, 1.5, True, ("a",)],
+    ids=repr,
+)
+def test_a_key_of_any_type_is_what_django_makes_of_it(cache: Any, server: ValkeyServer, key: Any) -> None:
+    reference = LocMemCache("key-types", {})
+    cache.set(key, "v")
+    assert server.keys() == [reference.make_key(key).encode()]
+    assert cache.get(key) == "v"
+    assert cache.get_many([key]) == {key: "v"}
+    cache.delete_many([key])
+    assert server.keys() == []
+
+
+@pytest.mark.parametrize("prefix", [Shouting("abc"), gettext_lazy("lazy"), mark_safe("safe")], ids=repr)
+def test_a_prefix_and_a_version_of_any_text_type(cache_factory: Any, server: ValkeyServer, prefix: Any) -> None:
+    cache = cache_factory(KEY_PREFIX=prefix, CLEAR="prefix")
+    cache.set("k", "v", version=Shouting("v"))
+    cache.set("k", "v")
+    assert server.keys() == sorted([f"{prefix}:V:k".encode(), f"{prefix}:1:k".encode()])
+    cache.clear()
+    assert server.keys() == [f"{prefix}:V:k".encode()]
+
+
+LONE = "a\ud800"
+SHOWN = r"must be text that UTF-8 can hold, and 'a\\ud800' has a lone surrogate"
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+def test_a_key_that_has_no_utf8_form_is_refused_by_name(
+    cache: Any, server: ValkeyServer, operation: Callable[[Any, Any], Any]
+) -> None:
+    with pytest.raises(ValueError, match=f"^key {SHOWN}"):
+        operation(cache, LONE)
+    with pytest.raises(ValueError, match=r"^key must be text"):
+        operation(cache, Shouting(LONE))
+    assert server.keys() == []
+
+
+def test_other_parts_that_have_no_utf8_form_are_refused_by_name(cache_factory: Any) -> None:
+    with pytest.raises(ValueError, match=f"^version {SHOWN}"):
+        cache_factory().get("k", version=LONE)
+    with pytest.raises(ValueError, match=f"^VERSION {SHOWN}"):
+        cache_factory(VERSION=LONE).get("k")
+    with pytest.raises(ValueError, match=f"^KEY_PREFIX {SHOWN}"):
+        cache_factory(KEY_PREFIX=LONE).get("k")
+    with pytest.raises(ValueError, match=r"^the key that KEY_FUNCTION or make_key\(\) made must be text"):
+        cache_factory(KEY_FUNCTION=dashed).get(LONE)

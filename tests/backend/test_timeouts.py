@@ -4,10 +4,14 @@ server does the expiring. What the server holds is read with PTTL over the tests
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
+from support.caches import make_cache
 from support.server import ValkeyServer, wait_until
 
 PERSISTS = -1
@@ -53,6 +57,10 @@ def pttl(server: ValkeyServer, key: str = ":1:k") -> int:
     [
         (100, 100_000),
         (100.2, 100_200),
+        (datetime.timedelta(minutes=2), 120_000),
+        (datetime.timedelta(days=400, microseconds=1500), 34_560_000_002),
+        (Decimal("100.5"), 100_500),
+        (Fraction(201, 2), 100_500),
         (0.5, 500),
         (30 * 24 * 3600 + 1, 2_592_001_000),
         (10 * 365 * 24 * 3600, 315_360_000_000),
@@ -124,6 +132,92 @@ class TestZeroAndNegativeTimeouts:
     def test_get_or_set_returns_the_default(self, cache: Any, server: ValkeyServer, timeout: float) -> None:
         assert cache.get_or_set("k", "v", timeout) == "v"
         assert server.keys() == []
+
+
+@every_way
+@pytest.mark.parametrize(
+    ("timeout", "error", "shown"),
+    [
+        ("60", TypeError, "'60'"),
+        ([60], TypeError, r"\[60\]"),
+        (True, TypeError, "True"),
+        (False, TypeError, "False"),
+        (datetime.datetime(2030, 1, 1), TypeError, r"datetime\.datetime\(2030"),
+        (float("nan"), ValueError, "nan"),
+        ("x" * 1000, TypeError, r"'x{59}\.\.\.$"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_length_of_time_is_refused_by_name(
+    cache: Any, server: ValkeyServer, store: Store, timeout: object, error: type[Exception], shown: str
+) -> None:
+    with pytest.raises(error, match=f"timeout must be a number of seconds, a timedelta or None, not {shown}"):
+        store(cache, timeout)
+    assert server.execute("GET", ":1:k") is None or store is by_touch
+
+
+@every_way
+@pytest.mark.parametrize("timeout", [float("inf"), 10**400, 1e300, datetime.timedelta.max], ids=str)
+def test_longer_than_the_server_counts_is_as_long_as_it_counts(
+    cache: Any, server: ValkeyServer, store: Store, timeout: object
+) -> None:
+    store(cache, timeout)
+    assert pttl(server) > 10**13
+
+
+@pytest.mark.parametrize("timeout", [float("-inf"), -(10**400), datetime.timedelta(seconds=-1), datetime.timedelta(0)])
+def test_any_length_of_time_below_zero_is_at_once(cache: Any, server: ValkeyServer, timeout: object) -> None:
+    cache.set("k", "old", None)
+    cache.set("k", "new", timeout)
+    assert server.keys() == []
+
+
+@pytest.mark.parametrize(
+    ("given", "milliseconds"),
+    [
+        (datetime.timedelta(minutes=1), 60_000),
+        (60.5, 60_500),
+        ("60", 60_000),
+        (Decimal(60), 60_000),
+    ],
+)
+def test_the_setting_is_any_length_of_time(
+    cache_factory: Any, server: ValkeyServer, given: object, milliseconds: int
+) -> None:
+    cache_factory(TIMEOUT=given).set("k", "v")
+    assert milliseconds - 10_000 < pttl(server) <= milliseconds
+
+
+def test_a_setting_of_less_than_a_second_is_not_at_once(cache_factory: Any, server: ValkeyServer) -> None:
+    cache = cache_factory(TIMEOUT=0.9)
+    assert cache.default_timeout == 0.9
+    server.execute("CONFIG", "RESETSTAT")
+    cache.set("k", "v")
+    assert server.command_counts() == {"set": 1}
+
+
+def test_an_assigned_default_is_any_length_of_time(cache: Any, server: ValkeyServer) -> None:
+    cache.default_timeout = datetime.timedelta(minutes=1)
+    cache.set("k", "v")
+    assert 50_000 < pttl(server) <= 60_000
+
+
+@pytest.mark.parametrize("given", ["soon", [60], True, float("nan"), datetime.date(2030, 1, 1)], ids=repr)
+def test_a_setting_that_is_no_length_of_time_is_refused(server: ValkeyServer, given: object) -> None:
+    from django_vcache.exceptions import ConfigurationError
+
+    with pytest.raises(ConfigurationError, match="TIMEOUT must be a number of seconds, a timedelta, or None"):
+        make_cache(server, TIMEOUT=given)
+
+
+def test_a_wait_takes_any_length_of_time(server: ValkeyServer, run: Any) -> None:
+    cache = make_cache(server)
+    for timeout in (datetime.timedelta(milliseconds=1), Decimal("0.001"), 0):
+        assert cache.wait_changed("k", timeout) is False
+        assert run(cache.await_changed("k", timeout)) is False
+    for timeout in ("1", True):
+        with pytest.raises(TypeError, match="timeout must be a number of seconds"):
+            cache.wait_changed("k", timeout)
 
 
 @every_way

@@ -11,6 +11,9 @@ import uuid
 from typing import Any
 
 import pytest
+from django.utils.functional import Promise
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext_lazy, override
 from support.server import ValkeyServer
 
 VALUES = [
@@ -214,3 +217,41 @@ def test_an_unpicklable_value_raises_its_own_error_and_stores_nothing(
     with pytest.raises(pickle.PickleError, match="refused"):
         store(cache)
     assert server.keys() == []
+
+
+@pytest.mark.parametrize("serializer", ["auto", "pickle"])
+def test_text_of_any_kind_comes_back_as_it_was(cache_factory: Any, serializer: str) -> None:
+    cache = cache_factory(SERIALIZER=serializer)
+    lazy = gettext_lazy("January")
+    cache.set_many({"lone": "a\ud800", "safe": mark_safe("<b>"), "lazy": lazy, "nested": {"a\ud800": [lazy]}})
+    assert cache.get("lone") == "a\ud800"
+    assert isinstance(cache.get("safe"), SafeString)
+    for loaded in (cache.get("lazy"), cache.get("nested")["a\ud800"][0]):
+        assert isinstance(loaded, Promise)
+        with override("de"):
+            assert str(loaded) == "Januar"
+
+
+def test_text_that_a_serializer_cannot_store_is_refused_by_its_place(cache_factory: Any) -> None:
+    msgpack, json = cache_factory(SERIALIZER="msgpack"), cache_factory(SERIALIZER="json")
+    with pytest.raises(TypeError, match=r"str with an unpaired surrogate at value\['t'\]"):
+        msgpack.set("k", {"t": "a\ud800"})
+    with pytest.raises(TypeError, match=r"SafeString at value\[0\]"):
+        msgpack.set("k", [mark_safe("<b>")])
+    with pytest.raises(TypeError, match=r"__proxy__ at value\[0\]"):
+        msgpack.set("k", [gettext_lazy("January")])
+    with pytest.raises(TypeError, match="__proxy__ is not JSON serializable"):
+        json.set("k", [gettext_lazy("January")])
+    json.set("k", "a\ud800")
+    assert json.get("k") == "a\ud800"
+
+
+def test_rows_that_share_a_large_dict(cache: Any, server: ValkeyServer) -> None:
+    shared = {f"option {n}": f"{n} " + "value " * 8 for n in range(800)}
+    rows = [{"id": n, "config": shared} for n in range(3000)]
+    cache.set_many({"rows": rows})
+    assert len(pickle.dumps(shared)) > 45_000
+    assert server.execute("STRLEN", ":1:rows") < 60_000
+    loaded = cache.get("rows")
+    assert loaded == rows
+    assert all(row["config"] is loaded[0]["config"] for row in loaded)

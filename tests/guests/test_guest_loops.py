@@ -102,7 +102,7 @@ class Payload(bytes):
     pass
 
 async def use():
-    assert await cache.aexecute("SET", "k", "v") == "OK"
+    assert await cache.aexecute("SET", "k", "v") == b"OK"
     return await probe_guest.afetch("k")
 
 async def abandon():

@@ -75,7 +75,7 @@ def store_sync(request: HttpRequest, project_id: int) -> JsonResponse:
 async def stats(request: HttpRequest) -> JsonResponse:
     """What this process counted, and what the server says about it."""
     own = client_fields(await cache.aexecute("CLIENT", "INFO"))
-    clients = (await cache.aexecute("CLIENT", "LIST")).splitlines()
+    clients: list[bytes] = (await cache.aexecute("CLIENT", "LIST")).splitlines()
     return JsonResponse(
         {
             "cache_hits": counts["limit lookups"] - counts["limits loaded"],
@@ -144,6 +144,6 @@ def count(name: str) -> None:
         counts[name] += 1
 
 
-def client_fields(line: str) -> dict[str, str]:
+def client_fields(line: bytes) -> dict[str, str]:
     """One client of CLIENT LIST or CLIENT INFO: `id=3 addr=... lib-name=... lib-ver=...`."""
-    return dict(field.partition("=")[::2] for field in line.split())
+    return dict(field.partition("=")[::2] for field in line.decode().split())

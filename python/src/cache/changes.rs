@@ -11,9 +11,7 @@ use super::replies::Shared;
 /// A number of seconds as Python gives it.
 pub(super) fn timeout(seconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds).map_err(|_| {
-        PyValueError::new_err(format!(
-            "timeout must be a number of seconds from 0 on, or None, not {seconds}"
-        ))
+        PyValueError::new_err(format!("timeout must be from 0 seconds on, or None, not {seconds}"))
     })
 }
 

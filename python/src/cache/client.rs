@@ -6,6 +6,7 @@
 use std::future::{Future, ready};
 use std::sync::Arc;
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyTuple};
 use vcache::python::{Steps, block_on, block_on_exchange, exchange, spawn, to_exception};
@@ -13,7 +14,8 @@ use vcache::{Config, Options, Packet};
 
 use super::operations::{self as ops, Answer, Finish, Object, Operation};
 use super::replies::Shared;
-use super::{changes, keys, scripts, sweep};
+use super::sweep::{Layout, Sweep};
+use super::{changes, expiry, keys, scripts};
 use crate::codec::{Codec, Options as CodecOptions, Serializer};
 
 /// One cache alias on the shared connection.
@@ -51,26 +53,34 @@ impl Client {
         &self,
         cache: &Object<'_>,
         key: &Object<'_>,
-        delta: i64,
+        delta: &Object<'_>,
         version: &Object<'_>,
     ) -> PyResult<(
         impl Future<Output = vcache::Result<scripts::Outcome>> + Send + use<>,
         impl Finish<scripts::Outcome> + use<>,
     )> {
+        let delta = ops::delta(delta)?;
         let stored_as = keys::build(cache, key, version)?;
         let finish = ops::incremented(&self.shared, key, &stored_as)?;
-        Ok((scripts::incr(self.shared.connection.clone(), stored_as, delta), finish))
+        let shared = Arc::clone(&self.shared);
+        let future = async move {
+            let on_refused = || {
+                Python::try_attach(|py| shared.report_unscripted(py));
+            };
+            shared.scripting.incr(shared.connection.clone(), stored_as, delta, on_refused).await
+        };
+        Ok((future, finish))
     }
 
     fn change_parts(
         &self,
         cache: &Object<'_>,
         key: &Object<'_>,
-        timeout: Option<f64>,
+        timeout: &Object<'_>,
         version: &Object<'_>,
     ) -> PyResult<(impl Future<Output = vcache::Result<bool>> + Send + use<>, impl Finish<bool> + use<>)>
     {
-        let timeout = timeout.map(changes::timeout).transpose()?;
+        let timeout = expiry::seconds_of(timeout)?.map(changes::timeout).transpose()?;
         let future = changes::wait(Arc::clone(&self.shared), keys::build(cache, key, version)?, timeout);
         let shared = Arc::clone(&self.shared);
         let finish = move |py: Python<'_>, changed| {
@@ -83,14 +93,18 @@ impl Client {
 
     fn sweep_parts(
         &self,
-        prefix: &[u8],
-    ) -> (impl Future<Output = vcache::Result<i64>> + Send + use<>, impl Finish<i64> + use<>) {
+        layouts: Vec<(Vec<u8>, Vec<u8>, Vec<u8>)>,
+        version: &str,
+    ) -> PyResult<(impl Future<Output = vcache::Result<i64>> + Send + use<>, impl Finish<i64> + use<>)> {
+        let mut layouts = layouts.into_iter().map(|(head, middle, tail)| Layout { head, middle, tail });
+        let own = layouts.next().ok_or_else(|| PyValueError::new_err("the layout of the keys is missing"))?;
+        let sweep = Sweep { own, others: layouts.collect(), version: version.as_bytes().to_vec() };
         let shared = Arc::clone(&self.shared);
         let finish = move |py: Python<'_>, deleted| {
             let _ignored = shared.outcome(py, deleted)?;
             Ok(py.None())
         };
-        (sweep::unlink_prefix(self.shared.connection.clone(), prefix.to_vec()), finish)
+        Ok((sweep.run(self.shared.connection.clone()), finish))
     }
 }
 
@@ -98,8 +112,9 @@ impl Client {
 impl Client {
     #[new]
     #[pyo3(signature = (
-        alias, url, *, key_prefix, connect_timeout, response_timeout, client_name, username, password, db, serializer, dumps, loads,
-        compress_min_len, max_value_len, signing_keys, ignore_exceptions, on_miss, on_error, on_untracked
+        alias, url, *, key_prefix, connect_timeout, response_timeout, client_name, username, password, db, serializer,
+        dumps, loads, compress_min_len, max_value_len, signing_keys, ignore_exceptions, on_miss, on_error, on_untracked,
+        on_unscripted
     ))]
     #[expect(clippy::too_many_arguments, reason = "one keyword for each option, called in one place")]
     fn new(
@@ -123,6 +138,7 @@ impl Client {
         on_miss: Py<PyAny>,
         on_error: Py<PyAny>,
         on_untracked: Py<PyAny>,
+        on_unscripted: Py<PyAny>,
     ) -> PyResult<Self> {
         let options = Options { connect_timeout, response_timeout, client_name, username, password, db };
         let config = Config::from_url(url)?.with_options(options)?;
@@ -151,6 +167,8 @@ impl Client {
                 on_miss,
                 on_error,
                 on_untracked,
+                on_unscripted,
+                scripting: scripts::Scripting::default(),
             }),
         })
     }
@@ -329,7 +347,7 @@ impl Client {
         &self,
         cache: &Object<'_>,
         key: &Object<'_>,
-        delta: i64,
+        delta: &Object<'_>,
         version: &Object<'_>,
     ) -> PyResult<Py<PyAny>> {
         let (future, finish) = self.incr_parts(cache, key, delta, version)?;
@@ -340,7 +358,7 @@ impl Client {
         &self,
         cache: &Object<'py>,
         key: &Object<'_>,
-        delta: i64,
+        delta: &Object<'_>,
         version: &Object<'_>,
     ) -> PyResult<Object<'py>> {
         let (future, finish) = self.incr_parts(cache, key, delta, version)?;
@@ -371,7 +389,7 @@ impl Client {
         &self,
         cache: &Object<'_>,
         key: &Object<'_>,
-        timeout: Option<f64>,
+        timeout: &Object<'_>,
         version: &Object<'_>,
     ) -> PyResult<Py<PyAny>> {
         let (future, finish) = self.change_parts(cache, key, timeout, version)?;
@@ -382,7 +400,7 @@ impl Client {
         &self,
         cache: &Object<'py>,
         key: &Object<'_>,
-        timeout: Option<f64>,
+        timeout: &Object<'_>,
         version: &Object<'_>,
     ) -> PyResult<Object<'py>> {
         let (future, finish) = self.change_parts(cache, key, timeout, version)?;
@@ -398,14 +416,25 @@ impl Client {
         self.start(py, ops::flush(&self.shared))
     }
 
-    /// Deletes every key that starts with `prefix`.
-    fn sweep(&self, py: Python<'_>, prefix: &[u8]) -> PyResult<Py<PyAny>> {
-        let (future, finish) = self.sweep_parts(prefix);
+    /// Deletes every key that has the first of the layouts, with an integer for a version or with `version`, and none of
+    /// the others.
+    fn sweep(
+        &self,
+        py: Python<'_>,
+        layouts: Vec<(Vec<u8>, Vec<u8>, Vec<u8>)>,
+        version: &str,
+    ) -> PyResult<Py<PyAny>> {
+        let (future, finish) = self.sweep_parts(layouts, version)?;
         finish(py, block_on(py, future)?)
     }
 
-    fn asweep<'py>(&self, py: Python<'py>, prefix: &[u8]) -> PyResult<Object<'py>> {
-        let (future, finish) = self.sweep_parts(prefix);
+    fn asweep<'py>(
+        &self,
+        py: Python<'py>,
+        layouts: Vec<(Vec<u8>, Vec<u8>, Vec<u8>)>,
+        version: &str,
+    ) -> PyResult<Object<'py>> {
+        let (future, finish) = self.sweep_parts(layouts, version)?;
         spawn(py, Steps::Many, future, finish)
     }
 

@@ -6,6 +6,7 @@
 
 use std::io::Write;
 
+use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -14,6 +15,9 @@ use vcache::python::shield;
 
 /// Django's limit, in characters, which it has from memcached.
 const LONGEST: usize = 250;
+
+/// Of a longer value an error message shows so many characters.
+const LONGEST_SHOWN: usize = 60;
 
 /// The key on the server for `key`, as `cache` (the backend object) is configured right now.
 pub(super) fn build(
@@ -44,9 +48,9 @@ pub(super) fn append(
         append_start(cache, version, out)?;
     } else {
         let made = cache.call_method1(intern!(py, "make_and_validate_key"), (key, version))?;
-        return write_text(out, &made);
+        return write_text(out, &made, "the key that KEY_FUNCTION or make_key() made");
     }
-    write_text(out, key)?;
+    write_text(out, key, "key")?;
     if needs_warning(&out[start..]) {
         let text = String::from_utf8_lossy(&out[start..]);
         cache.call_method1(intern!(py, "validate_key"), (text,))?;
@@ -58,12 +62,12 @@ pub(super) fn append(
 fn append_start(cache: &Bound<'_, PyAny>, version: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
     let py = cache.py();
     let start = out.len();
-    write_text(out, &cache.getattr(intern!(py, "key_prefix"))?)?;
+    write_text(out, &cache.getattr(intern!(py, "key_prefix"))?, "KEY_PREFIX")?;
     out.push(b':');
     if version.is_none() {
-        write_text(out, &cache.getattr(intern!(py, "version"))?)?;
+        write_text(out, &cache.getattr(intern!(py, "version"))?, "VERSION")?;
     } else {
-        write_text(out, version)?;
+        write_text(out, version, "version")?;
     }
     out.push(b':');
     if version.is_none() {
@@ -83,19 +87,44 @@ fn is_plain(cache: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(cache.getattr(intern!(py, "key_func"))?.is(default))
 }
 
-/// `str(part)`, as `"%s"` writes it.
-fn write_text(out: &mut Vec<u8>, part: &Bound<'_, PyAny>) -> PyResult<()> {
+/// `str(part)`, as `"%s"` writes it: a str subclass or a lazy string is asked for its text. `name` is what the user
+/// knows the part by.
+fn write_text(out: &mut Vec<u8>, part: &Bound<'_, PyAny>, name: &str) -> PyResult<()> {
     if let Ok(text) = part.cast_exact::<PyString>() {
-        out.extend_from_slice(text.to_str()?.as_bytes());
+        write_str(out, text, name)
     } else if let Ok(number) =
         part.cast_exact::<PyInt>().map_err(PyErr::from).and_then(|n| n.extract::<i64>())
     {
         // Writing to a vector does not fail.
         let _ = write!(out, "{number}");
+        Ok(())
     } else {
-        out.extend_from_slice(part.str()?.to_str()?.as_bytes());
+        write_str(out, &part.str()?, name)
     }
+}
+
+#[inline]
+fn write_str(out: &mut Vec<u8>, text: &Bound<'_, PyString>, name: &str) -> PyResult<()> {
+    let utf8 = text.to_str().map_err(|_| PyValueError::new_err(format!("{name} {}", not_utf8(text))))?;
+    out.extend_from_slice(utf8.as_bytes());
     Ok(())
+}
+
+/// What is wrong with a str that has no UTF-8 form, to stand after its name.
+#[cold]
+pub(super) fn not_utf8(text: &Bound<'_, PyAny>) -> String {
+    format!("must be text that UTF-8 can hold, and {} has a lone surrogate", shown(text))
+}
+
+/// A value in an error message: its `repr`, cut short.
+#[cold]
+pub(super) fn shown(value: &Bound<'_, PyAny>) -> String {
+    let Ok(repr) = value.repr() else { return "?".to_owned() };
+    let repr = repr.to_string_lossy();
+    match repr.char_indices().nth(LONGEST_SHOWN) {
+        Some((end, _)) => format!("{}...", &repr[..end]),
+        None => repr.into_owned(),
+    }
 }
 
 fn needs_warning(key: &[u8]) -> bool {

@@ -8,7 +8,7 @@
 //! | [`keys`] | a user's key and version become the key on the server |
 //! | [`expiry`] | Django's `timeout` becomes milliseconds |
 //! | [`replies`] | a reply becomes a value, a miss or an exception |
-//! | [`scripts`] | the one script, for `incr` |
+//! | [`scripts`] | `incr`: by a script, or without |
 //! | [`sweep`] | `clear()` by prefix |
 //! | [`changes`] | waiting for a key to change |
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyList, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 use vcache::python::{free, to_python};
 use vcache::{Packet, Value};
 
@@ -357,6 +357,18 @@ fn missing_key(key: &Object<'_>) -> PyResult<String> {
     Ok(format!("Key '{}' not found", key.str()?.to_str()?))
 }
 
+/// The `delta` of `incr`.
+pub(super) fn delta(delta: &Object<'_>) -> PyResult<i64> {
+    delta.extract().map_err(|error: PyErr| {
+        let shown = keys::shown(delta);
+        if error.is_instance_of::<PyOverflowError>(delta.py()) {
+            PyOverflowError::new_err(format!("delta must fit into 64 bits, and {shown} does not"))
+        } else {
+            PyTypeError::new_err(format!("delta must be an int, not {shown}"))
+        }
+    })
+}
+
 /// What `incr` answers.
 pub(super) fn incremented(
     shared: &Arc<Shared>,
@@ -387,13 +399,24 @@ pub(super) fn command(arguments: &Bound<'_, PyTuple>) -> PyResult<vcache::redis:
     if arguments.is_empty() {
         return Err(PyValueError::new_err("execute() needs a command: execute('CLIENT', 'ID')"));
     }
-    for argument in arguments {
-        if argument.is_exact_instance_of::<pyo3::types::PyFloat>()
-            || argument.is_exact_instance_of::<pyo3::types::PyInt>()
-        {
+    for (index, argument) in arguments.iter().enumerate() {
+        let wrong = |what: String| format!("execute(): argument {} {what}", index + 1);
+        if let Ok(text) = argument.cast::<PyString>() {
+            let utf8 = text.to_str().map_err(|_| PyValueError::new_err(wrong(keys::not_utf8(&argument))))?;
+            command.arg(utf8);
+        } else if argument.is_exact_instance_of::<PyFloat>() {
             command.arg(argument.str()?.to_str()?);
+        } else if argument.is_instance_of::<PyInt>() && !argument.is_instance_of::<PyBool>() {
+            // The number, also of an enum's member, whose `str` is its name.
+            let number = argument.py().get_type::<PyInt>().call1((&argument,))?;
+            command.arg(number.str()?.to_str()?);
         } else {
-            command.arg(&*argument.extract::<vcache::python::Bytes>()?);
+            let bytes = argument.extract::<vcache::python::Bytes>().map_err(|_| {
+                let class = argument.get_type();
+                let name = class.name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
+                PyTypeError::new_err(wrong(format!("must be str, bytes, int or float, not {name}")))
+            })?;
+            command.arg(&*bytes);
         }
     }
     Ok(command)

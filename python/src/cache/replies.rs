@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use vcache::python::to_exception;
 use vcache::{Connection, ErrorKind, Value};
 
+use super::scripts::Scripting;
 use crate::codec::{Codec, DecodeError};
 
 /// What the operations share: the connection, the codec, and where to report.
@@ -18,6 +19,9 @@ pub(super) struct Shared {
     pub(super) on_error: Py<PyAny>,
     /// `on_untracked(alias)`: the server does not say when a key changes.
     pub(super) on_untracked: Py<PyAny>,
+    /// `on_unscripted(alias)`: the server refuses scripts.
+    pub(super) on_unscripted: Py<PyAny>,
+    pub(super) scripting: Scripting,
 }
 
 impl Shared {
@@ -41,6 +45,13 @@ impl Shared {
     /// Tells the log that the server does not say when a key changes.
     pub(super) fn report_untracked(&self, py: Python<'_>) {
         if let Err(error) = self.on_untracked.call1(py, (self.connection.alias(),)) {
+            error.write_unraisable(py, None);
+        }
+    }
+
+    /// Tells the log that the server refuses scripts.
+    pub(super) fn report_unscripted(&self, py: Python<'_>) {
+        if let Err(error) = self.on_unscripted.call1(py, (self.connection.alias(),)) {
             error.write_unraisable(py, None);
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! An exact int is bare ASCII digits (`int.rs`). Anything else is two bytes of header (`wire.rs`) and a
 //! payload: plain data as msgpack (`write.rs`, `read.rs`, `ext.rs`, `moment.rs`), the rest as a signed pickle
-//! (`sign.rs`), or whatever the configured serializer makes of it; compressed where that pays (`zip.rs`).
+//! (`sign.rs`), or whatever the configured serializer makes of it; compressed where that pays (`zip.rs`). A part that
+//! a value holds more than once is written once (`parts.rs`).
 //!
 //! | SERIALIZER | writes          | reads           |
 //! |------------|-----------------|-----------------|
@@ -18,10 +19,12 @@ mod error;
 mod ext;
 mod int;
 mod moment;
+mod parts;
 mod pyclass;
 mod read;
 mod refusal;
 mod sign;
+mod sink;
 mod types;
 mod wire;
 mod write;
@@ -37,6 +40,7 @@ pub(crate) use pyclass::PyCodec;
 pub use pyclass::fuzz_decode;
 use refusal::{Refusal, too_large};
 use sign::{Signer, TAG_LEN};
+use sink::Sink;
 use types::Types;
 use vcache::python::bytes_to_python;
 use wire::{HEADER_LEN, Kind, MAGIC};
@@ -177,7 +181,7 @@ impl Codec {
             Loaded::Pickle { dumps, protocol, msgpack_first, .. } => {
                 if *msgpack_first {
                     match self.write_msgpack(value, out, false) {
-                        Err(Refusal::Unsupported(_) | Refusal::TooDeep) => {}
+                        Err(Refusal::Unsupported(_) | Refusal::TooDeep | Refusal::InItself) => {}
                         written => {
                             return written.map_err(|refusal| refusal.into_error(py, self.max_value_len));
                         }
@@ -217,14 +221,18 @@ impl Codec {
         let start = out.len();
         let payload = start + HEADER_LEN;
         out.extend_from_slice(&[MAGIC, wire::flags(Kind::Msgpack, false)]);
-        let end = payload.saturating_add(self.max_value_len);
-        let mut writer = write::Writer { types: &self.types, out, end, explain };
-        if let Err(refusal) = writer.value(value, 0) {
-            out.truncate(start);
-            return Err(refusal);
-        }
+        let writer = write::Writer::new(&self.types, Sink::new(out, self.max_value_len), explain);
+        let kind = match writer.write(value) {
+            Ok(false) => Kind::Msgpack,
+            Ok(true) => Kind::Parts,
+            Err(refusal) => {
+                out.truncate(start);
+                return Err(refusal);
+            }
+        };
+        out[start + 1] = wire::flags(kind, false);
         self.check_len(out.len() - payload)?;
-        self.compress(value.py(), Kind::Msgpack, out, start, payload);
+        self.compress(value.py(), kind, out, start, payload);
         Ok(())
     }
 
@@ -264,7 +272,7 @@ impl Codec {
         flags: u8,
         rest: &[u8],
     ) -> Result<Bound<'py, PyAny>, DecodeError> {
-        let (kind, compressed) = wire::parse_flags(flags)?;
+        let (kind, compressed) = wire::parse_flags(flags).ok_or(DecodeError::UnknownFlags(flags))?;
         if !self.reads(kind) {
             return Err(DecodeError::Refused(kind));
         }
@@ -292,6 +300,7 @@ impl Codec {
         }
         match (kind, &self.serializer) {
             (Kind::Msgpack, _) => read::Reader::read(py, &self.types, payload),
+            (Kind::Parts, _) => read::Reader::read_parts(py, &self.types, payload),
             (Kind::Pickle, Loaded::Pickle { loads, .. }) | (Kind::Custom, Loaded::Custom { loads, .. }) => {
                 bytes_to_python(py, payload)
                     .and_then(|payload| loads.bind(py).call1((payload,)))
@@ -306,8 +315,8 @@ impl Codec {
 
     fn reads(&self, kind: Kind) -> bool {
         match self.serializer {
-            Loaded::Pickle { .. } => matches!(kind, Kind::Msgpack | Kind::Pickle),
-            Loaded::Msgpack => kind == Kind::Msgpack,
+            Loaded::Pickle { .. } => matches!(kind, Kind::Msgpack | Kind::Parts | Kind::Pickle),
+            Loaded::Msgpack => matches!(kind, Kind::Msgpack | Kind::Parts),
             Loaded::Json { .. } => kind == Kind::Json,
             Loaded::Custom { .. } => kind == Kind::Custom,
         }

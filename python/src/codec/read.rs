@@ -8,9 +8,10 @@ use rmp::Marker;
 use vcache::python::bytes_to_python;
 
 use super::error::DecodeError;
-use super::ext;
+use super::parts::Table;
 use super::types::Types;
-use super::write::MAX_DEPTH;
+use super::wire::{MAX_DEPTH, ext_code};
+use super::{ext, moment};
 
 /// How many recent dict keys are remembered while one value is read.
 const KEY_SLOTS: usize = 32;
@@ -19,8 +20,8 @@ type Read<'py> = Result<Bound<'py, PyAny>, DecodeError>;
 
 /// Takes one value from the front of `input`.
 pub(super) struct Reader<'a, 'py> {
-    pub(super) py: Python<'py>,
-    pub(super) types: &'a Types,
+    py: Python<'py>,
+    types: &'a Types,
     input: &'a [u8],
     /// How many more items containers may announce. Each takes a byte of input at least, so the input's
     /// length bounds all of them together; bounding each container alone would let nested ones claim the same
@@ -31,11 +32,28 @@ pub(super) struct Reader<'a, 'py> {
     /// Recent dict keys, by `slot_of`. Rows repeat their keys, and a str that was a key before has its hash
     /// already.
     keys: [Option<(&'a [u8], Bound<'py, PyAny>)>; KEY_SLOTS],
+    /// The parts that are needed again.
+    parts: Table<'py>,
+    /// How many containers were around the innermost one so far, itself included.
+    deepest: usize,
+    /// Whether what is read now will be hashed. References are not accepted there: a few bytes of them can stand for
+    /// more items than there is time to hash.
+    hashed: bool,
 }
 
 impl<'a, 'py> Reader<'a, 'py> {
     /// Reads `payload`, all of it, as one value.
     pub(super) fn read(py: Python<'py>, types: &'a Types, payload: &'a [u8]) -> Read<'py> {
+        Self::read_with(py, types, payload, Table::empty())
+    }
+
+    /// The same for a value with shared parts, whose table follows it.
+    pub(super) fn read_parts(py: Python<'py>, types: &'a Types, payload: &'a [u8]) -> Read<'py> {
+        let (payload, parts) = Table::split_off(payload)?;
+        Self::read_with(py, types, payload, parts)
+    }
+
+    fn read_with(py: Python<'py>, types: &'a Types, payload: &'a [u8], parts: Table<'py>) -> Read<'py> {
         let mut reader = Self {
             py,
             types,
@@ -43,14 +61,58 @@ impl<'a, 'py> Reader<'a, 'py> {
             budget: payload.len(),
             items: Vec::new(),
             keys: [const { None }; KEY_SLOTS],
+            parts,
+            deepest: 0,
+            hashed: false,
         };
         let value = reader.value(0)?;
         reader.finished()?;
+        if !reader.parts.is_used_up() {
+            return Err(DecodeError::Corrupt("a table of parts that are not there"));
+        }
         Ok(value)
     }
 
     /// Reads one value that is inside `depth` containers.
     fn value(&mut self, depth: usize) -> Read<'py> {
+        if self.parts.has_part_at(self.input) { self.part(depth) } else { self.plain(depth) }
+    }
+
+    /// Reads a part that is needed again.
+    #[cold]
+    #[inline(never)]
+    fn part(&mut self, depth: usize) -> Read<'py> {
+        let number = self.parts.begin();
+        let before = std::mem::replace(&mut self.deepest, depth);
+        let part = self.plain(depth)?;
+        if let Some(number) = number {
+            self.parts.keep(number, part.clone(), self.deepest - depth);
+        }
+        self.deepest = self.deepest.max(before);
+        Ok(part)
+    }
+
+    /// Reads a reference to a part that stands before it.
+    #[cold]
+    fn reference(&mut self, payload: &[u8], depth: usize) -> Read<'py> {
+        let number = match *payload {
+            [a] => u32::from(a),
+            [a, b] => u16::from_be_bytes([a, b]).into(),
+            [a, b, c, d] => u32::from_be_bytes([a, b, c, d]),
+            _ => return Err(DecodeError::Corrupt("a reference of the wrong length")),
+        };
+        if self.hashed {
+            return Err(DecodeError::Corrupt("a reference in a key or a set"));
+        }
+        let (part, height) = self.parts.get(usize::try_from(number).unwrap_or(usize::MAX))?;
+        self.deepest = self.deepest.max(depth + height);
+        if depth + height > MAX_DEPTH {
+            return Err(DecodeError::Corrupt("nested too deep"));
+        }
+        Ok(part)
+    }
+
+    fn plain(&mut self, depth: usize) -> Read<'py> {
         let py = self.py;
         Ok(match Marker::from_u8(self.byte()?) {
             Marker::FixStr(len) => self.text(len.into())?,
@@ -126,7 +188,9 @@ impl<'a, 'py> Reader<'a, 'py> {
     }
 
     fn set(&mut self, len: usize, depth: usize) -> Read<'py> {
+        let before = std::mem::replace(&mut self.hashed, true);
         let base = self.read_items(len, depth)?;
+        self.hashed = before;
         let set = PySet::empty(self.py).map_err(|error| self.failed(error))?;
         for item in self.items.drain(base..) {
             set.add(item)
@@ -150,7 +214,10 @@ impl<'a, 'py> Reader<'a, 'py> {
     /// Reads a dict's key: as any value, but a short str that was a key before is that same str again.
     fn key(&mut self, depth: usize) -> Read<'py> {
         let Some(Marker::FixStr(len)) = self.input.first().map(|byte| Marker::from_u8(*byte)) else {
-            return self.value(depth);
+            let before = std::mem::replace(&mut self.hashed, true);
+            let key = self.value(depth)?;
+            self.hashed = before;
+            return Ok(key);
         };
         self.byte()?;
         let utf8 = self.take(len.into())?;
@@ -180,21 +247,22 @@ impl<'a, 'py> Reader<'a, 'py> {
         let code = self.byte()?;
         let payload = self.take(len)?;
         match code {
-            ext::TUPLE => self.within(payload, |reader| {
+            ext_code::TUPLE => self.within(payload, |reader| {
                 let len = reader.array_len()?;
                 reader.tuple(len, depth)
             }),
-            ext::SET => self.within(payload, |reader| {
+            ext_code::SET => self.within(payload, |reader| {
                 let len = reader.array_len()?;
                 reader.set(len, depth)
             }),
-            ext::BIG_INT => self.read_big_int(payload),
-            ext::DATETIME => self.read_datetime(payload),
-            ext::DATE => self.read_date(payload),
-            ext::TIME => self.read_time(payload),
-            ext::TIMEDELTA => self.read_timedelta(payload),
-            ext::DECIMAL => self.read_decimal(payload),
-            ext::UUID => self.read_uuid(payload),
+            ext_code::BIG_INT => ext::read_big_int(self.py, payload),
+            ext_code::DATETIME => moment::read_datetime(self.py, self.types, payload),
+            ext_code::DATE => moment::read_date(self.py, payload),
+            ext_code::TIME => moment::read_time(self.py, self.types, payload),
+            ext_code::TIMEDELTA => ext::read_timedelta(self.py, payload),
+            ext_code::DECIMAL => ext::read_decimal(self.py, self.types, payload),
+            ext_code::UUID => ext::read_uuid(self.py, self.types, payload),
+            ext_code::PART => self.reference(payload, depth),
             _ => Err(DecodeError::Corrupt("an unknown ext type")),
         }
     }
@@ -222,6 +290,7 @@ impl<'a, 'py> Reader<'a, 'py> {
         if depth >= MAX_DEPTH {
             return Err(DecodeError::Corrupt("nested too deep"));
         }
+        self.deepest = self.deepest.max(depth + 1);
         if len > self.input.len() {
             return Err(DecodeError::Truncated);
         }

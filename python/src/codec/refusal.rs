@@ -5,17 +5,22 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use super::write::MAX_DEPTH;
+use super::wire::MAX_DEPTH;
 
 /// The longest repr of a dict key that an error message quotes, in characters.
 const KEY_REPR: usize = 40;
+
+/// What writing a part comes to.
+pub(super) type Written = Result<(), Refusal>;
 
 /// See the module's own text.
 pub(super) enum Refusal {
     /// A part of the value has no msgpack form.
     Unsupported(Box<Unsupported>),
-    /// Nested more than `MAX_DEPTH` deep, or inside itself.
+    /// Nested more than `MAX_DEPTH` deep.
     TooDeep,
+    /// A container is inside itself.
+    InItself,
     /// More than `MAX_VALUE_LEN` bytes.
     TooLarge,
     /// Python code that was asked about the value raised.
@@ -72,8 +77,11 @@ impl Refusal {
                 })
             }
             Self::TooDeep => PyValueError::new_err(format!(
-                "SERIALIZER \"msgpack\" cannot store a value nested more than {MAX_DEPTH} deep or in itself"
+                "SERIALIZER \"msgpack\" cannot store a value nested more than {MAX_DEPTH} deep"
             )),
+            Self::InItself => {
+                PyValueError::new_err("SERIALIZER \"msgpack\" cannot store a value that contains itself")
+            }
             Self::TooLarge => too_large(None, max_value_len),
             Self::Raised(error) => error,
         }

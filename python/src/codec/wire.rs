@@ -1,10 +1,10 @@
-//! The first two bytes of a stored value. `0xC1`, which msgpack never uses, then version (high nibble),
-//! compressed (bit 3) and kind (bits 0-2). A stored int has neither byte: it is bare ASCII digits, for
-//! INCRBY.
+//! What is agreed between those who write values and those who read them: the two bytes that a stored value begins
+//! with, the codes of our msgpack ext types, and how deep containers may nest.
+//!
+//! The first byte is `0xC1`, which msgpack never uses. The second holds the version (high nibble), whether the rest
+//! is compressed (bit 3) and the kind (bits 0-2). A stored int has neither byte: it is bare ASCII digits, for INCRBY.
 
 use std::fmt;
-
-use super::error::DecodeError;
 
 /// The first byte of every stored value that is not an int.
 pub(super) const MAGIC: u8 = 0xC1;
@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Json = 2,
     /// What the configured object's `dumps` returned.
     Custom = 3,
+    /// Plain data that holds a part more than once, see `parts.rs`.
+    Parts = 4,
 }
 
 impl fmt::Display for Kind {
@@ -36,6 +38,7 @@ impl fmt::Display for Kind {
             Self::Pickle => "pickle",
             Self::Json => "json",
             Self::Custom => "custom",
+            Self::Parts => "msgpack (with shared parts)",
         })
     }
 }
@@ -45,17 +48,36 @@ pub(super) const fn flags(kind: Kind, compressed: bool) -> u8 {
     VERSION | kind as u8 | if compressed { COMPRESSED } else { 0 }
 }
 
-/// Kind, and whether the payload is compressed.
-pub(super) fn parse_flags(flags: u8) -> Result<(Kind, bool), DecodeError> {
+/// Kind, and whether the payload is compressed. None for a version or kind that this release does not know.
+pub(super) fn parse_flags(flags: u8) -> Option<(Kind, bool)> {
+    if flags & VERSION_MASK != VERSION {
+        return None;
+    }
     let kind = match flags & KIND_MASK {
         0 => Kind::Msgpack,
         1 => Kind::Pickle,
         2 => Kind::Json,
         3 => Kind::Custom,
-        _ => return Err(DecodeError::UnknownFlags(flags)),
+        4 => Kind::Parts,
+        _ => return None,
     };
-    if flags & VERSION_MASK != VERSION {
-        return Err(DecodeError::UnknownFlags(flags));
-    }
-    Ok((kind, flags & COMPRESSED != 0))
+    Some((kind, flags & COMPRESSED != 0))
+}
+
+/// How deep containers may nest, in both directions. It bounds the Rust stack, which Python's own limit does not.
+pub(super) const MAX_DEPTH: usize = 64;
+
+/// The codes of our msgpack ext types. They are on the wire: never reuse one.
+pub(super) mod ext_code {
+    pub(in super::super) const TUPLE: u8 = 1;
+    pub(in super::super) const SET: u8 = 2;
+    pub(in super::super) const BIG_INT: u8 = 3;
+    pub(in super::super) const DATETIME: u8 = 4;
+    pub(in super::super) const DATE: u8 = 5;
+    pub(in super::super) const TIME: u8 = 6;
+    pub(in super::super) const TIMEDELTA: u8 = 7;
+    pub(in super::super) const DECIMAL: u8 = 8;
+    pub(in super::super) const UUID: u8 = 9;
+    /// A part that was there before, by its number.
+    pub(in super::super) const PART: u8 = 10;
 }

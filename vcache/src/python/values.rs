@@ -2,15 +2,16 @@
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PySet, PyString, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyTuple};
 use redis::Value;
 
 use super::exceptions::to_exception;
 use super::large::{bytes_to_python, free};
 use crate::error::Error;
 
-/// A reply as Python sees it: `int`, `float`, `bool`, `None`, `bytes` (strings of the server), `str` (its status and
-/// verbatim texts), `list`, `dict`, `set`. Keys and members that Python cannot hash, lists, become tuples.
+/// A reply as Python sees it: `int`, `float`, `bool`, `None`, `list`, `dict`, `set`, and for every kind of string `bytes`:
+/// what is stored, a status, a verbatim text. In keys and members of sets, which Python hashes, lists are tuples, dicts
+/// are tuples of pairs, and sets are frozensets.
 ///
 /// # Errors
 /// `ResponseError` if the reply is an error. Errors inside a list are exception objects in it.
@@ -30,8 +31,10 @@ fn convert<'py>(py: Python<'py>, value: Value) -> PyResult<Bound<'py, PyAny>> {
             free(py, bytes);
             made.into_any()
         }
-        Value::Okay => PyString::new(py, "OK").into_any(),
-        Value::SimpleString(text) | Value::VerbatimString { text, .. } => PyString::new(py, &text).into_any(),
+        Value::Okay => PyBytes::new(py, b"OK").into_any(),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => {
+            bytes_to_python(py, text.as_bytes())?.into_any()
+        }
         Value::Double(number) => PyFloat::new(py, number).into_any(),
         Value::Boolean(truth) => PyBool::new(py, truth).to_owned().into_any(),
         Value::BigNumber(digits) => {
@@ -66,11 +69,19 @@ fn list<'py>(py: Python<'py>, items: Vec<Value>) -> PyResult<Bound<'py, PyList>>
 }
 
 fn hashable(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
-    match value.cast_into::<PyList>() {
-        Ok(list) => {
-            let items: Vec<_> = list.iter().map(hashable).collect::<PyResult<_>>()?;
-            Ok(PyTuple::new(list.py(), items)?.into_any())
-        }
-        Err(error) => Ok(error.into_inner()),
+    let py = value.py();
+    if let Ok(list) = value.cast::<PyList>() {
+        let items: Vec<_> = list.iter().map(hashable).collect::<PyResult<_>>()?;
+        return Ok(PyTuple::new(py, items)?.into_any());
     }
+    if let Ok(dict) = value.cast::<PyDict>() {
+        // Its keys are hashable already.
+        let pairs: Vec<_> =
+            dict.iter().map(|(key, value)| Ok((key, hashable(value)?))).collect::<PyResult<_>>()?;
+        return Ok(PyTuple::new(py, pairs)?.into_any());
+    }
+    if let Ok(set) = value.cast::<PySet>() {
+        return Ok(PyFrozenSet::new(py, set.iter())?.into_any());
+    }
+    Ok(value)
 }
