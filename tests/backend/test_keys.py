@@ -203,11 +203,17 @@ def test_a_key_that_has_no_utf8_form_is_refused_by_name(
 
 
 def test_other_parts_that_have_no_utf8_form_are_refused_by_name(cache_factory: Any) -> None:
+    from django_vcache.exceptions import ConfigurationError
+
     with pytest.raises(ValueError, match=f"^version {SHOWN}"):
         cache_factory().get("k", version=LONE)
     with pytest.raises(ValueError, match=f"^VERSION {SHOWN}"):
         cache_factory(VERSION=LONE).get("k")
+    with pytest.raises(ConfigurationError, match=r"KEY_PREFIX '.*' holds a lone surrogate"):
+        cache_factory(KEY_PREFIX=LONE)
+    cache = cache_factory()
+    cache.key_prefix = LONE
     with pytest.raises(ValueError, match=f"^KEY_PREFIX {SHOWN}"):
-        cache_factory(KEY_PREFIX=LONE).get("k")
+        cache.get("k")
     with pytest.raises(ValueError, match=r"^the key that KEY_FUNCTION or make_key\(\) made must be text"):
         cache_factory(KEY_FUNCTION=dashed).get(LONE)
