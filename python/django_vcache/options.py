@@ -69,7 +69,7 @@ def build(location: object, params: Mapping[str, Any]) -> Settings:
     # Limits and streams that count on this alias have it too; the cache's own keys get it from the backend object.
     key_prefix = str(params.get("KEY_PREFIX") or "")
     if not key_prefix.isascii() and not _has_utf8_form(key_prefix):
-        raise _wrong(alias, f"KEY_PREFIX {key_prefix!r} holds a lone surrogate, which has no UTF-8 form: use other text")
+        raise _wrong(alias, f"KEY_PREFIX {key_prefix!r} holds a lone surrogate, which has no UTF-8 form: use another")
     secrets = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
     try:
         return _cached(alias, url, key_prefix, tuple(options.items()), secrets)
