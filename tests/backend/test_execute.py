@@ -162,7 +162,7 @@ def test_a_refusal_is_a_response_error_with_the_words_of_the_server(
         (("SET", "k", gettext_lazy("lazy")), "argument 3 .*not __proxy__"),
         (("SET", "k", "a\ud800"), r"argument 3 must be text that UTF-8 can hold, and 'a\\ud800' has a lone surrogate"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else ascii(value[:2]) if len(value) > 2 else "an object",
 )
 def test_arguments_that_cannot_be_sent_are_refused_by_their_place(
     cache: Any, server: ValkeyServer, args: tuple[Any, ...], message: str
