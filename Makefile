@@ -10,6 +10,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SOURCES := $(shell find vcache hotpath-macros python Cargo.toml Cargo.lock pyproject.toml -type f \
 	-not -path '*/__pycache__/*' -not -name '*.so')
 
+# Processes of the Python tests. Each has servers of its own.
+WORKERS ?= 2
+
 # All that the crate can do, tests included.
 FEATURES := vcache/testing,vcache/admission,vcache/json,vcache/dict,vcache/awaitable,vcache/spawn
 
@@ -46,7 +49,10 @@ demo: setup
 serve: setup
 	@$(BIN)/python examples/ingest/demo.py --serve
 
-test: lint test-rust test-python
+test: setup
+	@sh scripts/timed.sh "Lint" $(MAKE) --no-print-directory lint
+	@sh scripts/timed.sh "Rust tests" $(MAKE) --no-print-directory test-rust
+	@sh scripts/timed.sh "Python tests" $(MAKE) --no-print-directory test-python
 
 test-rust: setup
 	@echo "==> Rust tests"
@@ -59,7 +65,7 @@ test-rust: setup
 
 test-python: setup
 	@echo "==> Python tests, $$($(BIN)/python --version), Django $$($(BIN)/python -m django --version)"
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 lint: setup
 	@echo "==> Lint"
