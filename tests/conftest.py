@@ -5,7 +5,7 @@ configured once, with no cache of ours; a test that needs `settings.CACHES` over
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any, Protocol
 
 import django
@@ -37,6 +37,14 @@ class CacheFactory(Protocol):
     """Builds a cache on the session's server, or on another server or LOCATION."""
 
     def __call__(self, server: ValkeyServer | str | None = None, **options: Any) -> Any: ...
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test printed or logged can be sent to another process: a lone surrogate has no form for that."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 @pytest.fixture(scope="session")
