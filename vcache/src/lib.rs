@@ -111,7 +111,7 @@ pub mod python;
 mod reactor;
 #[cfg(feature = "driver")]
 mod scope;
-#[cfg(any(feature = "driver", feature = "tokio", feature = "awaitable"))]
+#[cfg(any(feature = "driver", feature = "tokio", feature = "python"))]
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -126,7 +126,7 @@ pub use blocking::block_on;
 pub use config::{Config, Options};
 pub use connection::{Connection, Packet, Request, connection, connection_for};
 #[cfg(feature = "driver")]
-pub use connection::{Watched, configure};
+pub use connection::{Watched, configure, publish};
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "testing")]
 pub use hotpath_macros::test;
