@@ -69,9 +69,12 @@ PLAIN_VALUE = {
     "text": ["h\u00e9llo", b"bytes", 1, -1, 2**40, 2**64, 2**80, 1.5, None, True],
     "more": ((1, (2,)), {3, 4}, [[]]),
 }
+PART, LONG = [1, {"k": (2,)}], "long " * 20
 SAMPLES = {
     "msgpack": PLAIN.dumps(PLAIN_VALUE),
     "zstd": AUTO.dumps([f"row {n}" for n in range(200)]),
+    "parts": PLAIN.dumps([PART, {"again": PART}, (PART, [LONG, LONG])]),
+    "zstd parts": AUTO.dumps([[PART, LONG, f"row {n}"] for n in range(200)]),
     "pickle": PLAIN.dumps(frozenset({1, 2})),
     "zstd pickle": AUTO.dumps(frozenset(range(1000))),
 }

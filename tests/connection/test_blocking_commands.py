@@ -230,7 +230,7 @@ def test_a_wait_on_a_closed_loop_is_given_up(fresh_server: ValkeyServer, loop: s
     source = """
         async def wait():
             waiting = asyncio.ensure_future(cache.aexecute("BLPOP", "queue", 0))
-            while "cmd=blpop" not in await cache.aexecute("CLIENT", "LIST"):
+            while b"cmd=blpop" not in await cache.aexecute("CLIENT", "LIST"):
                 await asyncio.sleep(0.005)
 
         async def use():
@@ -264,7 +264,7 @@ cache.get("warm")
 if _request["loop"] == "uvloop":
     # The main thread is not the one that polls: another one waits already.
     threading.Thread(target=cache.execute, args=("BLPOP", "other", 0), daemon=True).start()
-    while b"cmd=blpop" not in str(cache.execute("CLIENT", "LIST")).encode():
+    while b"cmd=blpop" not in cache.execute("CLIENT", "LIST"):
         time.sleep(0.005)
 report("waiting")
 try:

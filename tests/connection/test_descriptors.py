@@ -82,7 +82,7 @@ if pid == 0:
     os._exit(0)
 report(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 use("parent-again")
-report(str(cache.execute("CLIENT", "LIST")).count("cmd=blpop"))
+report(cache.execute("CLIENT", "LIST").count(b"cmd=blpop"))
 """
 
 

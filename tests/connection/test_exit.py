@@ -83,7 +83,7 @@ async def pop():
 
 threading.Thread(target=lambda: run(pop()), daemon=True).start()
 # Two runs are on this server at once.
-while cache.execute("CLIENT", "LIST").count("cmd=blpop") < 6:
+while cache.execute("CLIENT", "LIST").count(b"cmd=blpop") < 6:
     time.sleep(0.005)
 """
 

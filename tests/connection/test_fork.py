@@ -354,7 +354,7 @@ for each in (cache, short):
 if parked:
     # Another thread reads for both.
     threading.Thread(target=cache.execute, args=("BLPOP", "other", 0), daemon=True).start()
-    while b"cmd=blpop" not in str(cache.execute("CLIENT", "LIST")).encode():
+    while b"cmd=blpop" not in cache.execute("CLIENT", "LIST"):
         time.sleep(0.005)
 report("ready")
 wait_for_word()

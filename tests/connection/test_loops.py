@@ -271,7 +271,7 @@ def alive(refs):
 
 POPS = """
 def waits():
-    return str(cache.execute("CLIENT", "LIST")).count("cmd=blpop")
+    return cache.execute("CLIENT", "LIST").count(b"cmd=blpop")
 
 async def pop():
     return await cache.aexecute("BLPOP", "queue", 0)
@@ -377,7 +377,7 @@ async def main():
     for number in range(20):
         # Nobody keeps these: what a task waits for does, as with any other input and output of the loop.
         asyncio.ensure_future(pop(number))
-    while "cmd=blpop" not in str(await cache.aexecute("CLIENT", "LIST")):
+    while b"cmd=blpop" not in await cache.aexecute("CLIENT", "LIST"):
         await asyncio.sleep(0.005)
     gc.collect()
     for number in range(20):

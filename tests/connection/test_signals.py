@@ -143,7 +143,7 @@ def pop(number):
 tasks = set(os.listdir("/proc/self/task"))
 for number in range(3):
     threading.Thread(target=pop, args=(number,), daemon=True).start()
-while str(cache.execute("CLIENT", "LIST")).count("cmd=blpop") < 3:
+while cache.execute("CLIENT", "LIST").count(b"cmd=blpop") < 3:
     time.sleep(0.005)
 waiting = sorted(set(os.listdir("/proc/self/task")) - tasks)
 

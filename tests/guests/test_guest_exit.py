@@ -94,7 +94,7 @@ def work():
 probe_guest.connection_id()
 for target in [wait, work] * 3:
     threading.Thread(target=target, daemon=True).start()
-while cache.execute("CLIENT", "LIST").count("cmd=blpop") < 3:
+while cache.execute("CLIENT", "LIST").count(b"cmd=blpop") < 3:
     time.sleep(0.005)
 """
 
