@@ -9,6 +9,7 @@
 //! | [`call`] | a call in its two forms |
 //! | [`scope`] | a scope, or the value that stands for one |
 //! | [`limit`] | limits and rates that are callables of the scope |
+//! | [`server`] | which server is asked, if any |
 //! | [`settings`] | the keywords that all constructors have |
 
 mod alias;
@@ -18,6 +19,7 @@ mod gate;
 mod limit;
 mod quota;
 mod scope;
+mod server;
 mod settings;
 mod stream;
 mod throttle;
@@ -26,5 +28,6 @@ pub(crate) use alias::aliases_in_use;
 pub(crate) use decision::{PyDecision, PyRefund, PyRefusal, PyRuleState};
 pub(crate) use gate::PyGate;
 pub(crate) use quota::PyQuota;
+pub(crate) use server::forget_enabled;
 pub(crate) use stream::PyStream;
 pub(crate) use throttle::{PyThrottle, parse_rate};

@@ -47,10 +47,12 @@ pub enum Source {
     Guard,
     /// The outage policies: the server could not be asked.
     Outage,
+    /// Nothing and nobody: limits are switched off.
+    Disabled,
 }
 
 impl Source {
-    /// `"server"`, `"settings"`, `"deny_cache"`, `"guard"` or `"outage"`.
+    /// `"server"`, `"settings"`, `"deny_cache"`, `"guard"`, `"outage"` or `"disabled"`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -59,6 +61,7 @@ impl Source {
             Self::DenyCache => "deny_cache",
             Self::Guard => "guard",
             Self::Outage => "outage",
+            Self::Disabled => "disabled",
         }
     }
 }
@@ -142,8 +145,8 @@ pub struct Usage {
     pub used: i64,
 }
 
-/// What a refund did.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a refund did. The default is one of nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refund {
     /// Whether units were given back now; `false` if this receipt was refunded before, or nothing of what it charged is

@@ -4,7 +4,7 @@ use std::fmt;
 use std::slice;
 use std::sync::Arc;
 
-use super::decision::{Decision, Refund, RuleState};
+use super::decision::{Decision, Refund, RuleState, Source};
 use super::inner::{Inner, QuotaSpec, StreamSpec, ThrottleSpec};
 use super::metrics::Metrics;
 use super::plan::{Override, Plan};
@@ -232,6 +232,25 @@ impl Gate {
         plan.admit(conn).await
     }
 
+    /// The answer where limits are switched off, for tests and development: yes, with [`Source::Disabled`]. No server is
+    /// asked, nothing is charged and nothing written. A payload is checked; [`Gate::stream`] writes it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) as for [`Gate::admit`].
+    pub fn waive(&self, admission: Admission<'_>) -> Result<Decision> {
+        let decision = Plan::new(&self.inner, &admission, None)?.unasked(Source::Disabled)?;
+        self.inner.counters.admitted.count();
+        Ok(decision)
+    }
+
+    /// How every rule stands of which nothing is used: what [`Gate::peek`] is where limits are switched off.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) as for [`Gate::admit`].
+    pub fn untouched(&self, admission: Admission<'_>) -> Result<Vec<RuleState>> {
+        Plan::new(&self.inner, &admission, None)?.unasked(Source::Disabled).map(|decision| decision.rules)
+    }
+
     /// How every rule stands; nothing is charged. Limits and rates of the call count as in [`Gate::admit`].
     ///
     /// # Errors
@@ -243,8 +262,7 @@ impl Gate {
 
     /// The state of the only rule.
     pub(super) async fn peek_one(&self, conn: &Connection, admission: Admission<'_>) -> Result<RuleState> {
-        let mut states = self.peek(conn, admission).await?;
-        states.pop().ok_or_else(|| Error::value("there is no rule to look at"))
+        only(self.peek(conn, admission).await?)
     }
 
     /// Gives back to the quotas what was charged under this receipt, once, in the windows that it was charged in.
@@ -277,6 +295,11 @@ impl Gate {
     pub fn metrics(&self) -> Metrics {
         self.inner.counters.read()
     }
+}
+
+/// The state of a rule that stands alone.
+pub(super) fn only(mut states: Vec<RuleState>) -> Result<RuleState> {
+    states.pop().ok_or_else(|| Error::value("there is no rule to look at"))
 }
 
 impl fmt::Debug for Gate {

@@ -66,6 +66,12 @@ pub(in crate::admission) fn forget(key: &[u8]) {
     }
 }
 
+pub(super) fn forget_all() {
+    if let Some(denials) = DENIALS.get_if_made() {
+        denials.clear();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +112,16 @@ mod tests {
         assert_eq!(find(b"more", &[1, 2, 3], 1, now), Some(denial(1, 3, now)));
         forget(b"more");
         assert_eq!(find(b"more", &[1, 2, 3], 1, now), None);
+    }
+
+    #[test]
+    fn all_of_them_can_be_forgotten() {
+        let now = Instant::now();
+        let before = super::super::forgotten();
+        remember(b"all", denial(1, 2, now), now);
+        super::super::forget_refusals();
+        assert_eq!(find(b"all", &[1, 2, 3], 1, now), None);
+        assert_ne!(super::super::forgotten(), before);
     }
 
     #[test]
