@@ -245,6 +245,9 @@ fn tcp_address(parsed: &Url, url: &str) -> Result<Address> {
         return Err(bad_url(url, "port 0 cannot be connected to"));
     }
     let host = decode(host, url, "host")?;
+    if host.contains([',', ';']) {
+        return Err(bad_url(url, "it names several hosts: give one server"));
+    }
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).map_or(host.clone(), str::to_owned);
     Ok(Address::Tcp { host, port })
 }
@@ -334,6 +337,7 @@ mod tests {
             ("redis://host/0?password=secret@h&nonsense=1", "percent-encode"),
             ("redis://host/0?nonsense=1&password=a@secret", "percent-encode"),
             ("redis://host#secret", "'#'"),
+            ("redis://:secret@one,two", "several hosts"),
             ("localhost:6379", "no scheme"),
             ("secret:word@localhost:6379", "no scheme"),
             (":secret@localhost:6379", "no scheme"),
