@@ -8,6 +8,7 @@
 ``vcache.E005``  a cache alias that is to count does not exist, or is another backend's
 ``vcache.W001``  a server's maxmemory-policy may evict counters (``--deploy``)
 ``vcache.W002``  a server could not be asked for its policy (``--deploy``)
+``vcache.W010``  limits are switched off (``--deploy``)
 """
 
 import contextlib
@@ -24,7 +25,7 @@ from django_vcache.admission.decorated import views_with_urls
 from django_vcache.admission.decorators import all_throttles
 from django_vcache.admission.gates import import_gate, import_stream
 from django_vcache.admission.settings import current, problems
-from django_vcache.backend import ValkeyCache
+from django_vcache.backend import ValkeyCache, is_for_limits
 from django_vcache.exceptions import ConfigurationError, VcacheError
 
 __all__ = ["TAG"]
@@ -46,8 +47,9 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                 load(path)
             except ValueError as error:
                 found.append(Error(f"VCACHE[{name!r}]: {error}", id="vcache.E003"))
-    for alias in _aliases():
-        found += _check_alias(alias)
+    if ours.enabled:
+        for alias in _aliases():
+            found += _check_alias(alias)
     return found
 
 
@@ -84,6 +86,11 @@ def check_servers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Whether the servers that count keep what they counted. It asks them."""
     if problems(getattr(settings, "VCACHE", {})):
         return []
+    if not current().enabled:
+        text = "VCACHE['ENABLED'] is False: every throttle, quota and gate admits everything."
+        return [
+            Warning(text, hint="Switch limits off in the settings of tests and development only.", id="vcache.W010")
+        ]
     return [message for alias in _aliases() if not _check_alias(alias) for message in _check_server(alias)]
 
 
@@ -176,10 +183,14 @@ def _check_alias(alias: str) -> list[CheckMessage]:
     except (ImportError, KeyError):
         # Django says so itself.
         return []
-    if isinstance(backend, type) and issubclass(backend, ValkeyCache):
+    if is_for_limits(backend):
         return []
     text = f"A limit counts on the cache alias {alias!r}, but its BACKEND is {setting['BACKEND']}."
-    return [Error(text, hint="Make it django_vcache.ValkeyCache, or name another alias.", id="vcache.E005")]
+    hint = (
+        "Make it django_vcache.ValkeyCache, or name another alias. To develop without a server, give LOCATION "
+        '"embedded://", or switch limits off by VCACHE = {"ENABLED": False}.'
+    )
+    return [Error(text, hint=hint, id="vcache.E005")]
 
 
 def _check_server(alias: str) -> Iterator[CheckMessage]:

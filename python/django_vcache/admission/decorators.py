@@ -12,6 +12,7 @@ from http import HTTPMethod
 from typing import Any, NamedTuple, TypeVar
 
 from asgiref.sync import iscoroutinefunction
+from django.core.signals import setting_changed
 from django.http import HttpRequest
 
 from django_vcache import _vcache
@@ -149,6 +150,10 @@ class ViewThrottle:
                 raise ConfigurationError(f"{self!r} at {self.where}: {error}") from error
         return rule
 
+    def forget_rules(self) -> None:
+        """The settings have changed that the rules were made of: the next request makes them anew."""
+        self._rules.clear()
+
     def _make(self, name: str) -> Rule:
         options = dict(self.policy.options)
         if "shards" in options:
@@ -166,6 +171,15 @@ class ViewThrottle:
 def all_throttles() -> list[ViewThrottle]:
     """Every limit that was made in this process and still decorates a view, for the system checks."""
     return sorted(_all, key=lambda limit: limit.where)
+
+
+def _follow_settings(*, setting: str, **_others: object) -> None:
+    if setting == "VCACHE":
+        for limit in all_throttles():
+            limit.forget_rules()
+
+
+setting_changed.connect(_follow_settings)
 
 
 def rules_of(view: Callable[..., Any]) -> Rules | None:
