@@ -16,6 +16,7 @@ from django.core.signals import request_started, setting_changed
 
 from .backend import ValkeyCache
 from .exceptions import ConfigurationError
+from .options import embedded_url
 
 __all__ = ["Aliases", "aliases", "cache"]
 
@@ -120,10 +121,7 @@ def _make(alias: str) -> ValkeyCache:
 
 
 def _is_embedded(alias: str) -> bool:
-    location = settings.CACHES.get(alias, {}).get("LOCATION")
-    if isinstance(location, list | tuple):
-        location = location[0] if location else ""
-    return str(location).strip().startswith("embedded:")
+    return embedded_url(settings.CACHES.get(alias, {}).get("LOCATION")) is not None
 
 
 def _forget(shared: type[_Shared]) -> None:
@@ -143,8 +141,8 @@ def _follow_settings(*, setting: str, **_others: object) -> None:
 
 
 def _renew_embedded(**_others: object) -> None:
-    """An embedded server ends with the process that started it. Making a backend object starts another one, and Django
-    makes one for every request."""
+    """An embedded server may have been stopped. Making a backend object starts another one, and Django makes one for
+    every request."""
     for alias, shared in list(_shared.items()):
         if _is_embedded(alias):
             _forget(type(shared))

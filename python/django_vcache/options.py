@@ -1,8 +1,11 @@
 """``CACHES[alias]`` becomes a client: every option is checked, and each mistake named, before anything is sent."""
 
+import contextlib
 import difflib
 import functools
+import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -163,7 +166,7 @@ def _check(name: str, value: object, wrong: Wrong) -> None:
 
 def _url(location: object, wrong: Wrong) -> str:
     """The one URL in LOCATION, with ``embedded://`` resolved to the socket of a running server."""
-    given = list(location) if isinstance(location, list | tuple) else [location]
+    given: list[Any] = list(location) if isinstance(location, list | tuple) else [location]
     for each in given:
         if each is None:
             raise wrong("LOCATION is None: give the server's URL. Is an environment variable missing?")
@@ -182,10 +185,41 @@ def _url(location: object, wrong: Wrong) -> str:
         from .embedded import resolve
 
         try:
-            return resolve(location)
+            return resolve(location, _project())
         except (ValueError, ImportError, OSError, RuntimeError) as error:
             raise wrong(str(error)) from error
     return location
+
+
+def embedded_url(location: object) -> str | None:
+    """The ``embedded://`` URL in a LOCATION; None for another server, and for what is none."""
+    given = location if isinstance(location, list | tuple) else [location]
+    urls = [str(each).strip(" \t\r\n,;") for each in given]
+    return next((url for url in urls if url.startswith("embedded:")), None)
+
+
+def _project() -> str:
+    """The directory that an ``embedded://`` server is one for, wherever a process was started."""
+    base = getattr(settings, "BASE_DIR", None)
+    if isinstance(base, str | os.PathLike):
+        return os.fspath(base)
+    module = sys.modules.get(os.environ.get("DJANGO_SETTINGS_MODULE", ""))
+    file = getattr(module, "__file__", None)
+    return os.path.dirname(file) if file else os.getcwd()
+
+
+def hold_embedded() -> None:
+    """Has embedded servers outlive the reload of a development server. Its parent process, which stays, calls this.
+
+    What is wrong with a LOCATION is told when its cache is made.
+    """
+    for config in settings.CACHES.values():
+        url = embedded_url(config.get("LOCATION"))
+        if url is not None:
+            from .embedded import hold
+
+            with contextlib.suppress(ValueError, OSError, RuntimeError):
+                hold(url, _project())
 
 
 def _servers(text: str) -> list[str]:
