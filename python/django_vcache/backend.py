@@ -267,8 +267,8 @@ def publish_alias(alias: str) -> None:
             f"a hot path wants the cache alias {alias!r}, but its BACKEND is {type(cache).__name__}, "
             "not django_vcache.ValkeyCache"
         )
-        if is_for_limits(type(cache)):
-            raise StandInCache(message)
+        if is_usable(type(cache)):
+            raise StandInCache(f"{message}: run the test on a server, with the fixture vcache_server or VcacheMixin")
         raise ConfigurationError(
             f'{message}. To develop without a server, use LOCATION "embedded://", or switch limits off by '
             'VCACHE = {"ENABLED": False}'
@@ -277,8 +277,8 @@ def publish_alias(alias: str) -> None:
     client.publish(alias)
 
 
-def is_for_limits(backend: object) -> bool:
-    """Whether limits may name an alias with this class of caches: ours, and in a test run Django's that need no server.
+def is_usable(backend: object) -> bool:
+    """Whether an alias with this class of caches can be used: ours, and in a test run Django's that need no server.
 
     A test run is what ``django.test.utils.setup_test_environment()`` began, as ``manage.py test`` and pytest-django do.
     A project that forgot CACHES has a LocMemCache too, and outside of tests its limits must not be silently off.

@@ -31,7 +31,7 @@ from django_vcache.admission import Decision, Throttle, attach, client_ip
 from django_vcache.admission import parse_rate as parse
 from django_vcache.admission.keys import bounded, warn_of_no_address
 from django_vcache.admission.settings import current
-from django_vcache.backend import is_for_limits
+from django_vcache.backend import is_usable
 from django_vcache.exceptions import ConfigurationError
 
 __all__ = [
@@ -231,7 +231,7 @@ def alias_of(throttle: Any) -> str:
     if not current().enabled:
         return current().throttle_alias
     alias = getattr(cache, "_alias", None) or next((name for name in settings.CACHES if caches[name] is cache), None)
-    if isinstance(alias, str) and alias in settings.CACHES and is_for_limits(type(caches[alias])):
+    if isinstance(alias, str) and alias in settings.CACHES and is_usable(type(caches[alias])):
         return alias
     raise ConfigurationError(
         f"a throttle's cache is {cache!r}, which is not a ValkeyCache of CACHES: set `using` to an alias that is one"

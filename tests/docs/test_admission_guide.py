@@ -140,10 +140,11 @@ def test_the_throttles_for_rest_framework_limit(guide: Any) -> None:
     assert guide.TenantThrottle().allow_request(Request(request()), None)
 
 
-def test_an_alias_of_overridden_caches_is_another_and_then_the_first_again(guide: Any, server: ValkeyServer) -> None:
+def test_overridden_settings_take_effect_at_once(guide: Any, server: ValkeyServer) -> None:
     assert guide.exports.consume(1)
-    with guide.other_caches({"default": cache_setting(server, DB=1)}):
+    with override_settings(CACHES={"default": cache_setting(server, DB=1)}):
         assert guide.exports.usage(1).used == 0
+    assert guide.exports_without_a_limit() == ["disabled"] * 3
     assert guide.exports.usage(1).used == 1
 
 
@@ -151,4 +152,5 @@ def test_the_settings_of_the_guide_are_understood(guide: Any) -> None:
     from django_vcache.admission.settings import problems
 
     assert problems(guide.VCACHE) == []
-    assert sorted(guide.VCACHE) == ["GATES", "LEGACY_HEADERS", "STREAMS", "THROTTLE_ALIAS", "TRUSTED_PROXIES"]
+    known = ["ENABLED", "GATES", "LEGACY_HEADERS", "STREAMS", "THROTTLE_ALIAS", "TRUSTED_PROXIES"]
+    assert sorted(guide.VCACHE) == known

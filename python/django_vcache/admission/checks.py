@@ -25,7 +25,7 @@ from django_vcache.admission.decorated import views_with_urls
 from django_vcache.admission.decorators import all_throttles
 from django_vcache.admission.gates import import_gate, import_stream
 from django_vcache.admission.settings import current, problems
-from django_vcache.backend import ValkeyCache, is_for_limits
+from django_vcache.backend import ValkeyCache, is_usable
 from django_vcache.exceptions import ConfigurationError, VcacheError
 
 __all__ = ["TAG"]
@@ -183,7 +183,7 @@ def _check_alias(alias: str) -> list[CheckMessage]:
     except (ImportError, KeyError):
         # Django says so itself.
         return []
-    if is_for_limits(backend):
+    if is_usable(backend):
         return []
     text = f"A limit counts on the cache alias {alias!r}, but its BACKEND is {setting['BACKEND']}."
     hint = (

@@ -49,6 +49,7 @@ class Server:
     def __init__(self) -> None:
         # The path of a socket may have some 100 characters, which not every TMPDIR leaves room for.
         parent = "/tmp" if os.access("/tmp", os.W_OK) else None
+        self._process_id: int | None = None
         self._directory = Path(tempfile.mkdtemp(prefix=TEST_DIRECTORY, dir=parent))
         try:
             self._start()
@@ -160,7 +161,7 @@ class Server:
     def _start(self) -> None:
         embedded.resolve(f"embedded://{quote(os.fsencode(self._directory))}?linger=0")
         info = self.command("INFO", "server").decode()
-        self._process_id: int | None = int(info.split("process_id:")[1].split("\r\n")[0])
+        self._process_id = int(info.split("process_id:")[1].split("\r\n")[0])
 
 
 @contextlib.contextmanager
