@@ -82,6 +82,17 @@ def test_an_outage_ends_with_the_settings_that_made_it(server: ValkeyServer) -> 
         assert throttle.check(1).source == "server"
 
 
+def test_a_breaker_opens_for_the_next_server_too() -> None:
+    from django_vcache.admission import Throttle
+
+    throttle = Throttle("org", "1/d", outage="closed", deadline=None)
+    for opened in (1, 2):
+        with override_settings(CACHES={"default": NOWHERE}):
+            while throttle.metrics()["breaker_opened"] < opened:
+                assert "left alone" not in str(throttle.check(1).outage)
+            assert "left alone" in str(throttle.check(1).outage)
+
+
 def test_the_alias_of_decorators_is_that_of_the_moment(server: ValkeyServer) -> None:
     from django_vcache.admission import throttle
 

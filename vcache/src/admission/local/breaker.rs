@@ -190,20 +190,6 @@ mod tests {
     }
 
     #[test]
-    fn it_is_closed_for_another_server_and_opens_for_that_one_too() {
-        let now = Instant::now();
-        let breaker = opened(now);
-        assert!(breaker.permit(now).is_err());
-        super::super::forget_servers();
-        let mut now = now + APART;
-        for failure in 1..=FAILURES {
-            assert_eq!(breaker.permit(now).ok().unwrap().failed(now, now), failure == FAILURES);
-            now += APART;
-        }
-        assert!(breaker.permit(now).is_err());
-    }
-
-    #[test]
     fn it_opens_after_so_many_failures_in_a_row() {
         let mut now = Instant::now();
         let breaker = Breaker::new();

@@ -115,16 +115,6 @@ mod tests {
     }
 
     #[test]
-    fn all_of_them_can_be_forgotten() {
-        let now = Instant::now();
-        let before = super::super::forgotten();
-        remember(b"all", denial(1, 2, now), now);
-        super::super::forget_refusals();
-        assert_eq!(find(b"all", &[1, 2, 3], 1, now), None);
-        assert_ne!(super::super::forgotten(), before);
-    }
-
-    #[test]
     fn the_number_of_refusals_is_bounded() {
         let table = table();
         let now = Instant::now();
