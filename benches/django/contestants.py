@@ -68,12 +68,14 @@ class Ours(InDjango):
         return Throttle(rule.name, rule.rate, key=rule.key, deny_cache=self.deny_cache)
 
     def _gate(self, rules: tuple[Rule, ...]) -> Any:
-        from django_vcache.admission import Gate, Quota, Stream
+        from django_vcache.admission import Gate, Quota, Stream, Throttle
 
         return Gate(
-            throttles=[self._throttle(rule) for rule in rules if not rule.quota],
+            throttles=[Throttle(rule.name, rule.rate, key=rule.key) for rule in rules if not rule.quota],
             quotas=[Quota(rule.name, rule.limit, rule.period, key=rule.key) for rule in rules if rule.quota],
             stream=Stream(STREAM, maxlen=MAXLEN),
+            owner=rules[0].key,
+            deny_cache=self.deny_cache,
         )
 
     def _timed(self, operation: str) -> Any:

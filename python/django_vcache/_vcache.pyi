@@ -4,6 +4,7 @@ from asyncio import Future
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Literal, TypeAlias, final
+from uuid import UUID
 
 from django.core.cache.backends.base import BaseCache
 from django.http import HttpResponse
@@ -47,6 +48,7 @@ class Client:
         alias: str,
         url: str,
         *,
+        key_prefix: str,
         connect_timeout: float | None,
         response_timeout: float | None,
         client_name: str | None,
@@ -115,7 +117,9 @@ class Codec:
         """Raises ValueError for bytes that are no value, or not to be trusted."""
 
 _Payload: TypeAlias = bytes | bytearray | memoryview | str
-_Scope: TypeAlias = Mapping[str, int | str]
+_Value: TypeAlias = int | str | UUID
+_Scope: TypeAlias = Mapping[str, int] | Mapping[str, str] | Mapping[str, UUID] | Mapping[str, _Value]
+_Of: TypeAlias = _Scope | _Value
 _Outage: TypeAlias = Literal["open", "closed", "local", "raise"]
 
 def aliases_in_use() -> list[str]:
@@ -163,7 +167,7 @@ class RuleState:
         """Units that may come at once; of a quota, its limit."""
     @property
     def remaining(self) -> int | None:
-        """Units left, never below 0; None if there is no limit."""
+        """Units left, never below 0; None if there is no limit, or if it is not known."""
     @property
     def used(self) -> int:
         """Of a quota, units counted in the window so far, which may be more than the limit; of a throttle, 0."""
@@ -173,6 +177,8 @@ class RuleState:
     @property
     def window(self) -> float:
         """The window's length in seconds."""
+    def as_dict(self) -> dict[str, Any]:
+        """All attributes as a dict that JSON takes."""
 
 @final
 class Decision:
@@ -205,14 +211,37 @@ class Decision:
         """What refused, and if several did, the one with the longest wait. None if nothing did."""
     @property
     def retry_after(self) -> float | None:
-        """Of a refusal, seconds until the same may be admitted. None if it never will be, and if it was admitted.
+        """Seconds until the same may be admitted: 0.0 if it was, None if it never will be.
 
-        Nobody knows when a full stream has room, or when an outage ends: then it is a second, or until the server is
+        When a full stream has room, and when an outage ends, is not known: then it is a second, or until the server is
         asked again.
         """
     @property
+    def never(self) -> bool:
+        """Whether the same will never be admitted: it costs more than the limit, or the limit is 0."""
+    @property
+    def limit(self) -> int | None:
+        """The limit of the rule that is closest to its own: the one that refused, or has the smallest part left.
+
+        None if there is no limit, or nothing is known, as in an outage. ``remaining`` and ``reset_after`` are of the
+        same rule.
+        """
+    @property
+    def remaining(self) -> int | None:
+        """Units left of the rule that ``limit`` is of."""
+    @property
+    def reset_after(self) -> float | None:
+        """Seconds until all of that rule's units are there again."""
+    @property
     def rules(self) -> tuple[RuleState, ...]:
-        """How every rule stands now, throttles first; only what is known if ``source`` is not ``"server"``."""
+        """How every rule stands now, throttles first. A rule of which nothing is known has no ``remaining``."""
+    def rule(self, name: str) -> RuleState:
+        """The state of a rule.
+
+        Raises KeyError if there is none of this name.
+        """
+    def as_dict(self) -> dict[str, Any]:
+        """All attributes as a dict that JSON takes; the rules are dicts too."""
     @property
     def source(self) -> Literal["server", "settings", "deny_cache", "guard", "outage", "disabled"]:
         """Who decided.
@@ -226,11 +255,19 @@ class Decision:
         """Why the server could not be asked, if ``source`` is ``"outage"``: the error's text. None otherwise."""
     @property
     def status(self) -> int:
-        """The HTTP status: 200, 429 for a refusal, 503 for one because of an outage."""
+        """The HTTP status: 200, 429 for a refusal, 503 for one because of an outage or a full stream."""
     def headers(self, legacy: bool = False) -> dict[str, str]:
         """The headers that tell a client: ``RateLimit-Policy``, ``RateLimit``, and for a refusal ``Retry-After``.
 
         With ``legacy`` also ``X-RateLimit-Limit``, ``X-RateLimit-Remaining`` and ``X-RateLimit-Reset`` (seconds).
+        """
+    def sentry_headers(self, *categories: str, scope: str = "organization") -> dict[str, str]:
+        """What a Sentry client reads, also in an answer of 200: ``X-Sentry-Rate-Limits`` and ``Retry-After``.
+
+        Empty for what was admitted or never will be. Without categories it is for all of them.
+
+        >>> decision.sentry_headers("error", "transaction")  # doctest: +SKIP
+        {'X-Sentry-Rate-Limits': '60:error;transaction:organization:org', 'Retry-After': '60'}
         """
     def response(self) -> HttpResponse:
         """The response of a refusal: 429, or 503 for an outage, with the headers and a line that names the rule.
@@ -277,7 +314,7 @@ class Throttle:
         burst: units that may come at once; the rate's limit if left out.
         key: the entry of the scope that it is keyed by, or several; if left out, the one that has the throttle's name.
         using: the cache alias whose server counts, a ``django_vcache.ValkeyCache``.
-        prefix: what the keys on the server begin with.
+        prefix: what the keys on the server begin with, behind the ``KEY_PREFIX`` of the alias.
         shards: over how many hash tags they are spread, 1 to 9999. A change leaves old counters behind.
         outage: without the server: ``"open"`` admits, ``"closed"`` refuses with a 503, ``"local"`` counts in this
             process, ``"raise"`` raises.
@@ -315,7 +352,7 @@ class Throttle:
     @property
     def using(self) -> str:
         """The cache alias whose server counts."""
-    def check(self, scope: _Scope | int | str, cost: int = 1, *, rate: str | None = None) -> Decision:
+    def check(self, scope: _Of, cost: int = 1, *, rate: str | None = None) -> Decision:
         """Spends ``cost`` units of a scope, or of the value of its entry. Blocks, with the GIL released.
 
         A cost of 0 asks whether a unit would be let through, and charges nothing. ``rate`` is another rate for this
@@ -326,24 +363,24 @@ class Throttle:
         ConnectionError, TimeoutError or ResponseError for a server that cannot be asked; under any policy ResponseError
         for what the server refuses otherwise, such as NOPERM. The last four are of ``django_vcache.exceptions``.
         """
-    async def acheck(self, scope: _Scope | int | str, cost: int = 1, *, rate: str | None = None) -> Decision:
+    async def acheck(self, scope: _Of, cost: int = 1, *, rate: str | None = None) -> Decision:
         """As ``check``, to be awaited. Nothing is asked before that.
 
         It raises TypeError in a boolean context, where an ``await`` was forgotten.
         """
-    def peek(self, scope: _Scope | int | str, *, rate: str | None = None) -> RuleState:
+    def peek(self, scope: _Of, *, rate: str | None = None) -> RuleState:
         """How it stands; nothing is charged.
 
         It has the alias's ``RESPONSE_TIMEOUT`` and no outage policy: raises as ``check`` under ``outage="raise"``.
         """
-    async def apeek(self, scope: _Scope | int | str, *, rate: str | None = None) -> RuleState:
+    async def apeek(self, scope: _Of, *, rate: str | None = None) -> RuleState:
         """As ``peek``, to be awaited."""
-    def reset(self, scope: _Scope | int | str) -> bool:
+    def reset(self, scope: _Of) -> bool:
         """Forgets what was charged; whether there was anything. Raises as ``peek``.
 
         Other processes may still remember a refusal, for 5 seconds at most.
         """
-    async def areset(self, scope: _Scope | int | str) -> bool:
+    async def areset(self, scope: _Of) -> bool:
         """As ``reset``, to be awaited."""
     def metrics(self) -> dict[str, int]:
         """What it decided in this process, standing alone.
@@ -356,7 +393,7 @@ class Throttle:
 class Quota:
     """So many units in each calendar window, for each value of a scope's entry; exact within the window.
 
-    >>> exports = Quota("exports", limit=100, period="month", timezone="Europe/Vienna")
+    >>> exports = Quota("exports", limit=100, period="month", key="org", timezone="Europe/Vienna")
     >>> decision = await exports.aconsume({"org": 1})  # doctest: +SKIP
     >>> await exports.arefund(decision.receipt)  # doctest: +SKIP
 
@@ -365,7 +402,7 @@ class Quota:
         limit: -1 only counts, 0 refuses all; or a callable of the scope that returns an int, or None for no limit. The
             callable is called before anything is sent, and must not be async.
         period: the window, by the calendar of ``timezone``.
-        key: the entry of the scope that it is keyed by, or several; if left out, the scope's first, the owner.
+        key: the entry of the scope that it is keyed by, or several; if left out, the owner of the gate that it is in.
         timezone: a name of the IANA database.
         mode: ``"strict"`` refuses what would go over, ``"crossing"`` takes the one that crosses the limit and refuses
             those after it, ``"check_only"`` counts nothing, ``"shadow"`` counts and never refuses.
@@ -403,20 +440,20 @@ class Quota:
     @property
     def using(self) -> str:
         """The cache alias whose server counts."""
-    def consume(self, scope: _Scope | int | str, cost: int = 1, *, limit: int | None = None) -> Decision:
+    def consume(self, scope: _Of, cost: int = 1, *, limit: int | None = None) -> Decision:
         """Takes ``cost`` units of a scope, or of the value of its entry. Blocks, with the GIL released.
 
         A cost of 0 asks whether a unit is left, and counts nothing. ``limit`` is another limit for this call. The
         decision's ``receipt`` is for a refund. Raises as ``Throttle.check``.
         """
-    async def aconsume(self, scope: _Scope | int | str, cost: int = 1, *, limit: int | None = None) -> Decision:
+    async def aconsume(self, scope: _Of, cost: int = 1, *, limit: int | None = None) -> Decision:
         """As ``consume``, to be awaited. Nothing is asked before that.
 
         It raises TypeError in a boolean context, where an ``await`` was forgotten.
         """
-    def usage(self, scope: _Scope | int | str, *, limit: int | None = None) -> RuleState:
+    def usage(self, scope: _Of, *, limit: int | None = None) -> RuleState:
         """How it stands in the window that is now. Raises as ``Throttle.peek``."""
-    async def ausage(self, scope: _Scope | int | str, *, limit: int | None = None) -> RuleState:
+    async def ausage(self, scope: _Of, *, limit: int | None = None) -> RuleState:
         """As ``usage``, to be awaited."""
     def refund(self, receipt: str) -> Refund:
         """Gives back what was taken under a receipt, once, in the window that it was taken in.
@@ -428,9 +465,9 @@ class Quota:
         """
     async def arefund(self, receipt: str) -> Refund:
         """As ``refund``, to be awaited."""
-    def reset(self, scope: _Scope | int | str) -> bool:
+    def reset(self, scope: _Of) -> bool:
         """Forgets what was counted in the window that is now; whether there was anything. Raises as ``usage``."""
-    async def areset(self, scope: _Scope | int | str) -> bool:
+    async def areset(self, scope: _Of) -> bool:
         """As ``reset``, to be awaited."""
     def metrics(self) -> dict[str, int]:
         """What it decided in this process, standing alone; the names are those of ``Throttle.metrics``."""
@@ -443,7 +480,7 @@ class Stream:
     >>> for batch in mails.consumer("sender"):  # doctest: +SKIP
     ...     send([entry.payload for entry in batch])
 
-    Given to a gate, it takes on the gate's alias, prefix, shards and other settings.
+    Given to a gate, it takes on the gate's alias, prefix, owner, shards and other settings.
 
     Args:
         name: up to 64 letters, digits, ``_``, ``.`` and ``-``. On the server it is part of the key.
@@ -451,7 +488,9 @@ class Stream:
         full: what happens then: ``"refuse"``, or ``"trim"``, which drops the oldest entries, also those that nobody has
             read.
         using: the cache alias on whose server it is, a ``django_vcache.ValkeyCache``.
-        prefix: what the keys on the server begin with.
+        prefix: what the keys on the server begin with, behind the ``KEY_PREFIX`` of the alias.
+        owner: the entry of a scope that says which shard it is in, and whom a dedupe id counts for. Without one, the
+            shards take turns, and a dedupe id counts in the whole stream, which then has one shard.
         shards: over how many hash tags entries are spread, 1 to 9999. A change leaves old entries behind: drain it
         first.
         outage: without the server an entry is refused, with a 503; ``"raise"`` raises instead.
@@ -472,6 +511,7 @@ class Stream:
         *,
         using: str = "default",
         prefix: str = "vcache",
+        owner: str | None = None,
         shards: int = 1,
         outage: _Outage = "open",
         deadline: float | None = 0.1,
@@ -562,6 +602,7 @@ class Gate:
     ...     throttles=[Throttle("org", "10000/m"), Throttle("project", "1000/m", burst=200)],
     ...     quotas=[Quota("events", limit=1_000_000, period="month")],
     ...     stream=Stream("events", maxlen=1_000_000),
+    ...     owner="org",
     ... )
     >>> decision = await gate.aadmit({"org": 1, "project": 42}, payload=b"{}", dedupe="0b51")  # doctest: +SKIP
 
@@ -573,11 +614,14 @@ class Gate:
             outage, with a 503, unless a policy is ``"raise"``.
         dedupe_for: seconds for which a dedupe id is remembered, up to a year.
         max_payload: bytes of a payload at the most.
+        owner: the entry of the scope that stands for the owner: it says which shard a call is in, whom a dedupe id
+            counts for, and whom quotas without a key count for. Needed for quotas, shards and dedupe ids.
         prefix, shards, deny_cache, guard, processes, deadline, breaker: as for ``Throttle``. They hold for the rules
-            and the stream too, whose own do not count here.
+            and the stream too, which have none but an ``outage``.
 
-    Raises ValueError for two rules of one name, more than 64, parts on several aliases, nothing at all, and settings
-    out of range; TypeError for wrong types and unknown keywords.
+    Raises ValueError for two rules of one name, more than 64, parts on several aliases or with settings that the gate
+    would ignore, quotas or shards without an owner, with shards a rule whose key does not have the owner in it, nothing
+    at all, and settings out of range; TypeError for wrong types and unknown keywords.
     """
 
     def __new__(
@@ -588,6 +632,7 @@ class Gate:
         *,
         using: str = "default",
         prefix: str = "vcache",
+        owner: str | None = None,
         shards: int = 1,
         outage: _Outage = "open",
         deny_cache: bool = True,
@@ -620,7 +665,7 @@ class Gate:
         """Decides, charges and writes: all of it, or nothing. Blocks, with the GIL released.
 
         Args:
-            scope: whom it is for: every entry that a rule is keyed by. The first is the owner.
+            scope: whom it is for: every entry that a rule is keyed by, in any order.
             payload: what is written to the stream; without one nothing is.
             cost: units that every rule is charged. At 0 it is asked whether a unit is left and nothing is charged; a
                 payload is written all the same.

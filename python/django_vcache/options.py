@@ -74,24 +74,28 @@ def build(location: object, params: Mapping[str, Any]) -> Settings:
         _check_place(name, functools.partial(_wrong, alias))
     # Not part of what is remembered: an embedded server may have ended, and is then started again.
     url = _url(location, functools.partial(_wrong, alias))
+    # Limits and streams that count on this alias have it too; the cache's own keys get it from the backend object.
+    key_prefix = str(params.get("KEY_PREFIX") or "")
     secrets = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
     try:
-        return _cached(alias, url, tuple(options.items()), secrets)
+        return _cached(alias, url, key_prefix, tuple(options.items()), secrets)
     except TypeError:
         # An option that cannot be hashed is a wrong one, or a serializer object.
-        return _build(alias, url, options, secrets)
+        return _build(alias, url, key_prefix, options, secrets)
 
 
 @functools.lru_cache(maxsize=64)
-def _cached(alias: str, url: str, options: tuple[tuple[str, Any], ...], secrets: tuple[Any, ...]) -> Settings:
-    return _build(alias, url, dict(options), secrets)
+def _cached(
+    alias: str, url: str, key_prefix: str, options: tuple[tuple[str, Any], ...], secrets: tuple[Any, ...]
+) -> Settings:
+    return _build(alias, url, key_prefix, dict(options), secrets)
 
 
 def _wrong(alias: str, message: str) -> ConfigurationError:
     return ConfigurationError(f"cache '{alias}': {message}")
 
 
-def _build(alias: str, url: str, options: Mapping[str, Any], secrets: tuple[Any, ...]) -> Settings:
+def _build(alias: str, url: str, key_prefix: str, options: Mapping[str, Any], secrets: tuple[Any, ...]) -> Settings:
     wrong = functools.partial(_wrong, alias)
     for name, value in options.items():
         _check(name, value, wrong)
@@ -100,6 +104,7 @@ def _build(alias: str, url: str, options: Mapping[str, Any], secrets: tuple[Any,
         client = _vcache.Client(
             alias,
             url,
+            key_prefix=key_prefix,
             connect_timeout=options.get("CONNECT_TIMEOUT"),
             response_timeout=options.get("RESPONSE_TIMEOUT"),
             client_name=options.get("CLIENT_NAME"),

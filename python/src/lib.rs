@@ -21,8 +21,9 @@ pub use codec::fuzz_decode;
 mod _vcache {
     #[pymodule_export]
     use crate::admission::{
-        PyDecision, PyGate, PyQuota, PyRefund, PyRefusal, PyRuleState, PyStream, PyThrottle, aliases_in_use,
-        forget_enabled, parse_rate,
+        _restore_decision, _restore_refund, _restore_refusal, _restore_rule_state, PyDecision, PyGate,
+        PyQuota, PyRefund, PyRefusal, PyRuleState, PyStream, PyThrottle, aliases_in_use, forget_enabled,
+        parse_rate,
     };
     #[pymodule_export]
     use crate::cache::Client;

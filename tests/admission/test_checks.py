@@ -185,7 +185,7 @@ def test_a_gate_that_cannot_be_imported_is_an_error(
 def test_a_throttle_or_a_quota_may_stand_where_a_gate_does(module: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Quota, Throttle
 
-    module.lookups, module.mails = Throttle("org", "1/s"), Quota("mails", 100, "day", using="mails")
+    module.lookups, module.mails = Throttle("org", "1/s"), Quota("mails", 100, "day", using="mails", key="org")
     gates = {"GATES": ["limits_of_a_test.lookups", "limits_of_a_test.mails"]}
     setting = cache_setting(server)
     assert found(VCACHE=gates, CACHES={"default": setting, "mails": setting}) == {}
@@ -440,7 +440,7 @@ def test_limits_that_no_setting_names_are_seen_while_they_live(fresh_server: Val
             messages = [message.msg for message in run_checks(tags=["vcache"], include_deployment_checks=True)]
         return [alias for alias in aliases if any(f"alias {alias!r} has the maxmemory" in text for text in messages)]
 
-    limits = [Throttle("x", "1/s", using="a"), Quota("x", 1, "day", using="b"), Stream("x", using="c")]
+    limits = [Throttle("x", "1/s", using="a"), Quota("x", 1, "day", using="b", key="org"), Stream("x", using="c")]
     assert warned() == ["a", "b", "c"]
     # What is a part of a gate counts where the gate does.
     limits.append(Gate([Throttle("x", "1/s", using="a")], stream=Stream("x", using="c"), using="d"))

@@ -38,10 +38,15 @@ def make() -> Any:
     from django_vcache.admission import Gate, Quota, Stream, Throttle
 
     return Gate(
-        throttles=[Throttle("org", "1000/d"), Throttle("project", "500/d", burst=20), Throttle("ip", "100/d")],
+        throttles=[
+            Throttle("org", "1000/d"),
+            Throttle("project", "500/d", key=("org", "project"), burst=20),
+            Throttle("ip", "100/d", key=("ip", "org")),
+        ],
         quotas=[Quota("events", 10, "month"), Quota("bytes", 1000, "day", key=("org", "project"))],
         stream=Stream("events", maxlen=10_000),
         shards=16,
+        owner="org",
     )
 
 
@@ -58,7 +63,7 @@ def slots(server: ValkeyServer) -> set[Any]:
 def test_it_is_a_cluster(server: ValkeyServer) -> None:
     """Keys of two shards are refused in one command."""
     with pytest.raises(ServerError, match=r"^CROSSSLOT"):
-        server.execute("DEL", "vcache:{v00}:q:events", "vcache:{v01}:q:events")
+        server.execute("DEL", "vcache:2:{v00}:q:events", "vcache:2:{v01}:q:events")
 
 
 def test_a_gate_decides_for_owners_of_all_shards(ask: Any, server: ValkeyServer) -> None:
@@ -112,7 +117,7 @@ def test_a_throttle_stands_alone(ask: Any, shards: int) -> None:
 def test_a_quota_stands_alone(ask: Any, shards: int) -> None:
     from django_vcache.admission import Quota
 
-    quota = Quota("exports", 3, "month", shards=shards)
+    quota = Quota("exports", 3, "month", shards=shards, key="org")
     for org in ORGS:
         decision = ask(quota, "consume", org, 3)
         assert decision
@@ -130,7 +135,7 @@ def test_a_quota_stands_alone(ask: Any, shards: int) -> None:
 def test_a_stream_stands_alone(ask: Any, server: ValkeyServer, maxlen: int | None, full: Any) -> None:
     from django_vcache.admission import Stream
 
-    stream = Stream("mails", maxlen, full, shards=16)
+    stream = Stream("mails", maxlen, full, shards=16, owner="org")
     for org in ORGS:
         decision = ask(stream, "add", b"one", {"org": org}, "m1")
         assert decision.id

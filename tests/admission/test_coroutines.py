@@ -39,7 +39,7 @@ def throttle() -> Throttle:
 def calls() -> dict[str, Callable[[], Any]]:
     """A call of each kind, and what it would charge or write."""
     gate = Gate([Throttle("org", "2/h")], stream=Stream("events"))
-    quota, stream = Quota("exports", 2, "day"), Stream("other")
+    quota, stream = Quota("exports", 2, "day", key="org"), Stream("other")
     return {
         "check": lambda: throttle().acheck(1),
         "consume": lambda: quota.aconsume(1),

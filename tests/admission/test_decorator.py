@@ -113,10 +113,10 @@ def test_the_key_on_the_server_is_the_views_path_and_the_client(call: Call, shap
     from django_vcache.admission import throttle
 
     call(shape(throttle("3/h", name="login")))
-    assert server.keys() == [b"vcache:{v00}:t:login:ip-192.0.2.1"]
+    assert server.keys() == [b"vcache:2:{v00}:t:login:login=ip-192.0.2.1"]
     call(shape(throttle("3/h", key="user", prefix="shop")), get(user=User(pk=5)))
     [key] = server.keys("shop:*")
-    assert re.fullmatch(rf"shop:{{v00}}:t:.*{shape.__name__}\._locals_\.view(\.\d+)?:user-5", key.decode())
+    assert re.fullmatch(rf"shop:2:{{v00}}:t:(.*{shape.__name__}\._locals_\.view(\.\d+)?):\1=user-5", key.decode())
 
 
 @functions
@@ -414,7 +414,7 @@ def test_several_limits_around_what_has_no_name_are_named_by_what_is_inside(call
         for limit in (throttle("9/d"), throttle("9/d")):
             view = limit(view)
         assert statuses(call, throttle("1/d")(csrf_exempt(view)), 2) == [200, 429]
-        names = {key.decode().split(":")[3] for key in server.keys("*")}
+        names = {key.decode().split(":")[4] for key in server.keys("*")}
         assert {re.sub(r"\.\d+$", "", each) for each in names} == {f"{__name__}.{name.split()[0]}"}
         assert len(names) == 3
 
@@ -430,7 +430,7 @@ def test_names_that_are_not_ascii_do_not_share_a_budget(call: Call, server: Valk
 
     limit = throttle("1/d")
     assert [statuses(call, limit(view), 2) for view in (größe, grüße)] == [[200, 429], [200, 429]]
-    names = [key.decode().split(":")[3] for key in server.keys("*")]
+    names = [key.decode().split(":")[4] for key in server.keys("*")]
     assert all(re.fullmatch(r"[0-9a-f]{10}\.[\w.-]*gr__e(\.\d+)?", name) for name in names)
     assert len(set(names)) == 2
 
@@ -458,7 +458,7 @@ def test_a_long_path_becomes_a_name_that_is_its_own(call: Call, server: ValkeySe
         view.__qualname__ = f"{last}{'x' * 100}.view"
         views.append(throttle("1/h")(view))
     assert [statuses(call, view, 2) for view in views] == [[200, 429], [200, 429]]
-    names = [key.decode().split(":")[3] for key in server.keys("*")]
+    names = [key.decode().split(":")[4] for key in server.keys("*")]
     assert all(len(name) == 64 for name in names)
     assert len(set(names)) == 2
 

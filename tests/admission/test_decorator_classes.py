@@ -46,7 +46,7 @@ def unnamed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def names(server: ValkeyServer) -> list[str]:
     """What the budgets on the server are called, without this module's name."""
-    return sorted(key.decode().split(":")[3].removeprefix(f"{__name__}.") for key in server.keys("*"))
+    return sorted(key.decode().split(":")[4].removeprefix(f"{__name__}.") for key in server.keys("*"))
 
 
 def named(name: str, base: type[View]) -> Any:

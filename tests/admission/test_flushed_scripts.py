@@ -21,13 +21,13 @@ def make() -> Any:
     """A gate from which no unit flows off during a test."""
     from django_vcache.admission import Gate, Quota, Stream, Throttle
 
-    return Gate([Throttle("project", f"{LIMIT}/d")], [Quota("events", LIMIT, "month")], Stream("events"))
+    return Gate([Throttle("project", f"{LIMIT}/d")], [Quota("events", LIMIT, "month")], Stream("events"), owner="org")
 
 
 def test_every_call_loads_its_script_again(ask: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Quota, Stream, Throttle
 
-    throttle, quota, gate = Throttle("org", "1000/d"), Quota("exports", 1000, "month"), make()
+    throttle, quota, gate = Throttle("org", "1000/d"), Quota("exports", 1000, "month", key="org"), make()
     stream = Stream("mails", maxlen=100)
 
     def flushed(of: Any, method: str, *args: Any, **keywords: Any) -> Any:

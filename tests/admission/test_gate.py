@@ -26,10 +26,11 @@ def make(**keywords: Any) -> Any:
     from django_vcache.admission import Gate, Quota, Stream, Throttle
 
     return Gate(
-        throttles=[Throttle("org", "1000/d"), Throttle("project", "5/h", burst=3)],
+        throttles=[Throttle("org", "1000/d"), Throttle("project", "5/h", key=("org", "project"), burst=3)],
         quotas=[Quota("events", 10, "month")],
         stream=Stream("events", maxlen=1000),
         **keywords,
+        owner="org",
     )
 
 
@@ -144,7 +145,7 @@ def test_limits_and_rates_are_callables_or_are_given_with_the_call(ask: Any) -> 
         asked.append(("limit", scope))
         return 3
 
-    gate = Gate([Throttle("org", rate)], [Quota("events", limit, "day")])
+    gate = Gate([Throttle("org", rate)], [Quota("events", limit, "day")], owner="org")
     assert [bool(ask(gate, "admit", SCOPE)) for _ in range(3)] == [True, True, False]
     assert asked[:2] == [("rate", SCOPE), ("limit", SCOPE)]
     asked.clear()
@@ -161,21 +162,21 @@ def test_the_parts_keys_have_the_gates_prefix_and_shards(ask: Any, server: Valke
     gate = make(prefix="shop", shards=16)
     for org in range(40):
         ask(gate, "admit", {"org": org, "project": org}, payload=b"x")
-    tags = {key.decode().split(":")[1] for key in server.keys("*")}
+    tags = {key.decode().split(":")[2] for key in server.keys("*")}
     assert len(tags) > 8
     assert all(re.fullmatch(r"\{v\d\d\}", tag) for tag in tags)
-    assert all(key.startswith(b"shop:{v") for key in server.keys("*"))
+    assert all(key.startswith(b"shop:2:{v") for key in server.keys("*"))
     stream = gate.stream
     assert (stream.name, stream.using, len(stream.keys), len(stream.dead_keys)) == ("events", "default", 16, 16)
-    assert stream.keys[7] == "shop:{v07}:s:events"
-    assert stream.dead_keys[7] == "shop:{v07}:s:events:dead"
+    assert stream.keys[7] == "shop:2:{v07}:s:events"
+    assert stream.dead_keys[7] == "shop:2:{v07}:s:events:dead"
     assert ask(stream, "length") == 40
 
 
 def test_a_full_stream_refuses_and_nothing_is_charged(ask: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Gate, Quota, Stream
 
-    gate = Gate(quotas=[Quota("events", 100, "day")], stream=Stream("events", maxlen=3))
+    gate = Gate(quotas=[Quota("events", 100, "day")], stream=Stream("events", maxlen=3), owner="org")
     assert all(ask(gate, "admit", SCOPE, payload=b"x") for _ in range(3))
     before = state_of(server)
     refused = ask(gate, "admit", SCOPE, payload=b"x")
@@ -199,7 +200,7 @@ def test_what_it_consists_of_is_told() -> None:
 def test_awaited_calls_may_be_cancelled(run: Any, default_alias: None) -> None:
     from django_vcache.admission import Gate, Quota, Stream
 
-    gate = Gate(quotas=[Quota("events", 100_000, "month")], stream=Stream("events"))
+    gate = Gate(quotas=[Quota("events", 100_000, "month")], stream=Stream("events"), owner="org")
 
     async def main() -> None:
         admitted = 0
@@ -231,6 +232,7 @@ parts = dict(
     throttles=[Throttle("org", "5/m"), Throttle("project", "5/m")],
     quotas=[Quota("events", 5, "day")],
     stream=Stream("events"),
+    owner="org",
 )
 scope = {"org": 1, "project": 2}
 
@@ -271,8 +273,8 @@ import warnings
 warnings.simplefilter("ignore", DeprecationWarning)
 from django_vcache.admission import Gate, Quota, Stream
 
-month = Quota("events", 150, "month", timezone=ZONE)
-gate = Gate(quotas=[month], stream=Stream("events"), shards=4, deadline=None)
+month = Quota("events", 150, "month", timezone=ZONE, key="org")
+gate = Gate(quotas=[month], stream=Stream("events"), shards=4, deadline=None, owner="org")
 scope = {"org": 1}
 
 async def many():
@@ -323,15 +325,15 @@ def test_what_was_admitted_is_found_by_a_consumer(run: Any, default_alias: None)
 def test_the_stream_that_was_given_to_a_gate_is_the_gates(server: ValkeyServer, default_alias: None) -> None:
     from django_vcache.admission import Gate, Stream
 
-    stream = Stream("events", prefix="mine", deadline=None)
-    gate = Gate(stream=stream, shards=4, deadline=None)
-    assert stream.keys == gate.stream.keys == tuple(f"vcache:{{v0{shard}}}:s:events" for shard in range(4))
+    stream = Stream("events", deadline=None)
+    gate = Gate(stream=stream, shards=4, deadline=None, owner="org")
+    assert stream.keys == gate.stream.keys == tuple(f"vcache:2:{{v0{shard}}}:s:events" for shard in range(4))
     for org in range(20):
         assert gate.admit({"org": org}, payload=b"x")
     assert stream.length() == 20
-    Gate(stream=stream, shards=4)
+    Gate(stream=stream, shards=4, owner="org")
     with pytest.raises(ValueError, match="'events' is that of another gate"):
-        Gate(stream=stream, shards=5)
+        Gate(stream=stream, shards=5, owner="org")
 
 
 def test_a_stream_stands_alone_too(ask: Any, server: ValkeyServer) -> None:

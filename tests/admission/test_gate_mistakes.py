@@ -40,11 +40,11 @@ def test_two_rules_of_one_name_and_parts_on_several_aliases_are_errors() -> None
     with pytest.raises(ValueError, match=r"org"):
         Gate([Throttle("org", "1/s"), Throttle("org", "1/m")])
     with pytest.raises(ValueError, match=r"org"):
-        Gate([Throttle("org", "1/s")], [Quota("org", 1, "day")])
-    parts = ([Throttle("org", "1/s", using="a")], [Quota("events", 1, "day", using="b")])
+        Gate([Throttle("org", "1/s")], [Quota("org", 1, "day")], owner="org")
+    parts = ([Throttle("org", "1/s", using="a")], [Quota("events", 1, "day", using="b", key="org")])
     with pytest.raises(ValueError, match=r'"a" and "b".*using='):
-        Gate(*parts)
-    assert Gate(*parts, using="c").using == "c"
+        Gate(*parts, owner="org")
+    assert Gate(*parts, using="c", owner="org").using == "c"
     assert Gate([Throttle("org", "1/s", using="a")]).using == "a"
 
 
@@ -59,9 +59,14 @@ NO_PAYLOAD = "bytes, bytearray, memoryview or str expected, not int"
         (1, {}, TypeError, f"{NO_SCOPE} int"),
         ("org", {}, TypeError, f"{NO_SCOPE} str"),
         (None, {}, TypeError, f"{NO_SCOPE} NoneType"),
-        ({}, {}, ValueError, "the scope is empty: its first entry says who the owner is"),
-        ({"org": 1}, {}, ValueError, 'the scope has no "project", which \'project\' is by; it has "org"'),
-        ({"org": 1, "project": None}, {}, TypeError, 'the scope\'s "project" must be an int or a str, not NoneType'),
+        ({}, {}, ValueError, 'keyed by "org", but the scope is empty'),
+        ({"org": 1}, {}, ValueError, 'throttle \'project\' is keyed by "project", but the scope has only "org"'),
+        (
+            {"org": 1, "project": None},
+            {},
+            TypeError,
+            'the scope\'s "project" must be an int, a str or a UUID, not NoneType',
+        ),
         ({"org": 1, "project": "x" * 600}, {}, ValueError, 'the scope\'s "project" .*xxxx.* more than 512 bytes'),
         ({"org": 1, "project": 2, "payload": 3}, {"payload": b"x"}, ValueError, 'the scope has an entry "payload"'),
         (SCOPE, {"payload": 5}, TypeError, NO_PAYLOAD),
@@ -92,6 +97,7 @@ def test_what_cannot_be_decided_is_an_error_before_anything_is_sent(
         throttles=[Throttle("org", "1000/d"), Throttle("project", "5/h", burst=3)],
         quotas=[Quota("events", 10, "month")],
         stream=Stream("events", maxlen=1000),
+        owner="org",
     )
     server.execute("CONFIG", "RESETSTAT")
     with pytest.raises(error, match=text):

@@ -42,6 +42,7 @@ gate = Gate(
     shards=SHARDS,
     breaker=BREAKER,
     deadline=None,
+    owner="org",
 )
 over = threading.Event()
 answered = {}
@@ -162,7 +163,7 @@ def charged(server: ValkeyServer) -> Counter[str]:
     for key in server.keys("vcache:*:q:events:*"):
         count = server.execute("GET", key)
         assert isinstance(count, bytes)
-        units[key.decode().split(":")[4]] += int(count)
+        units[key.decode().split(":")[5].removeprefix("org=")] += int(count)
     return units
 
 

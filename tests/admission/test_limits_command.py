@@ -31,6 +31,7 @@ def gates(patient: None) -> Iterator[Any]:
     module.ingest = Gate(
         throttles=[Throttle("org", "100/d"), Throttle("project", "1000/d", burst=200)],
         quotas=[Quota("events", 10_000, "month"), Quota("seen", -1, "day")],
+        owner="org",
     )
     module.exports = Gate(throttles=[Throttle("org-exports", lambda scope: f"{scope['org']}/d", key="org")])
     sys.modules[module.__name__] = module
@@ -164,7 +165,9 @@ def test_a_receipt_that_may_be_of_several_servers_is_refunded_only_by_the_gate_t
     settings = {"default": cache_setting(server), "other": cache_setting(server, DB=1)}
     with override_settings(CACHES=settings):
         publish_alias("other")
-        gates.here, gates.there = (Gate(quotas=[Quota("events", 100, "day")], using=alias) for alias in settings)
+        gates.here, gates.there = (
+            Gate(quotas=[Quota("events", 100, "day")], using=alias, owner="org") for alias in settings
+        )
         receipt = gates.there.admit({"org": 7}, cost=5).receipt
         gates.here.admit({"org": 7}, cost=5)
         with override_settings(VCACHE={"GATES": ["limits_of_a_shop.here", "limits_of_a_shop.there"]}):
@@ -183,7 +186,7 @@ def test_what_was_done_is_told_also_if_looking_fails_afterwards(gates: Any) -> N
             raise ConnectionError("gone")
         return 10
 
-    gates.flaky = Gate(quotas=[Quota("events", limit, "day")])
+    gates.flaky = Gate(quotas=[Quota("events", limit, "day")], owner="org")
     words = ("--gate", "limits_of_a_shop.flaky", "org=8")
     receipt = gates.flaky.admit({"org": 7}).receipt
     out = io.StringIO()
@@ -215,8 +218,8 @@ def test_a_limit_that_cannot_be_said_does_not_hide_the_other_gates(gates: Any) -
     def missing(scope: Any) -> int:
         raise ObjectDoesNotExist("no such organisation")
 
-    gates.missing = Gate(quotas=[Quota("events", missing, "day")])
-    gates.wordy = Gate(quotas=[Quota("events", lambda scope: "many", "day")])  # type: ignore[arg-type,return-value]
+    gates.missing = Gate(quotas=[Quota("events", missing, "day")], owner="org")
+    gates.wordy = Gate(quotas=[Quota("events", lambda scope: "many", "day")], owner="org")  # type: ignore[arg-type,return-value]
     paths = [f"limits_of_a_shop.{name}" for name in ("missing", "wordy", "exports")]
     out, errors = io.StringIO(), io.StringIO()
     with override_settings(VCACHE={"GATES": paths}):
@@ -231,7 +234,7 @@ def test_a_limit_that_cannot_be_said_does_not_hide_the_other_gates(gates: Any) -
 def test_a_throttle_and_a_quota_that_stand_alone_are_shown_reset_and_refunded(gates: Any) -> None:
     from django_vcache.admission import Quota, Throttle
 
-    gates.lookups, gates.mails = Throttle("org", "20/d", burst=10), Quota("mails", 100, "day")
+    gates.lookups, gates.mails = Throttle("org", "20/d", burst=10), Quota("mails", 100, "day", key="org")
     gates.lookups.check({"org": 7}, 4)
     receipt = gates.mails.consume({"org": 7}, 30).receipt
     with override_settings(VCACHE={"GATES": ["limits_of_a_shop.lookups", "limits_of_a_shop.mails"]}):

@@ -169,17 +169,17 @@ def test_views_of_one_name_are_one_row_for_each_limit(module: Any) -> None:
 
 
 def test_views_and_gates_are_shown_together_and_not_reset_together(module: Any) -> None:
-    """To a gate's rule that is by the owner, a user would be one."""
     from django_vcache.admission import Gate, Quota, throttle
 
-    module.gate = Gate(quotas=[Quota("events", 100, "day")])
+    module.gate = Gate(quotas=[Quota("events", 100, "day")], owner="org")
     module.gate.admit({"org": 5}, cost=30)
     view = throttle("10/d", name="search")(answer)
     view(get(user=User(pk=5)))
     module.urlpatterns += [path("", view)]
     with override_settings(VCACHE={"GATES": ["urls_of_a_shop.gate"]}):
         assert rows("user=5") == {"search": "9"}
-        assert re.search(r"events +quota", run("user=5")[0])
+        assert "events" not in run("user=5")[0], "the gate's owner is an org"
+        assert re.search(r"events +quota", run("user=5", "org=5")[0])
         with pytest.raises(CommandError, match=r"--gate urls_of_a_shop.gate or --gate views"):
             run("user=5", "--reset")
         module.urlpatterns += [path("events", throttle("10/d", name="events")(answer))]

@@ -34,7 +34,7 @@ def test_what_a_closed_loop_had_asked_is_charged_and_the_next_loop_goes_on(
     from django_vcache.admission import Gate, Quota, Stream, Throttle
 
     throttle = Throttle("org", "10000/d")
-    gate = Gate([Throttle("project", "10000/d")], [Quota("events", 10_000, "month")], Stream("events"))
+    gate = Gate([Throttle("project", "10000/d")], [Quota("events", 10_000, "month")], Stream("events"), owner="org")
 
     async def ask(number: int) -> None:
         asked = [throttle.acheck(1) for _ in range(number)]
@@ -92,7 +92,9 @@ def test_a_gate_of_several_threads_charges_each_event_once_and_no_more_than_its_
 ) -> None:
     from django_vcache.admission import Gate, Quota, Stream, Throttle
 
-    gate = Gate([Throttle("org", "1000/d")], [Quota("events", 150, "month")], Stream("events"), deny_cache=False)
+    gate = Gate(
+        [Throttle("org", "1000/d")], [Quota("events", 150, "month")], Stream("events"), deny_cache=False, owner="org"
+    )
     # Each thread has fifty events of its own, and fifty that all of them have.
     names = [
         [f"{number}-{event}" for event in range(50)] + [f"all-{event}" for event in range(50)] for number in range(4)

@@ -93,7 +93,7 @@ def limits() -> Iterator[None]:
     global gate
     from django_vcache.admission import Gate, Quota, Throttle
 
-    gate = Gate(throttles=[Throttle("org", "2/h")], quotas=[Quota("events", 100, "day")])
+    gate = Gate(throttles=[Throttle("org", "2/h")], quotas=[Quota("events", 100, "day")], owner="org")
     with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=MIDDLEWARE):
         yield
 

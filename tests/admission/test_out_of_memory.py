@@ -42,8 +42,10 @@ def test_the_outage_policy_decides_and_nothing_is_charged(
     from django_vcache.admission import Gate, Quota, Throttle
 
     throttle = Throttle("org", "1000/d", outage=policy)
-    quota = Quota("exports", 1000, "month", outage=policy)
-    gate = Gate([Throttle("project", "1000/d", outage=policy)], [Quota("events", 1000, "month", outage=policy)])
+    quota = Quota("exports", 1000, "month", outage=policy, key="org")
+    gate = Gate(
+        [Throttle("project", "1000/d", outage=policy)], [Quota("events", 1000, "month", outage=policy)], owner="org"
+    )
     calls = [(throttle, "check", 1), (quota, "consume", 1), (gate, "admit", SCOPE)]
     for of, method, scope in calls:
         assert ask(of, method, scope).source == "server"
@@ -70,7 +72,9 @@ def test_a_payload_is_never_admitted(
 
     # No breaker: the server is asked each time, and answers at once when it has memory.
     keywords: Any = {"breaker": False}
-    gate = Gate([Throttle("org", "1000/d")], [Quota("events", 1000, "month")], Stream("events"), **keywords)
+    gate = Gate(
+        [Throttle("org", "1000/d")], [Quota("events", 1000, "month")], Stream("events"), **keywords, owner="org"
+    )
     stream = Stream("mails", **keywords)
     assert ask(gate, "admit", SCOPE, payload=b"first")
     assert ask(stream, "add", b"first", SCOPE)

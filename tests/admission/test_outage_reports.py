@@ -52,7 +52,7 @@ def test_thousands_of_them_are_a_line_a_second(ask: Any, caplog: pytest.LogCaptu
     gate = Gate([Throttle("org", "1/h", outage="closed")], using="gone")
     for _ in range(20):
         assert not ask(gate, "admit", {"org": 1})
-        assert ask(Quota("events", 5, "month", using="gone", outage="local"), "consume", 1)
+        assert ask(Quota("events", 5, "month", using="gone", outage="local", key="org"), "consume", 1)
         assert not ask(Stream("mails", using="gone"), "add", b"x", {"org": 1})
     assert lines(caplog) == []
     reports._outages._last["gone"] = float("-inf")

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("patient")
 def test_the_limit_is_taken_and_no_more(ask: Any) -> None:
     from django_vcache.admission import Quota
 
-    quota = Quota("events", 3, "month")
+    quota = Quota("events", 3, "month", key="org")
     for used in (1, 2, 3):
         decision = ask(quota, "consume", {"org": 1, "project": 2})
         assert decision
@@ -36,27 +36,27 @@ def test_the_limit_is_taken_and_no_more(ask: Any) -> None:
     assert ask(quota, "consume", {"org": 2, "project": 2})
 
 
-def test_the_key_is_the_owner_unless_it_is_said(ask: Any, server: ValkeyServer) -> None:
+def test_the_key_names_the_entries(ask: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Quota
 
     scope = {"org": 1, "project": 2}
-    ask(Quota("a", 5, "day"), "consume", scope)
+    ask(Quota("a", 5, "day", key="org"), "consume", scope)
     ask(Quota("b", 5, "day", key="project"), "consume", scope)
     ask(Quota("c", 5, "day", key=["org", "project"]), "consume", scope)
-    ask(Quota("d", 5, "day"), "consume", 9)
+    ask(Quota("d", 5, "day", key="org"), "consume", 9)
     keys = [re.sub(rb":d\d{10}$", b":d<start>", key) for key in server.keys("*")]
     assert keys == [
-        b"vcache:{v00}:q:a:1:d<start>",
-        b"vcache:{v00}:q:b:2:d<start>",
-        b"vcache:{v00}:q:c:1:2:d<start>",
-        b"vcache:{v00}:q:d:9:d<start>",
+        b"vcache:2:{v00}:q:a:org=1:d<start>",
+        b"vcache:2:{v00}:q:b:project=2:d<start>",
+        b"vcache:2:{v00}:q:c:org=1:project=2:d<start>",
+        b"vcache:2:{v00}:q:d:org=9:d<start>",
     ]
 
 
 def test_usage_and_reset(ask: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Quota
 
-    quota = Quota("events", 10, "day")
+    quota = Quota("events", 10, "day", key="org")
     assert ask(quota, "usage", 1).used == 0
     assert server.keys() == []
     ask(quota, "consume", 1, 7)
@@ -70,7 +70,7 @@ def test_usage_and_reset(ask: Any, server: ValkeyServer) -> None:
 def test_a_refund_is_given_once(ask: Any) -> None:
     from django_vcache.admission import Quota
 
-    quota = Quota("events", 10, "day")
+    quota = Quota("events", 10, "day", key="org")
     ask(quota, "consume", 1, 2)
     receipt = ask(quota, "consume", 1, 5).receipt
     refund = ask(quota, "refund", receipt)
@@ -85,11 +85,11 @@ def test_a_refund_is_given_once(ask: Any) -> None:
 def test_a_receipt_of_something_else_is_refused(ask: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Quota
 
-    quota = Quota("events", 10, "day")
+    quota = Quota("events", 10, "day", key="org")
     receipt = ask(quota, "consume", 1, 5).receipt
     before = server.execute("DUMP", server.keys()[0])
-    other = Quota("exports", 10, "day")
-    wrong = ["", "x", receipt[:-1], f"{receipt}.1", receipt.replace(".5.", ".-5.", 1), "é" * 20, receipt.upper() + "!"]
+    other = Quota("exports", 10, "day", key="org")
+    wrong = ["", "x", receipt[:-6], f"{receipt}.1", receipt.replace(".5.", ".-5.", 1), "é" * 20, receipt.upper() + "!"]
     for text in wrong:
         with pytest.raises(ValueError, match=rf'^"{re.escape(text[:40])}".* is not a receipt'):
             ask(quota, "refund", text)
@@ -110,7 +110,7 @@ def test_a_limit_may_be_a_callable_of_the_scope(ask: Any) -> None:
         asked.append(scope)
         return {1: 1, 2: 2, 3: None}[scope["org"]]
 
-    quota = Quota("org", limit, "day")
+    quota = Quota("org", limit, "day", key="org")
     assert [bool(ask(quota, "consume", {"org": 1})) for _ in range(2)] == [True, False]
     assert [bool(ask(quota, "consume", 2)) for _ in range(3)] == [True, True, False]
     assert all(ask(quota, "consume", 3) for _ in range(3))
@@ -137,14 +137,14 @@ def test_a_callable_that_answers_no_limit_is_named(ask: Any, limit: Any, error: 
     from django_vcache.admission import Quota
 
     with pytest.raises(error) as caught:
-        ask(Quota("org", limit, "day"), "consume", 1)
+        ask(Quota("org", limit, "day", key="org"), "consume", 1)
     assert re.search(text, str(caught.value).replace('"', "'"))
 
 
 def test_a_call_may_have_a_limit_of_its_own(ask: Any) -> None:
     from django_vcache.admission import Quota
 
-    quota = Quota("org", 1, "day")
+    quota = Quota("org", 1, "day", key="org")
     assert ask(quota, "consume", 1)
     assert not ask(quota, "consume", 1)
     assert ask(quota, "consume", 1, limit=5)
@@ -155,7 +155,7 @@ def test_what_each_mode_does_at_the_limit(ask: Any) -> None:
     from django_vcache.admission import Quota
 
     def admitted(mode: Any) -> tuple[list[bool], int]:
-        quota = Quota(f"m-{mode}", 5, "day", mode=mode)
+        quota = Quota(f"m-{mode}", 5, "day", mode=mode, key="org")
         answers = [bool(ask(quota, "consume", 1, 3)) for _ in range(3)]
         return answers, ask(quota, "usage", 1).used
 
@@ -172,7 +172,7 @@ def test_days_are_those_of_utc_unless_it_is_said(ask: Any) -> None:
 
     # As it is without what `patient` presets.
     original: Any = Quota.__base__
-    state = ask(original("zone", 5, "day"), "usage", 1)
+    state = ask(original("zone", 5, "day", key="org"), "usage", 1)
     end = datetime.now(UTC) + timedelta(seconds=state.reset_after + 30)
     assert (end.hour, end.minute) == (0, 0)
 
@@ -184,7 +184,7 @@ def test_windows_are_those_of_the_time_zone(ask: Any) -> None:
     from django_vcache.admission import Quota
 
     for name in ("UTC", "Asia/Kathmandu", "America/New_York"):
-        state = ask(Quota("zone", 5, "day", timezone=name), "usage", 1)
+        state = ask(Quota("zone", 5, "day", timezone=name, key="org"), "usage", 1)
         # Counted in UTC: the sum of a zone's own time and a span is off by an hour where its clocks change in between.
         # Rounded, for the moments between the server's clock and this one.
         end = datetime.now(UTC) + timedelta(seconds=state.reset_after + 30)
@@ -225,8 +225,8 @@ def test_what_is_no_quota_is_an_error_when_it_is_made(arguments: Any, keywords: 
 @pytest.mark.parametrize(
     ("scope", "cost", "error", "text"),
     [
-        ({}, 1, ValueError, "the scope is empty: its first entry says who the owner is"),
-        (None, 1, TypeError, "a scope, or an int or str expected .*, not NoneType"),
+        ({}, 1, ValueError, "quota 'events' is keyed by \"org\", but the scope is empty"),
+        (None, 1, TypeError, "a scope, or an int, str or UUID expected .*, not NoneType"),
         (1, -1, ValueError, "the cost is -1: give a whole number from 0"),
         (1, 2**62, ValueError, f"the cost is {2**62}: give a whole number from 0"),
         (1, "1", TypeError, "a cost is an int, not str"),
@@ -238,7 +238,7 @@ def test_what_cannot_be_charged_is_an_error_before_anything_is_sent(
 ) -> None:
     from django_vcache.admission import Quota
 
-    quota = Quota("events", 10, "day")
+    quota = Quota("events", 10, "day", key="org")
     server.execute("CONFIG", "RESETSTAT")
     with pytest.raises(error, match=text):
         ask(quota, "consume", scope, cost)
@@ -249,7 +249,7 @@ def test_what_cannot_be_charged_is_an_error_before_anything_is_sent(
 def test_tasks_and_threads_together_get_exactly_the_limit(run: Any, default_alias: None) -> None:
     from django_vcache.admission import Quota
 
-    quota = Quota("events", 500, "month")
+    quota = Quota("events", 500, "month", key="org")
     admitted: list[bool] = []
 
     def thread() -> None:
@@ -273,7 +273,7 @@ from django_vcache.admission import Quota
 async def main():
     found = []
     for policy in ("open", "closed"):
-        quota = Quota("events", 5, "day", outage=policy)
+        quota = Quota("events", 5, "day", outage=policy, key="org")
         for decision in (await quota.aconsume(1), quota.consume(1)):
             found.append([decision.allowed, decision.source, decision.status, decision.receipt])
     report(found)
@@ -301,7 +301,7 @@ def test_a_quota_may_be_subclassed_and_says_what_it_is(ask: Any) -> None:
 
     class Monthly(Quota):
         def __new__(cls, name: str, limit: int) -> Monthly:
-            return super().__new__(cls, name, limit, "month")  # type: ignore[return-value]
+            return super().__new__(cls, name, limit, "month", "org")  # type: ignore[return-value]
 
     quota = Monthly("events", 1)
     assert (quota.name, quota.using, repr(quota)) == ("events", "default", "<Quota 'events' 1>")

@@ -382,7 +382,7 @@ def test_a_parse_rate_and_a_cache_key_of_ones_own_are_used(server: ValkeyServer)
     view = view_with(Own)
     assert statuses(view, 2) == [200, 200]
     assert statuses(view, 1, peer="192.0.2.9") == [429]
-    assert server.keys() == [b"vcache:{v00}:t:own:everybody"]
+    assert server.keys() == [b"vcache:2:{v00}:t:own:own=everybody"]
 
 
 @pytest.mark.parametrize("sent", ["ü" * 5000 + "\ud800", ""], ids=["long", "empty"])
@@ -396,7 +396,7 @@ def test_long_and_odd_cache_keys_are_hashed(server: ValkeyServer, sent: str) -> 
 
     assert statuses(view_with(Own), 2) == [200, 429]
     [key] = server.keys()
-    assert key.startswith(b"vcache:{v00}:t:any_thing__at__all_:")
+    assert key.startswith(b"vcache:2:{v00}:t:any_thing__at__all_:")
     assert len(key) < 100
 
 

@@ -56,10 +56,12 @@ def test_what_is_not_answered_in_time_is_decided_by_the_outage_policy(
 ) -> None:
     from django_vcache.admission import Gate, Quota, Throttle
 
-    gate = Gate([Throttle("project", "1000/d", outage=policy)], [Quota("events", 1000, "month", outage=policy)])
+    gate = Gate(
+        [Throttle("project", "1000/d", outage=policy)], [Quota("events", 1000, "month", outage=policy)], owner="org"
+    )
     calls: list[tuple[Any, str, Any, dict[str, str]]] = [
         (Throttle("org", "1000/d", outage=policy), "check", 1, {}),
-        (Quota("exports", 1000, "month", outage=policy), "consume", 1, {}),
+        (Quota("exports", 1000, "month", outage=policy, key="org"), "consume", 1, {}),
         (gate, "admit", SCOPE, {}),
         (gate, "admit", SCOPE, {"dedupe": "e1"}),
     ]
@@ -85,7 +87,7 @@ def test_a_payload_that_is_not_known_to_be_stored_is_never_admitted(
 ) -> None:
     from django_vcache.admission import Gate, Quota, Stream, Throttle
 
-    gate = Gate([Throttle("project", "1000/d")], [Quota("events", 1000, "month")], stream=Stream("events"))
+    gate = Gate([Throttle("project", "1000/d")], [Quota("events", 1000, "month")], stream=Stream("events"), owner="org")
     stream = Stream("mails")
     assert back(ask, gate, "admit", SCOPE, payload=b"first", dedupe="e0")
     assert back(ask, stream, "add", b"first", SCOPE, "e0")

@@ -33,7 +33,7 @@ def project(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     shop.events = Stream("events", shards=3, prefix="test")
     shop.single = Stream("events", prefix="test")
     throttle = Throttle("org", "10/m")
-    shop.gate = Gate([throttle], stream=Stream("orders"), shards=2, prefix="test")
+    shop.gate = Gate([Throttle("org", "10/m")], stream=Stream("orders"), shards=2, prefix="test", owner="org")
     shop.gate_without = Gate([throttle])
     shop.throttle = throttle
     shop.number = 1
@@ -164,7 +164,7 @@ def test_without_an_argument_it_shows_all_that_the_settings_name(server: ValkeyS
     text = manage()
     assert "events (3 shards, cache alias default)" in text
     assert "orders (2 shards, cache alias default)" in text
-    assert "Nothing is stored under test:{v00}:s:orders yet" in text
+    assert "Nothing is stored under test:2:{v00}:s:orders yet" in text
 
 
 def test_a_stream_named_twice_is_shown_once() -> None:
@@ -180,7 +180,7 @@ def test_a_dotted_path_is_a_stream_or_a_gate(server: ValkeyServer) -> None:
 
 def test_a_name_with_shards_and_prefix_is_a_stream_of_no_code(server: ValkeyServer) -> None:
     for shard in ("00", "01"):
-        server.execute("XADD", f"my:app:{{v{shard}}}:s:other", "*", "payload", 1)
+        server.execute("XADD", f"my:app:2:{{v{shard}}}:s:other", "*", "payload", 1)
     (state,) = manage_json("other", "--shards", "2", "--prefix", "my:app")
     assert (state["depth"], state["shards"], state["exists"]) == (2, 2, True)
     assert "--shards, --prefix and --using say where else" in manage("other")
@@ -195,9 +195,9 @@ def test_a_name_with_shards_and_prefix_is_a_stream_of_no_code(server: ValkeyServ
         ),
         (["shop.number"], "'shop.number' is not a django_vcache.admission.Stream, but int"),
         (["shop.gate_without"], "has no stream"),
-        (["a b"], "'a b' is no stream's name"),
+        (["a b"], '"a b" is not a name for a stream'),
         (["other", "--shards", "0"], "shards is 0"),
-        (["other", "--prefix", "a{b"], "'a{b' is no prefix"),
+        (["other", "--prefix", "a{b"], '"a{b" is not a prefix'),
         (["other", "--using", "elsewhere"], "'elsewhere'"),
         (["--shards", "2"], "--shards goes with the name of a stream"),
         (["events", "--dead", "--limit", "0"], "--limit is 0"),

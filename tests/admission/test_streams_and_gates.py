@@ -19,13 +19,13 @@ def test_all_of_them_name_the_same_keys(shards: int, prefix: str | None) -> None
     keywords: Any = {} if prefix is None else {"prefix": prefix}
     named = NamedStream("ev.en_t-s", shards, **keywords)
     alone = Stream("ev.en_t-s", shards=shards, **keywords)
-    gated = Gate(stream=Stream("ev.en_t-s"), shards=shards, **keywords).stream
+    gated = Gate(stream=Stream("ev.en_t-s"), shards=shards, **keywords, owner="org").stream
     assert gated is not None
     assert named.keys == alone.keys == gated.keys
     assert named.dead_keys == alone.dead_keys == gated.dead_keys
     assert (named.name, named.using) == (alone.name, alone.using) == (gated.name, gated.using)
     assert len(set(named.keys + named.dead_keys)) == 2 * shards
-    assert named.keys[-1] == f"{prefix or 'vcache'}:{{v{shards - 1:02}}}:s:ev.en_t-s"
+    assert named.keys[-1] == f"{prefix or 'vcache'}:2:{{v{shards - 1:02}}}:s:ev.en_t-s"
 
 
 def test_other_numbers_of_shards_are_written_alike() -> None:
@@ -69,7 +69,7 @@ def test_a_consumer_finds_what_was_admitted_in_all_shards(
     from django_vcache.admission.consumer import Consumer
     from django_vcache.admission.streams import NamedStream
 
-    gate = Gate([Throttle("org", "1000/d")], stream=Stream("events"), shards=shards, prefix="shop")
+    gate = Gate([Throttle("org", "1000/d")], stream=Stream("events"), shards=shards, prefix="shop", owner="org")
     stream = gate.stream
     assert stream is not None
     told = {}

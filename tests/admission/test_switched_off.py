@@ -54,14 +54,14 @@ def test_everything_is_admitted_and_no_server_is_asked(ask: Any, backend: dict[s
 
     throttle = Throttle("org", "1/d", outage="raise")
     quota = Quota("events", 1, "month", key="org", outage="raise")
-    gate = Gate([Throttle("project", "1/d")], [Quota("events", 1, "month", key="org")], outage="raise")
+    gate = Gate([Throttle("project", "1/d")], [Quota("events", 1, "month", key="org")], owner="org", outage="raise")
     with override_settings(CACHES={"default": backend}, VCACHE=OFF):
         for _ in range(3):
             for of, method, scope in ((throttle, "check", 1), (quota, "consume", SCOPE), (gate, "admit", SCOPE)):
                 decision = ask(of, method, scope)
                 assert decision
                 assert decision.source == "disabled"
-                assert (decision.refused_by, decision.retry_after, decision.outage) == (None, None, None)
+                assert (decision.refused_by, decision.retry_after, decision.outage) == (None, 0.0, None)
                 assert (decision.receipt, decision.id, decision.status) == (None, None, 200)
                 assert [(state.remaining, state.used) for state in decision.rules] == [(1, 0)] * len(decision.rules)
         assert len(ask(gate, "admit", SCOPE).rules) == 2
@@ -78,7 +78,7 @@ def test_everything_is_admitted_and_no_server_is_asked(ask: Any, backend: dict[s
 def test_mistakes_of_a_call_are_told_all_the_same(ask: Any) -> None:
     from django_vcache.admission import Gate, Quota, Throttle
 
-    gate = Gate([Throttle("org", "1/d")], [Quota("events", 1, "month", key="org")])
+    gate = Gate([Throttle("org", "1/d")], [Quota("events", 1, "month", key="org")], owner="org")
     with override_settings(CACHES={"default": NOWHERE}, VCACHE=OFF):
         for wrong in ({"cost": -1}, {"limits": {"nothing": 1}}, {"payload": b"x"}):
             with pytest.raises(ValueError, match=r"cost is -1|no rule 'nothing'|no stream"):
@@ -93,7 +93,7 @@ def test_a_refund_of_a_receipt_from_before_gives_nothing_back(ask: Any, server: 
     from django_vcache.admission import Gate, Quota
 
     quota = Quota("events", 5, "month", key="org", deadline=None)
-    gate = Gate(quotas=[Quota("others", 5, "month", key="org")], deadline=None)
+    gate = Gate(quotas=[Quota("others", 5, "month", key="org")], owner="org", deadline=None)
     with override_settings(CACHES={"default": cache_setting(server)}):
         receipts = ask(quota, "consume", 1).receipt, ask(gate, "admit", SCOPE).receipt
         with override_settings(VCACHE=OFF):
@@ -108,7 +108,7 @@ def test_streams_store_and_know_duplicates(ask: Any, server: ValkeyServer) -> No
     from django_vcache.admission import Gate, Stream, Throttle
 
     stream = Stream("events", deadline=None)
-    gate = Gate([Throttle("org", "1/d")], stream=Stream("gated"), deadline=None)
+    gate = Gate([Throttle("org", "1/d")], stream=Stream("gated"), owner="org", deadline=None)
     with override_settings(CACHES={"default": cache_setting(server)}, VCACHE=OFF):
         assert ask(stream, "add", b"1", SCOPE).id
         first = ask(gate, "admit", SCOPE, payload=b"1", dedupe="a")
@@ -120,9 +120,13 @@ def test_streams_store_and_know_duplicates(ask: Any, server: ValkeyServer) -> No
         assert ask(gate.stream, "length") == 2
         # Without a payload there is nothing that would be there twice.
         assert not ask(gate, "admit", SCOPE, dedupe="a").duplicate
-    entry = b"".join(server.execute("XRANGE", "vcache:{v00}:s:gated", "-", "+")[0][1])  # type: ignore[index]
+        key = gate.stream.keys[0]
+    entry = b"".join(server.execute("XRANGE", key, "-", "+")[0][1])  # type: ignore[index]
     assert entry == b"payload1org1project42"
     assert server.keys("*:t:*") == []
+    with override_settings(CACHES={"default": cache_setting(server)}):
+        later = ask(gate, "admit", SCOPE, payload=b"1", dedupe="a")
+    assert (later.duplicate, later.id) == (True, first.id)
 
 
 def test_a_payload_needs_a_server(ask: Any) -> None:
@@ -210,7 +214,7 @@ def test_a_test_run_with_a_cache_of_djangos_admits_everything(
     from django_vcache.admission import Gate, Quota, Throttle
 
     throttle, quota = Throttle("org", "1/d", outage="raise"), Quota("events", 1, "day", key="org", outage="raise")
-    gate = Gate([Throttle("project", "1/d")], [Quota("more", 1, "day", key="org")], outage="raise")
+    gate = Gate([Throttle("project", "1/d")], [Quota("more", 1, "day", key="org")], owner="org", outage="raise")
     with override_settings(CACHES={"default": backend}):
         for _ in range(2):
             assert ask(throttle, "check", 1).source == "disabled"

@@ -102,8 +102,8 @@ def test_a_keyword_that_makes_no_sense_is_named(keyword: str, value: Any, error:
         Throttle("org", "1/s", **{keyword: value})
 
 
-NO_SCOPE = r'a scope, or an int or str expected \(a mapping such as \{"org": 1\}\), not'
-NO_ENTRY = "the scope has no \"org\", which 'org' is by; it has"
+NO_SCOPE = r'a scope, or an int, str or UUID expected \(a mapping such as \{"org": 1\}\), not'
+NO_ENTRY = "throttle 'org' is keyed by \"org\", but the scope"
 NO_COST = r"give a whole number from 0 to 2\^53"
 
 
@@ -115,12 +115,12 @@ NO_COST = r"give a whole number from 0 to 2\^53"
         (True, 1, TypeError, f"{NO_SCOPE} bool"),
         (b"1", 1, TypeError, f"{NO_SCOPE} bytes"),
         ([("org", 1)], 1, TypeError, f"{NO_SCOPE} list"),
-        ({"org": None}, 1, TypeError, 'the scope\'s "org" must be an int or a str, not NoneType'),
-        ({"org": True}, 1, TypeError, 'the scope\'s "org" must be an int or a str, not bool'),
-        ({"org": 1.5}, 1, TypeError, 'the scope\'s "org" must be an int or a str, not float'),
+        ({"org": None}, 1, TypeError, 'the scope\'s "org" must be an int, a str or a UUID, not NoneType'),
+        ({"org": True}, 1, TypeError, 'the scope\'s "org" must be an int, a str or a UUID, not bool'),
+        ({"org": 1.5}, 1, TypeError, 'the scope\'s "org" must be an int, a str or a UUID, not float'),
         ({5: 1, "org": 1}, 1, TypeError, "a scope's names are strs, not int"),
-        ({}, 1, ValueError, f"{NO_ENTRY} nothing"),
-        ({"project": 1}, 1, ValueError, f'{NO_ENTRY} "project"'),
+        ({}, 1, ValueError, f"{NO_ENTRY} is empty"),
+        ({"project": 1}, 1, ValueError, f'{NO_ENTRY} has only "project"'),
         ("", 1, ValueError, 'the scope\'s "org" is empty'),
         ("x" * 513, 1, ValueError, r'the scope\'s "org" \("xxxx.*too long: it takes more than 512 bytes'),
         ("é" * 257, 1, ValueError, r'the scope\'s "org" \("éééé.*too long: it takes more than 512 bytes'),
@@ -155,5 +155,5 @@ def test_a_missing_entry_is_named(ask: Any) -> None:
 
     with pytest.raises(ValueError, match="org"):
         ask(Throttle("org", "1/m"), "check", {"project": 1})
-    with pytest.raises(TypeError, match='scope\'s "org" must be an int or a str, not NoneType'):
+    with pytest.raises(TypeError, match='scope\'s "org" must be an int, a str or a UUID, not NoneType'):
         ask(Throttle("org", "1/m"), "check", {"org": None})

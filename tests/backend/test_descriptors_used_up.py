@@ -20,7 +20,7 @@ from django_vcache import ValkeyCache, admission
 def objects():
     throttle = admission.Throttle("calls", "1000/s", key="user")
     quota = admission.Quota("units", 1000, "day", key="user")
-    gate = admission.Gate(throttles=[throttle], quotas=[quota], stream=admission.Stream("admitted"))
+    gate = admission.Gate(throttles=[throttle], quotas=[quota], stream=admission.Stream("admitted"), owner="org")
     return throttle, quota, admission.Stream("events"), gate
 
 throttle, quota, stream, gate = objects()

@@ -32,6 +32,8 @@ def where_it_is_noon() -> str:
 
 def _patient(base: Any, preset: dict[str, Any]) -> Any:
     def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        return base.__new__(cls, *args, **{**preset, **kwargs})
+        # The parts of a gate have its deadline, or none.
+        forced = {"deadline": None} if base.__name__ == "Gate" else {}
+        return base.__new__(cls, *args, **{**preset, **kwargs, **forced})
 
     return type(base.__name__, (base,), {"__new__": new, "__doc__": base.__doc__})

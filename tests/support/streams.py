@@ -50,7 +50,7 @@ class Shards:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return tuple(f"test:{{v{shard:02}}}:s:{self.name}" for shard in range(self.count))
+        return tuple(f"test:2:{{v{shard:02}}}:s:{self.name}" for shard in range(self.count))
 
     @property
     def dead_keys(self) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def test_caches_and_hot_paths_fail_inside_and_work_behind(kind: Any) -> None:
 @pytest.mark.parametrize("kind", AWAY)
 def test_limits_decide_by_their_policies_inside_and_by_the_server_behind(kind: Any) -> None:
     limits = {policy: Throttle(policy, "1/d", outage=policy, deadline=None) for policy in ("open", "closed", "local")}
-    gate = Gate([Throttle("org", "1/d")], [Quota("q", 1, "day", key="org")], Stream("s"), deadline=None)
+    gate = Gate([Throttle("org", "1/d")], [Quota("q", 1, "day", key="org")], Stream("s"), owner="org", deadline=None)
     with outage(kind):
         # Until the breakers are open, and then.
         for _ in range(8):

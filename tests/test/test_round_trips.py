@@ -23,7 +23,9 @@ def two_aliases(server: ValkeyServer) -> Iterator[None]:
         yield
 
 
-GATE = Gate([Throttle("org", "100/d")], [Quota("q", 100, "day", key="org")], Stream("round-trips"), deadline=None)
+GATE = Gate(
+    [Throttle("org", "100/d")], [Quota("q", 100, "day", key="org")], Stream("round-trips"), owner="org", deadline=None
+)
 CALLS: dict[str, tuple[int, Callable[[], Any]]] = {
     "nothing": (0, lambda: None),
     "get": (1, lambda: cache.get("k")),

@@ -215,6 +215,14 @@ impl Error {
         Self(Arc::new(inner))
     }
 
+    /// The same error, with what to do about it behind its text.
+    #[cfg(feature = "admission")]
+    pub(crate) fn with_hint(&self, hint: &str) -> Self {
+        let mut inner = (*self.0).clone();
+        inner.message = format!("{}; {hint}", inner.message);
+        Self(Arc::new(inner))
+    }
+
     /// What went wrong.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

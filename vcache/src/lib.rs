@@ -111,7 +111,7 @@ pub mod python;
 mod reactor;
 #[cfg(feature = "driver")]
 mod scope;
-#[cfg(any(feature = "driver", feature = "tokio", feature = "awaitable"))]
+#[cfg(any(feature = "driver", feature = "tokio", feature = "python"))]
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -127,8 +127,8 @@ pub use config::{Config, Options};
 pub use connection::{Connection, Packet, Request, connection, connection_for};
 #[cfg(feature = "driver")]
 pub use connection::{
-    RoundTrip, Watched, configure, record_round_trips, recorded_round_trips, stop_recording_round_trips,
-    unconfigure,
+    RoundTrip, Watched, configure, publish, record_round_trips, recorded_round_trips,
+    stop_recording_round_trips, unconfigure,
 };
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "testing")]

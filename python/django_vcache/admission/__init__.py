@@ -8,6 +8,7 @@ Together, in an endpoint that takes in events::
         throttles=[Throttle("org", "10000/m"), Throttle("project", "1000/m", burst=200)],
         quotas=[Quota("events", limit=1_000_000, period="month")],
         stream=Stream("events", maxlen=1_000_000),
+        owner="org",
     )
 
     decision = await gate.aadmit({"org": 1, "project": 42}, payload=body, dedupe=event_id)

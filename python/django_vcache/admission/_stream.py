@@ -1,11 +1,8 @@
 """What the consumer and ``manage.py vcache_stream`` need to know of a stream, and a stream known by its name alone."""
 
-import re
-from dataclasses import dataclass
 from typing import Protocol
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+from django_vcache import _vcache
 
 
 class StreamLike(Protocol):
@@ -27,31 +24,34 @@ class StreamLike(Protocol):
         """The cache alias whose connection is used."""
 
 
-@dataclass(frozen=True)
 class NamedStream:
     """A stream that no code describes, or that this process has no object for.
 
-    >>> NamedStream("events", shards=2).keys
-    ('vcache:{v00}:s:events', 'vcache:{v01}:s:events')
+    Args:
+        name: as it was given to :class:`~django_vcache.admission.Stream`.
+        shards: of the gate or stream that it is written by.
+        prefix: of that gate or stream.
+        using: the cache alias; its ``KEY_PREFIX`` is part of the keys.
+
+    Raises:
+        ValueError: for what is not a name or a prefix, and no shards.
+
+    >>> NamedStream("events", shards=2).keys  # doctest: +SKIP
+    ('vcache:2:{v00}:s:events', 'vcache:2:{v01}:s:events')
     """
 
-    name: str
-    shards: int = 1
-    prefix: str = "vcache"
-    using: str = "default"
+    def __init__(self, name: str, shards: int = 1, prefix: str = "vcache", using: str = "default") -> None:
+        # The layout of keys is known there alone.
+        self._stream = _vcache.Stream(name, shards=shards, prefix=prefix, using=using)
+        self.name, self.shards, self.prefix, self.using = name, shards, prefix, using
 
-    def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise ValueError(f"{self.name!r} is no stream's name: use 1 to 64 of A-Z, a-z, 0-9, '_', '.' and '-'")
-        if not _PREFIX.fullmatch(self.prefix):
-            raise ValueError(f"{self.prefix!r} is no prefix: use 1 to 64 of A-Z, a-z, 0-9, '_', '.', '-' and ':'")
-        if self.shards < 1:
-            raise ValueError(f"shards is {self.shards}: a stream has at least 1")
+    def __repr__(self) -> str:
+        return f"NamedStream({self.name!r}, shards={self.shards}, prefix={self.prefix!r}, using={self.using!r})"
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return tuple(f"{self.prefix}:{{v{shard:02}}}:s:{self.name}" for shard in range(self.shards))
+        return self._stream.keys
 
     @property
     def dead_keys(self) -> tuple[str, ...]:
-        return tuple(f"{key}:dead" for key in self.keys)
+        return self._stream.dead_keys

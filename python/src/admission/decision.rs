@@ -1,14 +1,18 @@
 //! What a decision is in Python. The classes hold the core's values, and their attributes are made when they are read.
 
+use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 use vcache::Error;
 use vcache::admission::{Decision, Refund, Refusal, RuleState};
 
+use super::pickled;
+
 /// What was decided. It is true if it was to go on. Of a refusal nothing was charged and nothing written.
-#[pyclass(frozen, name = "Decision", module = "django_vcache.admission")]
-pub(crate) struct PyDecision(Decision);
+#[pyclass(frozen, eq, name = "Decision", module = "django_vcache.admission")]
+#[derive(PartialEq)]
+pub(crate) struct PyDecision(pub(super) Decision);
 
 impl PyDecision {
     pub(super) fn make(py: Python<'_>, decision: Decision) -> PyResult<Py<PyAny>> {
@@ -63,10 +67,80 @@ impl PyDecision {
         self.0.refused_by.clone().map(PyRefusal)
     }
 
-    /// Of a refusal, seconds until the same may be admitted; None if never, and if it was admitted.
+    /// Seconds until the same may be admitted: 0.0 if it was, None if it never will be.
     #[getter]
     fn retry_after(&self) -> Option<f64> {
         self.0.retry_after.map(|wait| wait.as_secs_f64())
+    }
+
+    /// Whether the same will never be admitted.
+    #[getter]
+    fn never(&self) -> bool {
+        self.0.never()
+    }
+
+    /// The limit of the rule that is closest to its own: the one that refused, or has the smallest part left. None if there is
+    /// no limit, or nothing is known, as in an outage. `remaining` and `reset_after` are of the same rule.
+    #[getter]
+    fn limit(&self) -> Option<i64> {
+        self.0.closest_rule().map(|rule| rule.limit)
+    }
+
+    /// Units left of that rule.
+    #[getter]
+    fn remaining(&self) -> Option<i64> {
+        self.0.closest_rule().and_then(|rule| rule.remaining)
+    }
+
+    /// Seconds until all of it is there again.
+    #[getter]
+    fn reset_after(&self) -> Option<f64> {
+        self.0.closest_rule().map(|rule| rule.reset_after.as_secs_f64())
+    }
+
+    /// The state of a rule.
+    ///
+    /// Raises KeyError if there is none of this name.
+    fn rule(&self, name: &str) -> PyResult<PyRuleState> {
+        self.0.rule(name).cloned().map(PyRuleState).ok_or_else(|| {
+            let known: Vec<_> = self.0.rules.iter().map(|rule| format!("{:?}", rule.name)).collect();
+            PyKeyError::new_err(format!("the decision has no rule {name:?}, but {}", known.join(", ")))
+        })
+    }
+
+    /// All attributes as a dict that JSON takes.
+    fn as_dict<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        let decision = &slf.get().0;
+        let dict = attributes(
+            slf.as_any(),
+            &[
+                "allowed",
+                "duplicate",
+                "id",
+                "receipt",
+                "retry_after",
+                "never",
+                "limit",
+                "remaining",
+                "reset_after",
+                "source",
+                "outage",
+                "status",
+            ],
+        )?;
+        let py = slf.py();
+        let refused_by = decision.refused_by.as_ref().map(|refusal| {
+            let dict = PyDict::new(py);
+            dict.set_item("rule", &*refusal.rule)?;
+            dict.set_item("kind", refusal.kind.as_str())?;
+            Ok::<_, PyErr>(dict)
+        });
+        dict.set_item("refused_by", refused_by.transpose()?)?;
+        let rules = states(py, &decision.rules)?;
+        let rules: Vec<_> =
+            rules.iter().map(|state| PyRuleState::as_dict(state.cast()?)).collect::<PyResult<_>>()?;
+        dict.set_item("rules", rules)?;
+        Ok(dict)
     }
 
     /// How every rule stands now.
@@ -87,7 +161,7 @@ impl PyDecision {
         self.0.outage.as_ref().map(ToString::to_string)
     }
 
-    /// The HTTP status: 200, 429 for a refusal, 503 for one because of an outage.
+    /// The HTTP status: 200, 429 for a refusal, 503 for one because of an outage or a full stream.
     #[getter]
     fn status(&self) -> u16 {
         self.0.status()
@@ -104,10 +178,30 @@ impl PyDecision {
         Ok(headers)
     }
 
+    /// What a Sentry client reads, also in an answer of 200: X-Sentry-Rate-Limits and Retry-After. Empty for what was admitted.
+    #[pyo3(signature = (*categories, scope = "organization"))]
+    fn sentry_headers<'py>(
+        &self,
+        py: Python<'py>,
+        categories: Vec<String>,
+        scope: &str,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let categories: Vec<_> = categories.iter().map(String::as_str).collect();
+        let headers = PyDict::new(py);
+        for (name, value) in self.0.sentry_headers(&categories, scope) {
+            headers.set_item(name, value)?;
+        }
+        Ok(headers)
+    }
+
     /// The response of a refusal: 429, or 503 for an outage, with the headers and a line of text that names the rule.
     fn response<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         static REFUSAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         REFUSAL.import(slf.py(), "django_vcache.admission.responses", "refusal")?.call1((slf,))
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        pickled::reduce(py, &self.0)
     }
 
     fn __repr__(&self) -> String {
@@ -127,7 +221,7 @@ impl PyDecision {
 /// What refused.
 #[pyclass(frozen, eq, hash, name = "Refusal", module = "django_vcache.admission")]
 #[derive(PartialEq)]
-pub(crate) struct PyRefusal(Refusal);
+pub(crate) struct PyRefusal(pub(super) Refusal);
 
 impl std::hash::Hash for PyRefusal {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
@@ -150,6 +244,10 @@ impl PyRefusal {
         self.0.kind.as_str()
     }
 
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        pickled::reduce(py, &self.0)
+    }
+
     fn __str__(&self) -> String {
         format!("{} '{}'", self.0.kind.as_str(), self.0.rule)
     }
@@ -162,7 +260,7 @@ impl PyRefusal {
 /// How a rule stands.
 #[pyclass(frozen, eq, name = "RuleState", module = "django_vcache.admission")]
 #[derive(PartialEq)]
-pub(crate) struct PyRuleState(RuleState);
+pub(crate) struct PyRuleState(pub(super) RuleState);
 
 impl PyRuleState {
     pub(super) fn make(py: Python<'_>, state: RuleState) -> PyResult<Py<PyAny>> {
@@ -172,6 +270,15 @@ impl PyRuleState {
     pub(super) fn make_all(py: Python<'_>, rules: Vec<RuleState>) -> PyResult<Py<PyAny>> {
         Ok(states(py, &rules)?.into_any().unbind())
     }
+}
+
+/// These attributes of an object as a dict.
+fn attributes<'py>(object: &Bound<'py, PyAny>, names: &[&str]) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(object.py());
+    for name in names {
+        dict.set_item(*name, object.getattr(*name)?)?;
+    }
+    Ok(dict)
 }
 
 fn states<'py>(py: Python<'py>, rules: &[RuleState]) -> PyResult<Bound<'py, PyTuple>> {
@@ -206,7 +313,7 @@ impl PyRuleState {
         self.0.burst
     }
 
-    /// Units left, never below 0; None if there is no limit.
+    /// Units left, never below 0; None if there is no limit, and if it is not known.
     #[getter]
     fn remaining(&self) -> Option<i64> {
         self.0.remaining
@@ -230,6 +337,18 @@ impl PyRuleState {
         self.0.window.as_secs_f64()
     }
 
+    /// All attributes as a dict that JSON takes.
+    fn as_dict<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        attributes(
+            slf.as_any(),
+            &["name", "kind", "limit", "burst", "remaining", "used", "reset_after", "window"],
+        )
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        pickled::reduce(py, &self.0)
+    }
+
     fn __repr__(&self) -> String {
         let RuleState { name, kind, limit, remaining, .. } = &self.0;
         let left = remaining.map_or_else(|| "unlimited".to_owned(), |left| format!("{left} of {limit} left"));
@@ -238,8 +357,9 @@ impl PyRuleState {
 }
 
 /// What a refund did. It is true if units were given back now.
-#[pyclass(frozen, name = "Refund", module = "django_vcache.admission")]
-pub(crate) struct PyRefund(Refund);
+#[pyclass(frozen, eq, name = "Refund", module = "django_vcache.admission")]
+#[derive(PartialEq)]
+pub(crate) struct PyRefund(pub(super) Refund);
 
 impl PyRefund {
     pub(super) fn make(py: Python<'_>, refund: Refund) -> PyResult<Py<PyAny>> {
@@ -268,6 +388,10 @@ impl PyRefund {
             used.set_item(&*usage.name, usage.used)?;
         }
         Ok(used)
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        pickled::reduce(py, &self.0)
     }
 
     fn __repr__(&self) -> &'static str {

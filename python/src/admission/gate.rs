@@ -26,10 +26,12 @@ use super::throttle::PyThrottle;
 /// Throttles, quotas and a stream that say yes together or no, in one round trip: of a refusal nothing is charged and
 /// nothing written.
 ///
-/// Keywords: as for Throttle, and dedupe_for=3600 (seconds), max_payload=1048576 (bytes). They hold for the rules and the
-/// stream too, whose own do not count here, but for a rule's own `outage`. `using` is that of the parts unless it is said.
+/// Keywords: as for Throttle, and owner=None (the scope's entry that stands for the owner), dedupe_for=3600 (seconds),
+/// max_payload=1048576 (bytes). They hold for the rules and the stream too, which have none but an `outage`. `using` is that
+/// of the parts unless it is given.
 ///
-/// Raises ValueError for two rules of one name, parts on several aliases, or nothing at all.
+/// Raises ValueError for two rules of one name, parts on several aliases or with settings that the gate would ignore, quotas
+/// or shards without an owner, or nothing at all.
 #[pyclass(frozen, subclass, name = "Gate", module = "django_vcache.admission")]
 pub(crate) struct PyGate {
     /// Shared with the calls that are under way: to clone what it consists of would cost as much as to encode a call.
@@ -239,26 +241,30 @@ impl PyGate {
         let quotas: Vec<Bound<'_, PyQuota>> = parts(quotas, "quotas", "Quota")?;
         let aliases = throttles
             .iter()
-            .map(|throttle| &*throttle.get().using)
-            .chain(quotas.iter().map(|quota| &*quota.get().using))
+            .map(|throttle| throttle.get().alias())
+            .chain(quotas.iter().map(|quota| quota.get().alias()))
             .chain(stream.map(|stream| stream.get().alias()));
         let using = alias(using, aliases)?;
         let mut builder = Gate::builder().settings(settings);
         for throttle in &throttles {
-            builder = builder.throttle(Throttle::clone(&throttle.get().throttle));
+            builder = builder.throttle(Throttle::clone(throttle.get().made()));
         }
         for quota in &quotas {
-            builder = builder.quota(Quota::clone(&quota.get().quota));
+            builder = builder.quota(Quota::clone(quota.get().made()));
         }
         if let Some(stream) = stream {
-            builder = builder.stream(Stream::clone(stream.get().stream()));
+            builder = builder.stream(Stream::clone(stream.get().made()));
         }
         let gate = builder.build()?;
         if let (Some(given), Some(stream)) = (stream, gate.stream()) {
             given.get().join(stream, &using)?;
         }
-        throttles.iter().for_each(|throttle| throttle.get().using.release());
-        quotas.iter().for_each(|quota| quota.get().using.release());
+        for throttle in throttles.iter().map(Bound::get) {
+            gate.throttle(throttle.name()).map_or(Ok(()), |placed| throttle.join(placed, &using))?;
+        }
+        for quota in quotas.iter().map(Bound::get) {
+            gate.quota(quota.name()).map_or(Ok(()), |placed| quota.join(placed, &using))?;
+        }
         Ok(Self {
             gate: Arc::new(gate),
             using: Alias::new(Some(using)),

@@ -4,7 +4,7 @@
 //! | module | is for |
 //! |---|---|
 //! | [`throttle`], [`quota`], [`stream`], [`gate`] | a class each |
-//! | [`decision`] | what they answer |
+//! | [`decision`], [`pickled`] | what they answer |
 //! | [`alias`] | the cache aliases that are counted on |
 //! | [`call`] | a call in its two forms |
 //! | [`scope`] | a scope, or the value that stands for one |
@@ -17,6 +17,7 @@ mod call;
 mod decision;
 mod gate;
 mod limit;
+mod pickled;
 mod quota;
 mod scope;
 mod server;
@@ -27,6 +28,7 @@ mod throttle;
 pub(crate) use alias::aliases_in_use;
 pub(crate) use decision::{PyDecision, PyRefund, PyRefusal, PyRuleState};
 pub(crate) use gate::PyGate;
+pub(crate) use pickled::{_restore_decision, _restore_refund, _restore_refusal, _restore_rule_state};
 pub(crate) use quota::PyQuota;
 pub(crate) use server::forget_enabled;
 pub(crate) use stream::PyStream;

@@ -1,7 +1,8 @@
 //! `Quota`: so much in a calendar window.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -19,8 +20,8 @@ use super::settings::{self, Keywords};
 /// So many units in each calendar window, exact within it, for each value of a scope's entry.
 ///
 /// `limit` is an int, or a callable of the scope that returns one, or None for no limit; -1 only counts, 0 refuses all.
-/// `period` is "hour", "day" or "month", by the calendar of `timezone`. `key` names the entry of the scope that it is by,
-/// or several; unless it is said, the scope's first. `mode` is "strict", "crossing" (takes the one that crosses the limit),
+/// `period` is "hour", "day" or "month", by the calendar of `timezone`. `key` names the entry of the scope that it is keyed
+/// by, or several; without one it is keyed by the owner of the gate that it is in. `mode` is "strict", "crossing" (takes the one that crosses the limit),
 /// "check_only" (counts nothing) or "shadow" (never refuses). `keep` is for how many seconds after a window's end it can
 /// still be refunded.
 ///
@@ -30,7 +31,9 @@ use super::settings::{self, Keywords};
 #[pyclass(frozen, subclass, name = "Quota", module = "django_vcache.admission")]
 pub(crate) struct PyQuota {
     /// Shared with the calls that are under way.
-    pub(super) quota: Arc<Quota>,
+    quota: Arc<Quota>,
+    /// As it is in the gate that it was given to: there is where it is charged.
+    joined: OnceLock<(Arc<Quota>, String)>,
     pub(super) limit: GivenLimit,
     pub(super) using: Alias,
 }
@@ -40,6 +43,36 @@ impl PyQuota {
         self.quota.name()
     }
 
+    /// As it was made, for a gate.
+    pub(super) fn made(&self) -> &Quota {
+        &self.quota
+    }
+
+    /// As it is asked.
+    fn quota(&self) -> &Arc<Quota> {
+        self.joined.get().map_or(&self.quota, |(quota, _)| quota)
+    }
+
+    pub(super) fn alias(&self) -> &str {
+        self.joined.get().map_or(&self.using, |(_, using)| using)
+    }
+
+    /// From now on it is a part of a gate, asked where that charges.
+    ///
+    /// # Errors
+    /// `ValueError` if it is a part of another gate already, which charges elsewhere.
+    pub(super) fn join(&self, quota: &Quota, using: &str) -> PyResult<()> {
+        self.using.release();
+        let (known, alias) = self.joined.get_or_init(|| (Arc::new(quota.clone()), using.to_owned()));
+        if known.is_same(quota) && alias == using {
+            return Ok(());
+        }
+        Err(PyValueError::new_err(format!(
+            "quota '{}' is a part of another gate, with another alias, prefix, owner or number of shards: make one for each",
+            self.name()
+        )))
+    }
+
     /// The limit of a call: its own, or what the callable says.
     fn limit_for(&self, of: &Bound<'_, PyAny>, given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<i64>> {
         match given {
@@ -47,8 +80,8 @@ impl PyQuota {
             None => match &self.limit {
                 GivenLimit::Fixed(_) => Ok(None),
                 called @ GivenLimit::Called(_) => {
-                    let scope = for_callable(self.name(), self.quota.entry(), of)?;
-                    called.ask(self.name(), &scope)
+                    let scope = for_callable(self.quota().entries(), of)?;
+                    scope.map_or(Ok(None), |scope| called.ask(self.name(), &scope))
                 }
             },
         }
@@ -61,8 +94,8 @@ impl PyQuota {
         limit: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Call<impl Outcome<Decision> + use<>, Decision>> {
         let limit = self.limit_for(of, limit)?;
-        let conn = server(of.py(), &self.using)?;
-        let (of, quota): (Of, _) = (of.extract()?, Arc::clone(&self.quota));
+        let conn = server(of.py(), self.alias())?;
+        let (of, quota): (Of, _) = (of.extract()?, Arc::clone(self.quota()));
         Ok(Call::new(
             async move {
                 let Some(conn) = conn else { return quota.waive(of.subject(), cost, limit) };
@@ -81,8 +114,8 @@ impl PyQuota {
         limit: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Call<impl Outcome<RuleState> + use<>, RuleState>> {
         let limit = self.limit_for(of, limit)?;
-        let conn = server(of.py(), &self.using)?;
-        let (of, quota): (Of, _) = (of.extract()?, Arc::clone(&self.quota));
+        let conn = server(of.py(), self.alias())?;
+        let (of, quota): (Of, _) = (of.extract()?, Arc::clone(self.quota()));
         Ok(Call::new(
             async move {
                 let Some(conn) = conn else { return quota.untouched(of.subject(), limit) };
@@ -101,7 +134,7 @@ impl PyQuota {
         receipt: &str,
     ) -> PyResult<Call<impl Outcome<Refund> + use<>, Refund>> {
         let receipt: Receipt = receipt.parse().map_err(|error| to_exception(py, &error))?;
-        let (conn, quota) = (server(py, &self.using)?, Arc::clone(&self.quota));
+        let (conn, quota) = (server(py, self.alias())?, Arc::clone(self.quota()));
         let refund = async move {
             match conn {
                 Some(conn) => quota.refund(&conn, &receipt).await,
@@ -112,8 +145,8 @@ impl PyQuota {
     }
 
     fn forgotten(&self, of: &Bound<'_, PyAny>) -> PyResult<Call<impl Outcome<bool> + use<>, bool>> {
-        let conn = server(of.py(), &self.using)?;
-        let (of, quota): (Of, _) = (of.extract()?, Arc::clone(&self.quota));
+        let conn = server(of.py(), self.alias())?;
+        let (of, quota): (Of, _) = (of.extract()?, Arc::clone(self.quota()));
         let forget = async move {
             match conn {
                 Some(conn) => quota.reset(&conn, of.subject()).await,
@@ -159,7 +192,12 @@ impl PyQuota {
         if let Some(outage) = outage {
             quota = quota.outage(outage);
         }
-        Ok(Self { quota: Arc::new(quota.settings(settings)?), limit, using: Alias::new(using) })
+        Ok(Self {
+            quota: Arc::new(quota.settings(settings)?),
+            limit,
+            using: Alias::new(using),
+            joined: OnceLock::new(),
+        })
     }
 
     /// The quota's name.
@@ -170,8 +208,8 @@ impl PyQuota {
 
     /// The cache alias whose server counts.
     #[getter]
-    fn using(&self) -> &str {
-        &self.using
+    fn get_using(&self) -> &str {
+        self.alias()
     }
 
     /// Takes `cost` units of a scope, or of the value of its entry. A cost of 0 asks, and counts nothing. `limit` is another
@@ -239,7 +277,7 @@ impl PyQuota {
 
     /// What it counted in this process, by name.
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        metrics(py, self.quota.metrics())
+        metrics(py, self.quota().metrics())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

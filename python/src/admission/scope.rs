@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyInt, PyMapping, PyString};
 use vcache::admission::{Scope, ScopeValue, Subject};
 
@@ -33,7 +34,7 @@ impl<'py> FromPyObject<'_, 'py> for Of {
         if let Some(value) = value(&object)? {
             return Ok(Self::Value(value));
         }
-        scope(&object)?.map(Self::Scope).ok_or_else(|| wrong_type("a scope, or an int or str", &object))
+        scope(&object)?.map(Self::Scope).ok_or_else(|| wrong_type("a scope, or an int, str or UUID", &object))
     }
 }
 
@@ -61,7 +62,7 @@ fn scope(object: &Bound<'_, PyAny>) -> PyResult<Option<Owned>> {
         let name = name.to_str()?;
         let Some(value) = value(given)? else {
             return Err(PyTypeError::new_err(format!(
-                "the scope's {name:?} must be an int or a str, not {}",
+                "the scope's {name:?} must be an int, a str or a UUID, not {}",
                 given.get_type().name()?
             )));
         };
@@ -83,7 +84,7 @@ fn scope(object: &Bound<'_, PyAny>) -> PyResult<Option<Owned>> {
     Ok(Some(scope))
 }
 
-/// `None` for what is neither an int nor a str. `True` is neither.
+/// `None` for what is neither an int, a str nor a UUID. `True` is none of them.
 fn value(object: &Bound<'_, PyAny>) -> PyResult<Option<ScopeValue<'static>>> {
     if let Ok(text) = object.cast::<PyString>() {
         return Ok(Some(ScopeValue::Text(Cow::Owned(text.to_str()?.to_owned()))));
@@ -94,6 +95,10 @@ fn value(object: &Bound<'_, PyAny>) -> PyResult<Option<ScopeValue<'static>>> {
             Err(_) => ScopeValue::Text(Cow::Owned(object.str()?.to_str()?.to_owned())),
         }));
     }
+    static UUID: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if object.is_instance(UUID.import(object.py(), "uuid", "UUID")?)? {
+        return Ok(Some(ScopeValue::Text(Cow::Owned(object.str()?.to_str()?.to_owned()))));
+    }
     Ok(None)
 }
 
@@ -102,21 +107,17 @@ fn wrong_type(expected: &str, found: &Bound<'_, PyAny>) -> PyErr {
     PyTypeError::new_err(format!("{expected} expected (a mapping such as {{\"org\": 1}}), not {name}"))
 }
 
-/// What a rule's callable gets: the mapping, or for a value one with the entry that it stands for.
+/// What a rule's callable gets: the mapping, or for a value one with the entry that it stands for. `None` for a value that
+/// stands for none, which the call itself refuses.
 pub(super) fn for_callable<'py>(
-    name: &str,
-    entry: Option<&str>,
+    entries: &[String],
     of: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
-    if !(of.is_instance_of::<PyString>() || of.is_instance_of::<PyInt>()) {
-        return Ok(of.clone());
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if of.cast::<PyMapping>().is_ok() {
+        return Ok(Some(of.clone()));
     }
-    let Some(entry) = entry else {
-        return Err(PyValueError::new_err(format!(
-            "'{name}' is by several entries of a scope: give a scope with all of them and not a bare value"
-        )));
-    };
+    let [entry] = entries else { return Ok(None) };
     let scope = PyDict::new(of.py());
     scope.set_item(entry, of)?;
-    Ok(scope.into_any())
+    Ok(Some(scope.into_any()))
 }

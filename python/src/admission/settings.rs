@@ -13,11 +13,12 @@ pub(super) const OF_RULES: &[&str] =
     &["using", "prefix", "shards", "outage", "deny_cache", "guard", "processes", "deadline", "breaker"];
 /// What streams take.
 pub(super) const OF_STREAMS: &[&str] =
-    &["using", "prefix", "shards", "outage", "deadline", "breaker", "dedupe_for", "max_payload"];
+    &["using", "prefix", "owner", "shards", "outage", "deadline", "breaker", "dedupe_for", "max_payload"];
 /// What gates take: all of it.
 pub(super) const OF_GATES: &[&str] = &[
     "using",
     "prefix",
+    "owner",
     "shards",
     "outage",
     "deny_cache",
@@ -60,6 +61,7 @@ impl Keywords {
         match name {
             "using" => self.using = Some(text(name, value)?),
             "prefix" => settings.prefix = text(name, value)?,
+            "owner" => settings.owner = if value.is_none() { None } else { Some(text(name, value)?) },
             "shards" => settings.shards = whole(name, value)?,
             "outage" => {
                 let policy: Outage =

@@ -46,6 +46,11 @@ impl PyStream {
         self.joined.get().map_or(&self.stream, |(stream, _)| stream)
     }
 
+    /// As it was made, for a gate.
+    pub(super) fn made(&self) -> &Stream {
+        &self.stream
+    }
+
     pub(super) fn alias(&self) -> &str {
         self.joined.get().map_or(&self.using, |(_, using)| using)
     }
@@ -57,7 +62,7 @@ impl PyStream {
     pub(super) fn join(&self, stream: &Stream, using: &str) -> PyResult<()> {
         self.using.release();
         let (known, alias) = self.joined.get_or_init(|| (Arc::new(stream.clone()), using.to_owned()));
-        if known.keys() == stream.keys() && alias == using {
+        if known.is_same(stream) && alias == using {
             return Ok(());
         }
         Err(PyValueError::new_err(format!(
@@ -163,13 +168,13 @@ impl PyStream {
     /// The keys of its shards on the server.
     #[getter]
     fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.stream().keys())
+        PyTuple::new(py, self.stream().keys(&connection_for(py, self.alias())?))
     }
 
     /// The keys of its shards' dead letters.
     #[getter]
     fn dead_keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.stream().dead_keys())
+        PyTuple::new(py, self.stream().dead_keys(&connection_for(py, self.alias())?))
     }
 
     /// Appends an entry: the field `payload`, and one for each entry of the scope. The decision's `id` is the entry's; a

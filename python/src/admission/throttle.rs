@@ -1,7 +1,8 @@
 //! `Throttle`: a rate limit of its own.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -30,7 +31,9 @@ use super::settings::{self, Keywords};
 #[pyclass(frozen, subclass, name = "Throttle", module = "django_vcache.admission")]
 pub(crate) struct PyThrottle {
     /// Shared with the calls that are under way.
-    pub(super) throttle: Arc<Throttle>,
+    throttle: Arc<Throttle>,
+    /// As it is in the gate that it was given to: there is where it is charged.
+    joined: OnceLock<(Arc<Throttle>, String)>,
     pub(super) rate: GivenRate,
     pub(super) using: Alias,
 }
@@ -40,6 +43,36 @@ impl PyThrottle {
         self.throttle.name()
     }
 
+    /// As it was made, for a gate.
+    pub(super) fn made(&self) -> &Throttle {
+        &self.throttle
+    }
+
+    /// As it is asked.
+    fn throttle(&self) -> &Arc<Throttle> {
+        self.joined.get().map_or(&self.throttle, |(throttle, _)| throttle)
+    }
+
+    pub(super) fn alias(&self) -> &str {
+        self.joined.get().map_or(&self.using, |(_, using)| using)
+    }
+
+    /// From now on it is a part of a gate, asked where that charges.
+    ///
+    /// # Errors
+    /// `ValueError` if it is a part of another gate already, which charges elsewhere.
+    pub(super) fn join(&self, throttle: &Throttle, using: &str) -> PyResult<()> {
+        self.using.release();
+        let (known, alias) = self.joined.get_or_init(|| (Arc::new(throttle.clone()), using.to_owned()));
+        if known.is_same(throttle) && alias == using {
+            return Ok(());
+        }
+        Err(PyValueError::new_err(format!(
+            "throttle '{}' is a part of another gate, with another alias, prefix, owner or number of shards: make one for each",
+            self.name()
+        )))
+    }
+
     /// The rate of a call: its own, or what the callable says.
     fn rate_for(&self, of: &Bound<'_, PyAny>, given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Rate>> {
         match given {
@@ -47,8 +80,8 @@ impl PyThrottle {
             None => match &self.rate {
                 GivenRate::Fixed(_) => Ok(None),
                 called @ GivenRate::Called(_) => {
-                    let scope = for_callable(self.name(), self.throttle.entry(), of)?;
-                    called.ask(self.name(), &scope)
+                    let scope = for_callable(self.throttle().entries(), of)?;
+                    scope.map_or(Ok(None), |scope| called.ask(self.name(), &scope))
                 }
             },
         }
@@ -63,8 +96,8 @@ impl PyThrottle {
         rate: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Call<impl Outcome<Decision> + use<>, Decision>> {
         let rate = self.rate_for(of, rate)?;
-        let conn = server(of.py(), &self.using)?;
-        let (of, throttle): (Of, _) = (of.extract()?, Arc::clone(&self.throttle));
+        let conn = server(of.py(), self.alias())?;
+        let (of, throttle): (Of, _) = (of.extract()?, Arc::clone(self.throttle()));
         Ok(Call::new(
             async move {
                 let Some(conn) = conn else { return throttle.waive(of.subject(), cost, rate) };
@@ -83,8 +116,8 @@ impl PyThrottle {
         rate: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Call<impl Outcome<RuleState> + use<>, RuleState>> {
         let rate = self.rate_for(of, rate)?;
-        let conn = server(of.py(), &self.using)?;
-        let (of, throttle): (Of, _) = (of.extract()?, Arc::clone(&self.throttle));
+        let conn = server(of.py(), self.alias())?;
+        let (of, throttle): (Of, _) = (of.extract()?, Arc::clone(self.throttle()));
         Ok(Call::new(
             async move {
                 let Some(conn) = conn else { return throttle.untouched(of.subject(), rate) };
@@ -98,8 +131,8 @@ impl PyThrottle {
     }
 
     fn forgotten(&self, of: &Bound<'_, PyAny>) -> PyResult<Call<impl Outcome<bool> + use<>, bool>> {
-        let conn = server(of.py(), &self.using)?;
-        let (of, throttle): (Of, _) = (of.extract()?, Arc::clone(&self.throttle));
+        let conn = server(of.py(), self.alias())?;
+        let (of, throttle): (Of, _) = (of.extract()?, Arc::clone(self.throttle()));
         let forget = async move {
             match conn {
                 Some(conn) => throttle.reset(&conn, of.subject()).await,
@@ -136,7 +169,12 @@ impl PyThrottle {
         if let Some(outage) = outage {
             throttle = throttle.outage(outage);
         }
-        Ok(Self { throttle: Arc::new(throttle.settings(settings)?), rate, using: Alias::new(using) })
+        Ok(Self {
+            throttle: Arc::new(throttle.settings(settings)?),
+            rate,
+            using: Alias::new(using),
+            joined: OnceLock::new(),
+        })
     }
 
     /// The throttle's name.
@@ -147,8 +185,8 @@ impl PyThrottle {
 
     /// The cache alias whose server counts.
     #[getter]
-    fn using(&self) -> &str {
-        &self.using
+    fn get_using(&self) -> &str {
+        self.alias()
     }
 
     /// Spends `cost` units of a scope, or of the value of its entry. A cost of 0 asks, and charges nothing. `rate` is
@@ -204,7 +242,7 @@ impl PyThrottle {
 
     /// What it counted in this process, by name.
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        metrics(py, self.throttle.metrics())
+        metrics(py, self.throttle().metrics())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -98,7 +98,7 @@ impl Client {
 impl Client {
     #[new]
     #[pyo3(signature = (
-        alias, url, *, connect_timeout, response_timeout, client_name, username, password, db, serializer, dumps, loads,
+        alias, url, *, key_prefix, connect_timeout, response_timeout, client_name, username, password, db, serializer, dumps, loads,
         compress_min_len, max_value_len, signing_keys, ignore_exceptions, on_miss, on_error, on_untracked
     ))]
     #[expect(clippy::too_many_arguments, reason = "one keyword for each option, called in one place")]
@@ -106,6 +106,7 @@ impl Client {
         py: Python<'_>,
         alias: &str,
         url: &str,
+        key_prefix: &str,
         connect_timeout: Option<f64>,
         response_timeout: Option<f64>,
         client_name: Option<String>,
@@ -141,7 +142,7 @@ impl Client {
                 signing_keys: signing_keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
             },
         )?;
-        let connection = vcache::Connection::new(alias, config);
+        let connection = vcache::Connection::new(alias, config).with_key_prefix(key_prefix);
         Ok(Self {
             shared: Arc::new(Shared {
                 connection,
@@ -156,7 +157,7 @@ impl Client {
 
     /// Makes this connection the one that Rust knows by `alias`: hot paths run on it.
     fn publish(&self, alias: &str) {
-        vcache::configure(alias, self.shared.connection.config().clone());
+        vcache::publish(alias, &self.shared.connection);
     }
 
     fn __repr__(&self) -> String {

@@ -83,7 +83,7 @@ async def by_a_throttle(work, number):
         decisions.append([before, after, decision.allowed, decision.source])
     return decisions
 
-gate = Gate(quotas=[Quota("events", MONTHLY, "month", timezone=ZONE)], deadline=None)
+gate = Gate(quotas=[Quota("events", MONTHLY, "month", timezone=ZONE)], deadline=None, owner="org")
 
 # Each a number of times: what was decided by whom, and the receipt.
 async def by_a_gate(work, number):
@@ -100,6 +100,7 @@ whole = Gate(
     stream=Stream("events"),
     deny_cache=False,
     deadline=None,
+    owner="org",
 )
 
 # All send the same events, each beginning with another one.
@@ -244,7 +245,7 @@ def test_a_receipt_is_refunded_once_however_many_try(crowd: Callable[..., list[A
 def test_the_api_of_a_throttle_lets_the_bound_through_and_hardly_less(
     crowd: Callable[..., list[Any]], scripts: Scripts
 ) -> None:
-    rule = Throttle(f"vcache:{TAG}:t:org:1", LIMIT, SECOND, BURST)
+    rule = Throttle(f"vcache:2:{TAG}:t:org:org=1", LIMIT, SECOND, BURST)
     decisions = charge_burst(scripts, rule)
     answers = crowd("by_a_throttle", end=decisions[0][0] + 3 * SECOND)
     decisions += [(before, after, allowed) for before, after, allowed, _ in answers]
@@ -265,7 +266,7 @@ def test_the_api_of_a_gate_admits_exactly_its_quota(crowd: Callable[..., list[An
     assert {source for allowed, source, _ in decisions if not allowed} == {"server", "deny_cache"}
     assert len({receipt for allowed, _, receipt in decisions if allowed}) == MONTHLY
     [key] = scripts.server.keys()
-    assert key.startswith(f"vcache:{TAG}:q:events:1:".encode())
+    assert key.startswith(f"vcache:2:{TAG}:q:events:org=1:".encode())
     assert scripts.server.execute("GET", key) == str(MONTHLY).encode()
 
 
@@ -289,7 +290,7 @@ def test_the_api_of_a_whole_gate_charges_and_writes_each_event_once_or_not_at_al
     assert len({receipt for _, receipt in admitted.values()}) == len(admitted)
 
     # Each is one entry, under the id that everybody was told.
-    entries = scripts.server.execute("XRANGE", f"vcache:{TAG}:s:events", "-", "+")
+    entries = scripts.server.execute("XRANGE", f"vcache:2:{TAG}:s:events", "-", "+")
     assert {int(fields[1]): entry.decode() for entry, fields in entries} == {
         event: entry for event, (entry, _) in admitted.items()
     }
@@ -301,8 +302,9 @@ def test_the_api_of_a_whole_gate_charges_and_writes_each_event_once_or_not_at_al
     assert of_org == {0: 2 * OF_PROJECT, 1: OF_ORG, 2: OF_ORG}
     assert max(of_project.values()) <= OF_PROJECT
     day = 86_400 * SECOND
-    throttles = tuple(Throttle(f"vcache:{TAG}:t:org:{org}", 1, day, 1000) for org in range(ORGS)) + tuple(
-        Throttle(f"vcache:{TAG}:t:project:{project}", 1, day, OF_PROJECT * COST) for project in range(PROJECTS)
+    throttles = tuple(Throttle(f"vcache:2:{TAG}:t:org:org={org}", 1, day, 1000) for org in range(ORGS)) + tuple(
+        Throttle(f"vcache:2:{TAG}:t:project:project={project}", 1, day, OF_PROJECT * COST)
+        for project in range(PROJECTS)
     )
     assert scripts.peek(throttles)[1::2] == [
         *(1000 - COST * of_org[org] for org in range(ORGS)),
@@ -313,6 +315,6 @@ def test_the_api_of_a_whole_gate_charges_and_writes_each_event_once_or_not_at_al
         for key in scripts.server.keys("vcache:*:q:*")
     }
     assert counts == {
-        **{f"vcache:{TAG}:q:events:{org}": COST * of_org[org] for org in range(ORGS)},
-        **{f"vcache:{TAG}:q:seen:{project}": COST * of_project[project] for project in range(PROJECTS)},
+        **{f"vcache:2:{TAG}:q:events:org={org}": COST * of_org[org] for org in range(ORGS)},
+        **{f"vcache:2:{TAG}:q:seen:project={project}": COST * of_project[project] for project in range(PROJECTS)},
     }

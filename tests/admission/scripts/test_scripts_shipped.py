@@ -20,7 +20,7 @@ def test_the_crate_sends_each_script_as_it_is_assembled_here(engine: str) -> Non
 
     with ValkeyServer(binary=engine) as server, override_settings(CACHES={"default": cache_setting(server)}):
         publish_alias("default")
-        throttle, quota = Throttle("org", "9/h"), Quota("events", 9, "month")
+        throttle, quota = Throttle("org", "9/h"), Quota("events", 9, "month", key="org")
         assert server.execute("SCRIPT", "EXISTS", *SHAS) == [0, 0, 0]
         assert throttle.check(1)
         assert server.execute("SCRIPT", "EXISTS", *SHAS) == [1, 0, 0]

@@ -25,7 +25,7 @@ const _: () = {
         Connection::FIRST == 48 && offset_of!(Connection, size) == 0 && offset_of!(Connection, handle) == 8
     );
     assert!(offset_of!(Connection, alias) == 16 && offset_of!(Connection, db) == 32);
-    assert!(offset_of!(Connection, response_timeout) == 40);
+    assert!(offset_of!(Connection, response_timeout) == 40 && offset_of!(Connection, key_head) == 48);
 
     assert!(Command::FIRST == 72 && offset_of!(Command, size) == 0 && offset_of!(Command, bytes) == 8);
     assert!(offset_of!(Command, len) == 16 && offset_of!(Command, replies) == 24);
@@ -39,7 +39,7 @@ const _: () = {
     assert!(offset_of!(Task, finish) == 32 && offset_of!(Task, drop) == 40);
 
     let grown = if cfg!(feature = "__abi_longer") { 8 } else { 0 };
-    assert!(size_of::<Connection>() == 48 + grown);
+    assert!(size_of::<Connection>() == 64 + grown);
     assert!(size_of::<Command>() == 88 + grown);
     assert!(size_of::<Task>() == 48 + grown);
 

@@ -12,7 +12,7 @@ pub const MAGIC: u64 = u64::from_ne_bytes(*b"vcache\x01\x00");
 /// Tables of another major version are not to be used beyond their header.
 pub const MAJOR: u32 = 1;
 /// Counts the additions within a major version.
-pub const MINOR: u32 = 2;
+pub const MINOR: u32 = 3;
 /// The capsule's name.
 pub const CAPSULE: &CStr = c"django_vcache._capi@1";
 /// What every capsule's name begins with.
@@ -116,6 +116,8 @@ pub struct Connection {
     pub db: i64,
     /// Microseconds that a call waits for its reply unless it says otherwise.
     pub response_timeout: u64,
+    /// What the keys begin with that the crate makes on this connection; no text is nothing (1.3).
+    pub key_head: Text,
     /// For tests: a field that no version has yet.
     #[cfg(feature = "__abi_longer")]
     pub of_tomorrow: u64,

@@ -46,7 +46,7 @@ impl Plan<'_> {
 impl Inner {
     pub(super) async fn refund(&self, conn: &Connection, receipt: &Receipt) -> Result<Refund> {
         let parts = receipt.parts()?;
-        let keys = self.refunded_keys(&parts)?;
+        let keys = self.refunded_keys(conn.key_head(), &parts)?;
         let local_keys: Vec<_> = keys.iter().map(|(key, _)| local::key_of(self.id, key)).collect();
         // Now too: whoever gives this up meanwhile may have given back all the same.
         self.forget(&local_keys);
@@ -54,7 +54,11 @@ impl Inner {
             // A second time answers otherwise than the first, so it is not for the connection to repeat.
             let mut packet = Packet::pipeline();
             head.append(&mut packet, 1 + keys.len(), 2);
-            packet.arg(self.space.text(parts.shard, &format!("}}:r:{:016x}", parts.nonce)).as_bytes());
+            packet.arg(
+                self.space
+                    .text(conn.key_head(), parts.shard, &format!("}}:r:{:016x}", parts.nonce))
+                    .as_bytes(),
+            );
             for (key, _) in &keys {
                 packet.arg(key);
             }
@@ -74,9 +78,9 @@ impl Inner {
     }
 
     /// The counters that a receipt is of, with their quotas' names.
-    fn refunded_keys(&self, parts: &Parts) -> Result<Vec<(Vec<u8>, std::sync::Arc<str>)>> {
+    fn refunded_keys(&self, key_head: &[u8], parts: &Parts) -> Result<Vec<(Vec<u8>, std::sync::Arc<str>)>> {
         let charged: Vec<_> = self.quotas.iter().filter(|quota| quota.charges()).collect();
-        let fits = parts.fingerprint == self.fingerprint
+        let fits = parts.fingerprint == self.fingerprint(key_head)
             && parts.starts.len() == charged.len()
             && parts.shard < self.settings.shards
             && charged.iter().zip(&parts.values).all(|(quota, value)| quota.by.is_of(value));
@@ -91,7 +95,7 @@ impl Inner {
         let keys =
             charged.into_iter().zip(&parts.values).zip(&parts.starts).map(|((quota, value), start)| {
                 let mut key = Vec::with_capacity(96);
-                self.space.write(parts.shard, &quota.middle, &mut key);
+                self.space.write(key_head, parts.shard, &quota.middle, &mut key);
                 key.extend_from_slice(value.as_bytes());
                 key.push(b':');
                 quota.calendar.write_start(*start, &mut key);
@@ -117,7 +121,7 @@ impl Inner {
         scope: &Scope<'_>,
         rule: Option<&str>,
     ) -> Result<u64> {
-        let mut plan = Plan::bare(self, scope)?;
+        let mut plan = Plan::bare(self, conn.key_head(), scope)?;
         if !self.quotas.is_empty() {
             plan.windows_at(server_time(conn).await?)?;
         }

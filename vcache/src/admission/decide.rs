@@ -124,7 +124,7 @@ impl Plan<'_> {
                 _ if duplicate => Receipt::kept(kept),
                 _ => receipt.filter(|_| self.is_charged()),
             },
-            retry_after: refused_by.as_ref().and_then(|_| wait.known()),
+            retry_after: if refused_by.is_some() { wait.known() } else { Some(Duration::ZERO) },
             refused_by,
             rules,
             source: Source::Server,
@@ -216,7 +216,7 @@ impl Plan<'_> {
         state.remaining = Some(denial.remaining);
         state.used = denial.used;
         state.reset_after = denial.reset_at.saturating_duration_since(now);
-        Ok(Some(refusal(state, wait.known(), Source::DenyCache)))
+        Ok(Some(self.refusal(rule, state, wait.known(), Source::DenyCache)))
     }
 
     /// What needs no server: a limit of 0 refuses, and where nothing is limited or written, nothing is asked.
@@ -229,7 +229,7 @@ impl Plan<'_> {
         let rules = inner.throttles.len() + inner.quotas.len();
         if let Some(rule) = (0..rules).find(|rule| nothing(*rule)) {
             self.check_keys()?;
-            return Ok(Some(refusal(self.state(rule), None, Source::Settings)));
+            return Ok(Some(self.refusal(rule, self.state(rule), None, Source::Settings)));
         }
         let asks = self.counted().next().is_some()
             || !inner.quotas.is_empty()
@@ -254,7 +254,7 @@ impl Plan<'_> {
             id: None,
             receipt: None,
             refused_by: None,
-            retry_after: None,
+            retry_after: Some(Duration::ZERO),
             rules: (0..rules).map(|rule| self.state(rule)).collect(),
             source,
             outage: None,
@@ -270,6 +270,41 @@ impl Plan<'_> {
                 quota_state(&inner.quotas[at].name, self.limit(at), 0, self.windows[at], inner.server_now())
             }
         }
+    }
+
+    /// A refusal by one rule; of the others nothing is known.
+    pub(super) fn refusal(
+        &self,
+        rule: usize,
+        state: RuleState,
+        retry_after: Option<Duration>,
+        source: Source,
+    ) -> Decision {
+        let mut rules = self.unknown();
+        let refused_by = Some(Refusal { rule: state.name.clone(), kind: state.kind });
+        rules[rule] = state;
+        Decision {
+            allowed: false,
+            duplicate: false,
+            id: None,
+            receipt: None,
+            refused_by,
+            retry_after,
+            rules,
+            source,
+            outage: None,
+        }
+    }
+
+    /// Every rule, as the server was not asked how it stands.
+    pub(super) fn unknown(&self) -> Vec<RuleState> {
+        (0..self.inner.throttles.len() + self.inner.quotas.len())
+            .map(|rule| {
+                let mut state = self.state(rule);
+                (state.remaining, state.reset_after) = (None, Duration::ZERO);
+                state
+            })
+            .collect()
     }
 
     /// Reads the answer of the script that looks; `None` if a window has ended, by the server's clock.
@@ -294,21 +329,6 @@ impl Plan<'_> {
             states.push(quota_state(&quota.name, self.limit(at), reply.int()?, self.windows[at], now));
         }
         Ok(Ok(states))
-    }
-}
-
-/// A refusal by one rule, of which alone something is known.
-pub(super) fn refusal(state: RuleState, retry_after: Option<Duration>, source: Source) -> Decision {
-    Decision {
-        allowed: false,
-        duplicate: false,
-        id: None,
-        receipt: None,
-        refused_by: Some(Refusal { rule: state.name.clone(), kind: state.kind }),
-        retry_after,
-        rules: vec![state],
-        source,
-        outage: None,
     }
 }
 

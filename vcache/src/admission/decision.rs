@@ -8,6 +8,8 @@ use crate::error::Error;
 
 /// What kind of rule it is; as a refusal's, what refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "driver", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "driver", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum RuleKind {
     /// A [`Throttle`](super::Throttle).
@@ -35,6 +37,8 @@ impl RuleKind {
 
 /// Who decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "driver", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "driver", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Source {
     /// The server.
@@ -68,6 +72,7 @@ impl Source {
 
 /// Which rule refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "driver", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Refusal {
     /// The name of the rule or stream.
@@ -78,6 +83,7 @@ pub struct Refusal {
 
 /// How a rule stands after a decision.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "driver", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct RuleState {
     /// The rule's name.
@@ -88,7 +94,7 @@ pub struct RuleState {
     pub limit: i64,
     /// Units that may go at once; of a quota, its limit.
     pub burst: i64,
-    /// Units left, never below 0; `None` if there is no limit.
+    /// Units left, never below 0; `None` if there is no limit, and if it is not known: the server was not asked.
     pub remaining: Option<i64>,
     /// Of a quota, the units counted in the window so far, which may be more than the limit; of a throttle, 0.
     pub used: i64,
@@ -100,6 +106,7 @@ pub struct RuleState {
 
 /// What was decided. Of a refusal nothing was charged and nothing written.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "driver", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Decision {
     /// Whether it may go on.
@@ -112,31 +119,46 @@ pub struct Decision {
     pub receipt: Option<Receipt>,
     /// Which rule refused; of several, the one that takes longest.
     pub refused_by: Option<Refusal>,
-    /// If it was refused: how long to wait until the same may be admitted; `None` if never, and if it was admitted. Nobody
-    /// knows when a full stream has room or an outage ends: then it is a second, or until the server is asked again.
+    /// How long to wait until the same may be admitted: zero if it was, `None` if it never will be. When a full stream has
+    /// room, and when an outage ends, is not known: then it is a second, or until the server is asked again.
     pub retry_after: Option<Duration>,
-    /// Every rule, as far as they are known: the server tells all of them.
+    /// Every rule, throttles first. What is not known, because the server was not asked, has no `remaining`.
     pub rules: Vec<RuleState>,
     /// Who decided.
     pub source: Source,
     /// Why the server could not be asked, if the outage policies decided.
+    #[cfg_attr(feature = "driver", serde(with = "outage_text"))]
     pub outage: Option<Error>,
 }
 
 impl Decision {
-    /// The HTTP status of the answer: 200; 429 if a rule refused; 503 if it was refused because of an outage.
+    /// The HTTP status of the answer: 200; 429 if a rule refused; 503 if the stream is full, or if it was refused because of
+    /// an outage.
     #[must_use]
     pub fn status(&self) -> u16 {
         match &self.refused_by {
             None => 200,
-            Some(refusal) if refusal.kind == RuleKind::Outage => 503,
+            Some(refusal) if matches!(refusal.kind, RuleKind::Outage | RuleKind::Stream) => 503,
             Some(_) => 429,
         }
+    }
+
+    /// Whether the same will never be admitted: it costs more than the limit, or the limit is 0.
+    #[must_use]
+    pub fn never(&self) -> bool {
+        !self.allowed && self.retry_after.is_none()
+    }
+
+    /// The state of a rule.
+    #[must_use]
+    pub fn rule(&self, name: &str) -> Option<&RuleState> {
+        self.rules.iter().find(|rule| &*rule.name == name)
     }
 }
 
 /// How much a quota has counted after a refund.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "driver", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Usage {
     /// The quota's name.
@@ -147,6 +169,7 @@ pub struct Usage {
 
 /// What a refund did. The default is one of nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "driver", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Refund {
     /// Whether units were given back now; `false` if this receipt was refunded before, or nothing of what it charged is
@@ -154,4 +177,20 @@ pub struct Refund {
     pub refunded: bool,
     /// Every quota that had been charged.
     pub usage: Vec<Usage>,
+}
+
+/// Why the server could not be asked, as a text: a decision that is kept elsewhere tells that.
+#[cfg(feature = "driver")]
+mod outage_text {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::error::Error;
+
+    pub(super) fn serialize<S: Serializer>(outage: &Option<Error>, serializer: S) -> Result<S::Ok, S::Error> {
+        outage.as_ref().map(ToString::to_string).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Error>, D::Error> {
+        Ok(Option::<String>::deserialize(deserializer)?.map(Error::connection))
+    }
 }

@@ -53,8 +53,8 @@ fn a_window_ends_at_its_edge_to_the_microsecond_and_the_next_is_as_long_as_the_c
         ("h", "Asia/Kolkata", month, (2027, 1, 1), 31 * 24, 31 * 24),
         ("i", "UTC", month, (2028, 3, 1), 29 * 24, 31 * 24),
     ] {
-        let quota =
-            Quota::new(name, 2, period).unwrap().timezone(zone).unwrap().settings(settings.clone()).unwrap();
+        let quota = Quota::new(name, 2, period).unwrap().key(["org"]).unwrap().timezone(zone).unwrap();
+        let quota = quota.settings(settings.clone()).unwrap();
         let edge = midnight(zone, edge.0, edge.1, edge.2);
         assert_eq!(
             admitted(&quota, &conn, edge - hours(hours_before)),
@@ -75,6 +75,8 @@ fn half_an_hour_of_daylight_saving_is_a_window_of_its_own() {
     let settings = Settings { deadline: None, deny_cache: false, ..Settings::default() };
     let quota = Quota::new("events", 2, Period::Hour)
         .unwrap()
+        .key(["org"])
+        .unwrap()
         .timezone("Australia/Lord_Howe")
         .unwrap()
         .settings(settings);
@@ -94,6 +96,7 @@ fn a_receipt_is_refunded_in_the_window_that_it_was_charged_in_though_another_has
     let conn = server.connection();
     let gate = Gate::builder()
         .settings(Settings { deadline: None, deny_cache: false, ..Settings::default() })
+        .owner("org")
         .quota(Quota::new("events", 2, Period::Day).unwrap().timezone("Europe/Vienna").unwrap())
         .build()
         .unwrap();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::decision::{Decision, Refund, RuleState, Source};
 use super::inner::{Inner, QuotaSpec, StreamSpec, ThrottleSpec};
+use super::keys::By;
 use super::metrics::Metrics;
 use super::plan::{Override, Plan};
 use super::quota::Quota;
@@ -60,7 +61,7 @@ impl<'a> Admission<'a> {
     }
 
     /// An id under which this is admitted once only, for [`Settings::dedupe_for`]: a second time charges nothing, writes
-    /// nothing, and answers the first entry's id and receipt. It counts for the scope's owner, and in the gate's stream; in a
+    /// nothing, and answers the first entry's id and receipt. It counts for the gate's owner, and in the gate's stream; in a
     /// gate without one, among its rules.
     #[must_use]
     pub fn dedupe(self, id: &'a str) -> Self {
@@ -88,16 +89,23 @@ impl<'a> Admission<'a> {
 #[derive(Clone)]
 pub struct Gate {
     inner: Arc<Inner>,
-    /// For its own users; the gate itself does not need it.
-    stream: Option<Box<Stream>>,
+    /// For its own users; the gate itself does not need them.
+    parts: Option<Arc<Parts>>,
+}
+
+/// What a gate consists of, each as it is asked by itself: where the gate charges.
+struct Parts {
+    throttles: Vec<Throttle>,
+    quotas: Vec<Quota>,
+    stream: Option<Stream>,
 }
 
 /// Collects what a [`Gate`] consists of.
 #[derive(Clone, Debug, Default)]
 pub struct GateBuilder {
-    throttles: Vec<ThrottleSpec>,
-    quotas: Vec<QuotaSpec>,
-    stream: Option<StreamSpec>,
+    throttles: Vec<Throttle>,
+    quotas: Vec<Quota>,
+    stream: Option<Stream>,
     settings: Settings,
 }
 
@@ -105,28 +113,35 @@ impl GateBuilder {
     /// Adds a throttle.
     #[must_use]
     pub fn throttle(mut self, throttle: Throttle) -> Self {
-        self.throttles.push(throttle.spec);
+        self.throttles.push(throttle);
         self
     }
 
     /// Adds a quota.
     #[must_use]
     pub fn quota(mut self, quota: Quota) -> Self {
-        self.quotas.push(quota.spec);
+        self.quotas.push(quota);
         self
     }
 
     /// Where payloads are written.
     #[must_use]
     pub fn stream(mut self, stream: Stream) -> Self {
-        self.stream = Some(stream.spec);
+        self.stream = Some(stream);
         self
     }
 
-    /// All settings; those of the rules and of the stream do not count any more.
+    /// All settings. Its parts have none but their outage policies.
     #[must_use]
     pub fn settings(self, settings: Settings) -> Self {
         Self { settings, ..self }
+    }
+
+    /// [`Settings::owner`].
+    #[must_use]
+    pub fn owner(mut self, entry: &str) -> Self {
+        self.settings.owner = Some(entry.into());
+        self
     }
 
     /// [`Settings::shards`].
@@ -153,18 +168,14 @@ impl GateBuilder {
     /// The gate.
     ///
     /// # Errors
-    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a setting that makes no sense, two rules of one name, more than 64
-    /// rules, or nothing at all.
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a setting that makes no sense, or that a part has and the gate would
+    /// ignore; for quotas or shards without an owner; for a rule that would be counted in each shard; for two rules of one
+    /// name, more than 64 rules, or nothing at all.
     pub fn build(self) -> Result<Gate> {
         self.settings.check()?;
         let mut names: Vec<&str> = Vec::new();
-        for name in self
-            .throttles
-            .iter()
-            .map(|throttle| &throttle.name)
-            .chain(self.quotas.iter().map(|quota| &quota.name))
-        {
-            if names.contains(&&**name) {
+        for name in self.throttles.iter().map(Throttle::name).chain(self.quotas.iter().map(Quota::name)) {
+            if names.contains(&name) {
                 return Err(Error::value(format!("the gate has two rules named '{name}'")));
             }
             names.push(name);
@@ -180,10 +191,60 @@ impl GateBuilder {
                 "the gate has no throttle, no quota and no stream: it would decide nothing",
             ));
         }
-        let mut gate = Gate::of(&self.settings, &self.throttles, &self.quotas, self.stream.as_ref());
-        gate.stream = self.stream.map(|stream| Box::new(Stream::of(stream, self.settings)));
+        self.check_owner()?;
+        let settings = &self.settings;
+        let throttles: Vec<_> =
+            self.throttles.into_iter().map(|rule| rule.placed(settings)).collect::<Result<_>>()?;
+        let quotas: Vec<_> =
+            self.quotas.into_iter().map(|rule| rule.placed(settings)).collect::<Result<_>>()?;
+        let stream = self.stream.map(|stream| stream.placed(settings)).transpose()?;
+        let throttle_specs: Vec<_> = throttles.iter().map(|rule| rule.spec.clone()).collect();
+        let quota_specs: Vec<_> = quotas.iter().map(|rule| rule.spec.clone()).collect();
+        let spec = stream.as_ref().map(|stream| &stream.spec);
+        let mut gate = Gate::of(settings, &throttle_specs, &quota_specs, spec);
+        gate.parts = Some(Arc::new(Parts { throttles, quotas, stream }));
         Ok(gate)
     }
+
+    /// # Errors
+    /// `Value` if it needs an owner and has none.
+    fn check_owner(&self) -> Result<()> {
+        if self.settings.owner.is_some() {
+            return Ok(());
+        }
+        let what = if let Some(quota) = self.quotas.first() {
+            format!("a quota, '{}'", quota.name())
+        } else if self.settings.shards > 1 {
+            format!("{} shards", self.settings.shards)
+        } else {
+            return Ok(());
+        };
+        Err(Error::value(format!(
+            "the gate has {what}, and no owner: give it one, the name of the scope's entry that stands for it, such as owner \"org\""
+        )))
+    }
+}
+
+/// # Errors
+/// `Value` for a part that has settings which its gate would ignore, and for a rule that would be counted anew in each shard.
+pub(super) fn check_part(what: &str, ignored: &[&str], by: Option<&By>, gate: &Settings) -> Result<()> {
+    if !ignored.is_empty() {
+        return Err(Error::value(format!(
+            "{what} has settings that its gate would ignore ({}): give them to the gate",
+            ignored.join(", ")
+        )));
+    }
+    if let (Some(by), Some(owner)) = (by, &gate.owner)
+        && gate.shards > 1
+        && !by.names().contains(owner)
+    {
+        return Err(Error::value(format!(
+            "{what} is not keyed by the owner {owner:?}, and the gate has {} shards: each would count by itself. Add \
+             {owner:?} to its key, or ask it in a gate without shards",
+            gate.shards
+        )));
+    }
+    Ok(())
 }
 
 impl Gate {
@@ -199,7 +260,7 @@ impl Gate {
         quotas: &[QuotaSpec],
         stream: Option<&StreamSpec>,
     ) -> Self {
-        Self { inner: Arc::new(Inner::new(settings, throttles, quotas, stream, None)), stream: None }
+        Self { inner: Arc::new(Inner::new(settings, throttles, quotas, stream, None)), parts: None }
     }
 
     /// A throttle or a quota as it is asked by itself.
@@ -211,7 +272,7 @@ impl Gate {
         let by = throttle.map(|spec| &spec.by).or(quota.map(|spec| &spec.by)).cloned();
         let (throttles, quotas) =
             (throttle.map_or(&[][..], slice::from_ref), quota.map_or(&[][..], slice::from_ref));
-        Self { inner: Arc::new(Inner::new(settings, throttles, quotas, None, by)), stream: None }
+        Self { inner: Arc::new(Inner::new(settings, throttles, quotas, None, by)), parts: None }
     }
 
     pub(super) fn inner(&self) -> &Inner {
@@ -228,7 +289,7 @@ impl Gate {
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for what cannot be decided, before anything is sent; the server's
     /// errors that no outage policy is for.
     pub async fn admit(&self, conn: &Connection, admission: Admission<'_>) -> Result<Decision> {
-        let mut plan = Plan::new(&self.inner, &admission, None)?;
+        let mut plan = Plan::new(&self.inner, conn.key_head(), &admission, None)?;
         plan.admit(conn).await
     }
 
@@ -238,7 +299,7 @@ impl Gate {
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) as for [`Gate::admit`].
     pub fn waive(&self, admission: Admission<'_>) -> Result<Decision> {
-        let decision = Plan::new(&self.inner, &admission, None)?.unasked(Source::Disabled)?;
+        let decision = Plan::new(&self.inner, b"", &admission, None)?.unasked(Source::Disabled)?;
         self.inner.counters.admitted.count();
         Ok(decision)
     }
@@ -248,7 +309,9 @@ impl Gate {
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) as for [`Gate::admit`].
     pub fn untouched(&self, admission: Admission<'_>) -> Result<Vec<RuleState>> {
-        Plan::new(&self.inner, &admission, None)?.unasked(Source::Disabled).map(|decision| decision.rules)
+        Plan::new(&self.inner, b"", &admission, None)?
+            .unasked(Source::Disabled)
+            .map(|decision| decision.rules)
     }
 
     /// How every rule stands; nothing is charged. Limits and rates of the call count as in [`Gate::admit`].
@@ -257,7 +320,7 @@ impl Gate {
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) as for [`Gate::admit`]; the connection's: there is no outage policy for
     /// a question.
     pub async fn peek(&self, conn: &Connection, admission: Admission<'_>) -> Result<Vec<RuleState>> {
-        Plan::new(&self.inner, &admission, None)?.peek(conn).await
+        Plan::new(&self.inner, conn.key_head(), &admission, None)?.peek(conn).await
     }
 
     /// The state of the only rule.
@@ -287,7 +350,19 @@ impl Gate {
     /// Its stream, with the gate's settings.
     #[must_use]
     pub fn stream(&self) -> Option<&Stream> {
-        self.stream.as_deref()
+        self.parts.as_ref()?.stream.as_ref()
+    }
+
+    /// Its throttle of a name, with the gate's settings: asked by itself, it looks where the gate charges.
+    #[must_use]
+    pub fn throttle(&self, name: &str) -> Option<&Throttle> {
+        self.parts.as_ref()?.throttles.iter().find(|throttle| throttle.name() == name)
+    }
+
+    /// Its quota of a name, with the gate's settings: asked by itself, it looks where the gate charges.
+    #[must_use]
+    pub fn quota(&self, name: &str) -> Option<&Quota> {
+        self.parts.as_ref()?.quotas.iter().find(|quota| quota.name() == name)
     }
 
     /// What it has counted in this process.

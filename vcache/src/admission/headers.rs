@@ -43,11 +43,37 @@ impl Decision {
         headers
     }
 
+    /// What a Sentry client reads, also in an answer of 200: `X-Sentry-Rate-Limits`, with the seconds, the categories (all if
+    /// there is none), the scope and the rule that refused, and `Retry-After`. Nothing for what was admitted, or never will be.
+    ///
+    /// ```no_run
+    /// # fn example(decision: &vcache::admission::Decision) {
+    /// for (name, value) in decision.sentry_headers(&["error", "transaction"], "organization") {
+    ///     println!("{name}: {value}"); // X-Sentry-Rate-Limits: 60:error;transaction:organization:org
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn sentry_headers(&self, categories: &[&str], scope: &str) -> Vec<(&'static str, String)> {
+        let (Some(refusal), Some(wait)) = (&self.refused_by, self.retry_after) else { return Vec::new() };
+        let wait = seconds(wait).max(1);
+        vec![
+            ("X-Sentry-Rate-Limits", format!("{wait}:{}:{scope}:{}", categories.join(";"), refusal.rule)),
+            ("Retry-After", wait.to_string()),
+        ]
+    }
+
     fn limited(&self) -> impl Iterator<Item = (&RuleState, i64)> {
         self.rules.iter().filter_map(|rule| Some((rule, rule.remaining?)))
     }
 
-    /// The rule that refused, or else the one with the smallest part of its burst left.
+    /// The rule that is closest to its limit: the one that refused, or else the one with the smallest part of its burst left.
+    /// `None` if there is no limit, or nothing is known of them.
+    #[must_use]
+    pub fn closest_rule(&self) -> Option<&RuleState> {
+        self.closest().map(|(rule, _)| rule)
+    }
+
     fn closest(&self) -> Option<(&RuleState, i64)> {
         let refused = self.refused_by.as_ref().and_then(|refusal| {
             self.limited().find(|(rule, _)| rule.name == refusal.rule && rule.kind == refusal.kind)

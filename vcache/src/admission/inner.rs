@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::keys::{By, FNV_SEED, Space, fnv, middle};
+use super::keys::{By, FNV_SEED, Rule, Space, fnv, middle, missing};
 use super::limits::Limits;
 use super::local::breaker::Breaker;
 use super::local::{self, deny};
@@ -17,7 +17,7 @@ use super::settings::{Outage, Settings};
 use super::stream::Full;
 use super::window::Calendar;
 use crate::connection::Packet;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What was said of a throttle.
 #[derive(Clone, Debug)]
@@ -127,7 +127,7 @@ pub(super) struct Inner {
     /// are asked, of quotas, of streams, no time for an id and no receipt; and what the throttles are asked by.
     pub(super) usual: Usual,
     /// Of the quotas, whose charges a receipt is of.
-    pub(super) fingerprint: u64,
+    fingerprint: u64,
     /// What stands between a shard's number and an owner in the keys of dedupe ids.
     pub(super) dedupe: Vec<u8>,
     pub(super) breaker: Breaker,
@@ -136,14 +136,14 @@ pub(super) struct Inner {
     /// Nanoseconds after birth until which the deny cache may hold something of this gate's.
     denies_until: AtomicU64,
     forgets: AtomicU64,
-    /// What a rule that stands alone is by.
+    /// What a rule that stands alone is keyed by.
     alone: Option<By>,
     /// By how many microseconds the server's clock was ahead of ours when that last mattered.
     ahead: AtomicI64,
 }
 
 impl Inner {
-    /// A gate of what was checked when it was said; `alone` is what its one rule is by, if that is no gate.
+    /// A gate of what was checked when it was said; `alone` is what its one rule is keyed by, if that is no gate.
     pub(super) fn new(
         settings: &Settings,
         throttles: &[ThrottleSpec],
@@ -231,10 +231,26 @@ impl Inner {
         keys.iter().for_each(|key| deny::forget(key));
     }
 
-    /// What says which shard a scope is in: the owner, or for a rule that stands alone, what it is by.
+    /// What says which shard a scope is in: the owner, or for a rule that stands alone, the first entry of its key.
     pub(super) fn sharded_by<'a>(&self, scope: &'a Scope<'a>) -> Result<&'a ScopeValue<'a>> {
-        let entry = self.alone.as_ref().and_then(By::first).and_then(|name| scope.get(name));
-        entry.map_or_else(|| scope.owner().map(|(_, value)| value), Ok)
+        let of_rule = || self.alone.as_ref().and_then(|by| by.names().first());
+        let name = self.settings.owner.as_ref().or_else(of_rule).ok_or_else(|| {
+            Error::value(format!(
+                "there are {} shards, and no owner that says which: give one, the name of a scope's entry",
+                self.settings.shards
+            ))
+        })?;
+        scope.get(name).ok_or_else(|| missing(&Rule::Owner, name, scope))
+    }
+
+    /// Whether it is a stream that stands alone.
+    pub(super) fn is_only_a_stream(&self) -> bool {
+        self.throttles.is_empty() && self.quotas.is_empty()
+    }
+
+    /// What makes a receipt one of these quotas, on a connection with this key prefix.
+    pub(super) fn fingerprint(&self, key_head: &[u8]) -> u64 {
+        fnv(self.fingerprint, key_head)
     }
 
     /// Microseconds since 1970 by the server's clock, as far as it is known.

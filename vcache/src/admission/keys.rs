@@ -1,14 +1,18 @@
-//! Where things stand on the server. All keys of one owner carry one hash tag, so that they are in one slot of a cluster:
+//! Where things stand on the server. All keys of one owner carry one hash tag, so that they are in one slot of a cluster.
+//! Before each stands the key prefix of its connection, if that has one:
 //!
 //! ```text
-//! <prefix>:{v07}:t:<name>:<values>                 a throttle's state
-//! <prefix>:{v07}:q:<name>:<values>:h<unix seconds> a quota's counter, in the hour (d: day, m: month) that began then
-//! <prefix>:{v07}:d:<name>:<owner>:<id>             what a dedupe id was answered, by a stream, or by a gate without one
-//! <prefix>:{v07}:r:<nonce>                         a receipt that was refunded
-//! <prefix>:{v07}:s:<name>                          a stream, and with `:dead` behind it, its dead letters
+//! <prefix>:2:{v07}:t:<name>:<entries>                 a throttle's state
+//! <prefix>:2:{v07}:q:<name>:<entries>:h<unix seconds> a quota's counter, in the hour (d: day, m: month) that began then
+//! <prefix>:2:{v07}:d:<name>:<owner>:<id>              what a dedupe id was answered, by a stream, or by a gate without one
+//! <prefix>:2:{v07}:r:<nonce>                          a receipt that was refunded
+//! <prefix>:2:{v07}:s:<name>                           a stream, and with `:dead` behind it, its dead letters
 //! ```
+//!
+//! The 2 is the version of the format. Entries are those of the scope that a rule is keyed by, in the order of their names:
+//! `org=1:project=42`. An owner is written so too.
 
-use std::fmt::Write as _;
+use std::fmt;
 
 use super::scope::{Scope, ScopeValue};
 use crate::error::{Error, Result};
@@ -16,6 +20,8 @@ use crate::error::{Error, Result};
 /// Bytes of a value as it stands in a key.
 pub(super) const LONGEST_VALUE: usize = 512;
 const LONGEST_NAME: usize = 64;
+/// The version of the keys' format.
+const FORMAT: u32 = 2;
 pub(super) const MOST_SHARDS: u32 = 9_999;
 
 /// Checks the name of a `what`: of a rule, a stream, a scope's entry.
@@ -47,12 +53,12 @@ pub(super) fn check_prefix(prefix: &str) -> Result<()> {
     )))
 }
 
-/// Which of a scope's entries a rule is by.
+/// Which of a scope's entries a rule is keyed by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum By {
-    /// The first.
+    /// The owner of the gate that the rule will be in.
     Owner,
-    /// These, joined by colons.
+    /// These, in the order of their names.
     Entries(Vec<String>),
 }
 
@@ -76,69 +82,96 @@ impl By {
         if entries.is_empty() {
             return Err(Error::value(format!("the key of '{rule}' names no entry of the scope")));
         }
+        entries.sort_unstable();
         Ok(Self::Entries(entries))
     }
 
-    /// The entry that a bare value stands for; `None` if it is several.
-    pub(super) fn single(&self) -> Option<Option<&str>> {
+    /// The entries; none while it is the owner of a gate that is not known yet.
+    pub(super) fn names(&self) -> &[String] {
         match self {
-            Self::Owner => Some(None),
-            Self::Entries(names) if names.len() == 1 => Some(Some(&names[0])),
-            Self::Entries(_) => None,
+            Self::Owner => &[],
+            Self::Entries(names) => names,
         }
     }
 
-    /// The first entry that it names.
-    pub(super) fn first(&self) -> Option<&str> {
-        match self {
-            Self::Owner => None,
-            Self::Entries(names) => names.first().map(String::as_str),
+    /// The entry that a bare value stands for; `None` if that is not one.
+    pub(super) fn single(&self) -> Option<&str> {
+        match self.names() {
+            [name] => Some(name),
+            _ => None,
         }
     }
 
-    /// Whether such values, as they stand in a key, may be of it.
-    pub(super) fn is_of(&self, values: &str) -> bool {
-        let count = values.split(':').count();
-        match self {
-            Self::Owner => count == 1,
-            Self::Entries(names) => count == names.len(),
-        }
+    /// Whether such entries, as they stand in a key, may be of it.
+    pub(super) fn is_of(&self, entries: &str) -> bool {
+        let names = self.names();
+        entries.split(':').count() == names.len()
+            && entries.split(':').zip(names).all(|(entry, name)| {
+                entry.strip_prefix(&**name).is_some_and(|value| value.len() > 1 && value.starts_with('='))
+            })
     }
 
-    /// Appends the values of a scope.
+    /// Appends the entries of a scope. `rule` tells which rule it is of: `throttle 'org'`.
     ///
     /// # Errors
     /// `Value` for a missing entry, and a value that is empty or too long.
-    pub(super) fn write(&self, rule: &str, scope: &Scope<'_>, out: &mut Vec<u8>) -> Result<()> {
+    pub(super) fn write(&self, rule: &Rule<'_>, scope: &Scope<'_>, out: &mut Vec<u8>) -> Result<()> {
+        if *self == Self::Owner {
+            return Err(without_key(rule));
+        }
+        for (at, name) in self.names().iter().enumerate() {
+            if at > 0 {
+                out.push(b':');
+            }
+            write_entry(rule, name, scope, out)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a key belongs to, for an error: `throttle 'org' is keyed by`.
+pub(super) enum Rule<'a> {
+    Throttle(&'a str),
+    Quota(&'a str),
+    Owner,
+}
+
+impl fmt::Display for Rule<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Owner => {
-                let (name, value) = scope.owner()?;
-                write_value(name, value, out)
-            }
-            Self::Entries(names) => {
-                for (at, name) in names.iter().enumerate() {
-                    if at > 0 {
-                        out.push(b':');
-                    }
-                    let value = scope.get(name).ok_or_else(|| missing(rule, name, scope))?;
-                    write_value(name, value, out)?;
-                }
-                Ok(())
-            }
+            Self::Throttle(name) => write!(f, "throttle '{name}' is keyed by"),
+            Self::Quota(name) => write!(f, "quota '{name}' is keyed by"),
+            Self::Owner => f.write_str("the owner is"),
         }
     }
 }
 
-fn missing(rule: &str, name: &str, scope: &Scope<'_>) -> Error {
-    let mut known = String::new();
-    for (name, _) in scope.iter() {
-        let _ = write!(known, "{}{name:?}", if known.is_empty() { "" } else { ", " });
-    }
-    let known = if known.is_empty() { "nothing".to_owned() } else { known };
-    Error::value(format!("the scope has no {name:?}, which '{rule}' is by; it has {known}"))
+/// A rule's key is that of a gate's owner, and it is in no gate.
+pub(super) fn without_key(rule: &Rule<'_>) -> Error {
+    Error::value(format!(
+        "{rule} the owner of its gate, and it is in no gate: give it a key, the name of a scope's entry"
+    ))
 }
 
-pub(super) fn write_value(name: &str, value: &ScopeValue<'_>, out: &mut Vec<u8>) -> Result<()> {
+/// Appends an entry of the scope: `org=1`.
+///
+/// # Errors
+/// `Value` if it is missing, empty or too long.
+pub(super) fn write_entry(rule: &Rule<'_>, name: &str, scope: &Scope<'_>, out: &mut Vec<u8>) -> Result<()> {
+    let value = scope.get(name).ok_or_else(|| missing(rule, name, scope))?;
+    out.extend_from_slice(name.as_bytes());
+    out.push(b'=');
+    write_value(name, value, out)
+}
+
+pub(super) fn missing(rule: &Rule<'_>, name: &str, scope: &Scope<'_>) -> Error {
+    let known: Vec<_> = scope.iter().map(|(name, _)| format!("{name:?}")).collect();
+    let known =
+        if known.is_empty() { "is empty".to_owned() } else { format!("has only {}", known.join(", ")) };
+    Error::value(format!("{rule} {name:?}, but the scope {known}"))
+}
+
+fn write_value(name: &str, value: &ScopeValue<'_>, out: &mut Vec<u8>) -> Result<()> {
     match value {
         ScopeValue::Int(number) => {
             write_int(*number, out);
@@ -231,11 +264,12 @@ pub(super) struct Space {
 
 impl Space {
     pub(super) fn new(prefix: &str) -> Self {
-        Self { head: format!("{prefix}:{{v").into_bytes() }
+        Self { head: format!("{prefix}:{FORMAT}:{{v").into_bytes() }
     }
 
-    /// Appends `<prefix>:{v07` and then `middle`, which begins with the brace.
-    pub(super) fn write(&self, shard: u32, middle: &[u8], out: &mut Vec<u8>) {
+    /// Appends the connection's key prefix, `<prefix>:2:{v07` and then `middle`, which begins with the brace.
+    pub(super) fn write(&self, key_head: &[u8], shard: u32, middle: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(key_head);
         out.extend_from_slice(&self.head);
         if shard < 10 {
             out.push(b'0');
@@ -245,14 +279,14 @@ impl Space {
     }
 
     /// The same as a text.
-    pub(super) fn text(&self, shard: u32, middle: &str) -> String {
+    pub(super) fn text(&self, key_head: &[u8], shard: u32, middle: &str) -> String {
         let mut out = Vec::new();
-        self.write(shard, middle.as_bytes(), &mut out);
+        self.write(key_head, shard, middle.as_bytes(), &mut out);
         String::from_utf8_lossy(&out).into_owned()
     }
 }
 
-/// What stands between the shard's number and the values.
+/// What stands between the shard's number and the entries.
 pub(super) fn middle(kind: char, name: &str) -> Vec<u8> {
     format!("}}:{kind}:{name}:").into_bytes()
 }
@@ -305,8 +339,8 @@ mod tests {
     #[test]
     fn a_shards_number_has_two_digits_or_more() {
         let space = Space::new("shop:eu");
-        assert_eq!(space.text(7, "}:s:events"), "shop:eu:{v07}:s:events");
-        assert_eq!(space.text(1234, "}:s:events"), "shop:eu:{v1234}:s:events");
+        assert_eq!(space.text(b"", 7, "}:s:events"), "shop:eu:2:{v07}:s:events");
+        assert_eq!(space.text(b"staging:", 1234, "}:s:events"), "staging:shop:eu:2:{v1234}:s:events");
     }
 
     #[test]

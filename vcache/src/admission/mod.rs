@@ -9,9 +9,10 @@
 //! fn gate() -> vcache::Result<Gate> {
 //!     Gate::builder()
 //!         .throttle(Throttle::new("org", "10000/m")?)
-//!         .throttle(Throttle::new("project", "1000/m")?.burst(200)?)
+//!         .throttle(Throttle::new("project", "1000/m")?.key(["org", "project"])?.burst(200)?)
 //!         .quota(Quota::new("events", 1_000_000, Period::Month)?.timezone("Europe/Vienna")?)
 //!         .stream(Stream::new("events")?.maxlen(1_000_000))
+//!         .owner("org")
 //!         .shards(16)
 //!         .build()
 //! }
@@ -37,7 +38,7 @@
 //!     assert_eq!(ingest(&gate, &conn, "0b51", b"{}").await?, 200);
 //!     assert_eq!(ingest(&gate, &conn, "0b51", b"{}").await?, 200, "a duplicate is not charged");
 //!     assert_eq!(gate.stream().unwrap().length(&conn).await?, 1);
-//!     # for key in gate.stream().unwrap().keys() { conn.clone().del::<_, ()>(key).await?; }
+//!     # for key in gate.stream().unwrap().keys(&conn) { conn.clone().del::<_, ()>(key).await?; }
 //!     Ok::<_, vcache::Error>(())
 //! })?;
 //! # Ok::<(), vcache::Error>(())
@@ -54,8 +55,8 @@
 //!
 //! A **throttle** is decided by GCRA on the server's clock: in any window W at most `burst + rate * W` units pass. A
 //! **quota** is exact within its calendar window, barring a failover that loses writes. A **stream** at its greatest
-//! length refuses, unless it is told to drop what is oldest. Everything of one owner, the first entry of its scope, has
-//! one hash tag, so that it also works on a cluster.
+//! length refuses, unless it is to drop what is oldest. A gate's **owner** is an entry of its scopes: everything of one
+//! owner has one hash tag, so that it also works on a cluster.
 //!
 //! A **dedupe id** makes a repetition harmless: it is answered what the first was, and charged nothing. Only a call that
 //! has one is sent again after a time-out.

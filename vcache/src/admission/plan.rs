@@ -2,7 +2,7 @@
 
 use super::gate::Admission;
 use super::inner::{Inner, to_int};
-use super::keys::{shard_of, write_text};
+use super::keys::{Rule, shard_of, write_entry, write_text};
 use super::limits::{Counted, Flow, Limits};
 use super::local::deny::Version;
 use super::quota::Mode;
@@ -24,6 +24,8 @@ pub(super) enum Override {
 
 pub(super) struct Plan<'a> {
     pub(super) inner: &'a Inner,
+    /// What the connection's keys begin with.
+    pub(super) key_head: &'a [u8],
     pub(super) scope: &'a Scope<'a>,
     pub(super) payload: Option<&'a [u8]>,
     pub(super) cost: i64,
@@ -43,7 +45,12 @@ pub(super) struct Plan<'a> {
 impl<'a> Plan<'a> {
     /// # Errors
     /// `Value` for all that is wrong about an admission but its keys.
-    pub(super) fn new(inner: &'a Inner, admission: &Admission<'a>, shard: Option<u32>) -> Result<Self> {
+    pub(super) fn new(
+        inner: &'a Inner,
+        key_head: &'a [u8],
+        admission: &Admission<'a>,
+        shard: Option<u32>,
+    ) -> Result<Self> {
         let Admission { scope, payload, cost, dedupe, ref overrides } = *admission;
         if !(0..=LARGEST).contains(&cost) {
             return Err(Error::value(format!("the cost is {cost}: give a whole number from 0 to 2^53")));
@@ -56,8 +63,8 @@ impl<'a> Plan<'a> {
             scope.check_fields()?;
         }
         let mut plan = match shard {
-            Some(shard) => Self::on(shard, inner, scope),
-            None => Self::bare(inner, scope)?,
+            Some(shard) => Self::on(shard, inner, key_head, scope),
+            None => Self::bare(inner, key_head, scope)?,
         };
         (plan.payload, plan.cost, plan.dedupe) = (payload, cost, dedupe);
         for (rule, change) in overrides {
@@ -74,18 +81,19 @@ impl<'a> Plan<'a> {
     }
 
     /// Of the keys only: the limits of the rules may be missing, and no window is known.
-    pub(super) fn bare(inner: &'a Inner, scope: &'a Scope<'a>) -> Result<Self> {
+    pub(super) fn bare(inner: &'a Inner, key_head: &'a [u8], scope: &'a Scope<'a>) -> Result<Self> {
         scope.check()?;
         let shard = match inner.settings.shards {
             1 => 0,
             shards => shard_of(inner.sharded_by(scope)?, shards),
         };
-        Ok(Self::on(shard, inner, scope))
+        Ok(Self::on(shard, inner, key_head, scope))
     }
 
-    fn on(shard: u32, inner: &'a Inner, scope: &'a Scope<'a>) -> Self {
+    fn on(shard: u32, inner: &'a Inner, key_head: &'a [u8], scope: &'a Scope<'a>) -> Self {
         Self {
             inner,
+            key_head,
             scope,
             payload: None,
             cost: 0,
@@ -184,14 +192,14 @@ impl<'a> Plan<'a> {
 
     pub(super) fn throttle_key(&self, at: usize, out: &mut Vec<u8>) -> Result<()> {
         let throttle = &self.inner.throttles[at];
-        self.inner.space.write(self.shard, &throttle.middle, out);
-        throttle.by.write(&throttle.name, self.scope, out)
+        self.inner.space.write(self.key_head, self.shard, &throttle.middle, out);
+        throttle.by.write(&Rule::Throttle(&throttle.name), self.scope, out)
     }
 
     pub(super) fn quota_key(&self, at: usize, out: &mut Vec<u8>) -> Result<()> {
         let quota = &self.inner.quotas[at];
-        self.inner.space.write(self.shard, &quota.middle, out);
-        quota.by.write(&quota.name, self.scope, out)?;
+        self.inner.space.write(self.key_head, self.shard, &quota.middle, out);
+        quota.by.write(&Rule::Quota(&quota.name), self.scope, out)?;
         out.push(b':');
         quota.calendar.write_start(self.windows[at].start, out);
         Ok(())
@@ -199,9 +207,16 @@ impl<'a> Plan<'a> {
 
     /// An id counts for one owner, and in one stream or gate: others may have chosen the same.
     fn dedupe_key(&self, id: &str, out: &mut Vec<u8>) -> Result<()> {
-        self.inner.space.write(self.shard, &self.inner.dedupe, out);
-        if let Ok((name, value)) = self.scope.owner() {
-            super::keys::write_value(name, value, out)?;
+        let inner = self.inner;
+        inner.space.write(self.key_head, self.shard, &inner.dedupe, out);
+        match &inner.settings.owner {
+            Some(owner) => write_entry(&Rule::Owner, owner, self.scope, out)?,
+            None if inner.is_only_a_stream() => {}
+            None => {
+                return Err(Error::value(
+                    "a dedupe id counts for an owner: make the gate with one, the name of a scope's entry",
+                ));
+            }
         }
         out.push(b':');
         write_text(&"the dedupe id", id, out)
@@ -262,7 +277,7 @@ impl<'a> Plan<'a> {
         }
         if let Some(stream) = stream {
             packet.arg_with(|out| {
-                inner.space.write(self.shard, &stream.middle, out);
+                inner.space.write(self.key_head, self.shard, &stream.middle, out);
                 Ok::<_, Error>(())
             })?;
         }
@@ -325,11 +340,11 @@ impl<'a> Plan<'a> {
         for (at, _) in charged() {
             draft.start(self.windows[at].start);
         }
-        draft.fingerprint(self.inner.fingerprint);
+        draft.fingerprint(self.inner.fingerprint(self.key_head));
         let mut value = Vec::with_capacity(32);
         for (_, quota) in charged() {
             value.clear();
-            quota.by.write(&quota.name, self.scope, &mut value)?;
+            quota.by.write(&Rule::Quota(&quota.name), self.scope, &mut value)?;
             draft.value(&value);
         }
         Ok(Some(draft.receipt()))

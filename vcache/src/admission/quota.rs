@@ -7,9 +7,9 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::decision::{Decision, Refund, RuleState};
-use super::gate::{Admission, Gate, only};
+use super::gate::{Admission, Gate, check_part, only};
 use super::inner::QuotaSpec;
-use super::keys::{By, check_name};
+use super::keys::{By, Rule, check_name};
 use super::metrics::Metrics;
 use super::plan::{Override, check_limit};
 use super::receipt::Receipt;
@@ -80,14 +80,14 @@ impl FromStr for Mode {
     }
 }
 
-/// So many units in each calendar window, per value of a scope's entry; by default the owner's. Exact within a window,
-/// barring a failover of the server.
+/// So many units in each calendar window, per value of a scope's entry: of its [`key`](Quota::key), or in a gate, of the
+/// gate's owner. Exact within a window, barring a failover of the server.
 ///
 /// ```no_run
 /// use vcache::admission::{Period, Quota};
 ///
 /// # async fn example(conn: &mut vcache::Connection) -> vcache::Result<()> {
-/// let quota = Quota::new("exports", 100, Period::Month)?.timezone("Europe/Vienna")?;
+/// let quota = Quota::new("exports", 100, Period::Month)?.key(["org"])?.timezone("Europe/Vienna")?;
 /// let decision = quota.consume(conn, 42, 1).await?;
 /// if let Some(receipt) = &decision.receipt {
 ///     quota.refund(conn, receipt).await?;
@@ -140,7 +140,7 @@ impl Quota {
         Self { spec, settings, alone }
     }
 
-    /// The scope entries that it is by, instead of the first.
+    /// The scope entries that it is keyed by, instead of the gate's owner. Their order does not matter.
     ///
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for no names, or what is not a name.
@@ -184,7 +184,7 @@ impl Quota {
         Self::of(QuotaSpec { outage: Some(outage), ..self.spec }, self.settings)
     }
 
-    /// Where its keys are, and what it does without the server, when it stands alone: in a gate, the gate's count.
+    /// Where its keys are, and what it does without the server, when it stands alone. In a gate that is the gate's to say.
     ///
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a setting that makes no sense.
@@ -193,16 +193,39 @@ impl Quota {
         Ok(Self::of(self.spec, settings))
     }
 
+    /// As a part of a gate, keyed by the gate's owner if it has no key.
+    ///
+    /// # Errors
+    /// `Value` for what the gate would ignore, or count by shard.
+    pub(super) fn placed(mut self, gate: &Settings) -> Result<Self> {
+        let what = format!("quota '{}'", self.spec.name);
+        if let (By::Owner, Some(owner)) = (&self.spec.by, &gate.owner) {
+            self.spec.by = By::entries(&self.spec.name, [owner])?;
+        }
+        check_part(&what, &self.settings.ignored_by(gate), Some(&self.spec.by), gate)?;
+        Ok(Self::of(self.spec, gate.clone()))
+    }
+
+    /// Whether it is asked at the same place: under one prefix, by the same entries, in as many shards of the same owner.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let place = |quota: &Self| {
+            let settings = &quota.settings;
+            (settings.prefix.clone(), settings.owner.clone(), settings.shards, quota.spec.by.clone())
+        };
+        self.spec.name == other.spec.name && place(self) == place(other)
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.spec.name
     }
 
-    /// The entry of a scope that a bare value stands for; `None` if it is by several.
+    /// The entries of a scope that it is keyed by; none if that is the owner of a gate that it is to be in.
     #[must_use]
-    pub fn entry(&self) -> Option<&str> {
-        Some(self.spec.by.single()?.unwrap_or(&self.spec.name))
+    pub fn entries(&self) -> &[String] {
+        self.spec.by.names()
     }
 
     /// Takes `cost` units. A cost of 0 asks whether a unit is left, and counts nothing.
@@ -240,7 +263,7 @@ impl Quota {
         cost: i64,
         limit: Option<i64>,
     ) -> Result<Decision> {
-        let scope = of.scope(&self.spec.name, &self.spec.by)?;
+        let scope = of.scope(&Rule::Quota(&self.spec.name), &self.spec.by)?;
         let mut admission = Admission::new(&scope).cost(cost);
         admission.overrides.extend(limit.map(|limit| (&*self.spec.name, Override::Limit(limit))));
         self.alone.admit(conn, admission).await
@@ -256,7 +279,7 @@ impl Quota {
         cost: i64,
         limit: Option<i64>,
     ) -> Result<Decision> {
-        let scope = of.into().scope(&self.spec.name, &self.spec.by)?;
+        let scope = of.into().scope(&Rule::Quota(&self.spec.name), &self.spec.by)?;
         let mut admission = Admission::new(&scope).cost(cost);
         admission.overrides.extend(limit.map(|limit| (&*self.spec.name, Override::Limit(limit))));
         self.alone.waive(admission)
@@ -267,7 +290,7 @@ impl Quota {
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) as for [`Quota::consume`].
     pub fn untouched<'a>(&'a self, of: impl Into<Subject<'a>>, limit: Option<i64>) -> Result<RuleState> {
-        let scope = of.into().scope(&self.spec.name, &self.spec.by)?;
+        let scope = of.into().scope(&Rule::Quota(&self.spec.name), &self.spec.by)?;
         let mut admission = Admission::new(&scope);
         admission.overrides.extend(limit.map(|limit| (&*self.spec.name, Override::Limit(limit))));
         only(self.alone.untouched(admission)?)
@@ -299,7 +322,7 @@ impl Quota {
     }
 
     async fn look(&self, conn: &Connection, of: Subject<'_>, limit: Option<i64>) -> Result<RuleState> {
-        let scope = of.scope(&self.spec.name, &self.spec.by)?;
+        let scope = of.scope(&Rule::Quota(&self.spec.name), &self.spec.by)?;
         let mut admission = Admission::new(&scope);
         admission.overrides.extend(limit.map(|limit| (&*self.spec.name, Override::Limit(limit))));
         self.alone.peek_one(conn, admission).await
@@ -325,7 +348,7 @@ impl Quota {
     ) -> impl Future<Output = Result<bool>> + Send {
         let of = of.into();
         async move {
-            let scope = of.scope(&self.spec.name, &self.spec.by)?;
+            let scope = of.scope(&Rule::Quota(&self.spec.name), &self.spec.by)?;
             Ok(self.alone.reset(conn, &scope, None).await? > 0)
         }
     }

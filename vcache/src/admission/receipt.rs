@@ -35,6 +35,7 @@ const LONGEST: usize = 1 << 20;
 /// # Ok::<(), vcache::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "driver", derive(serde::Serialize, serde::Deserialize))]
 pub struct Receipt(String);
 
 impl Receipt {
@@ -189,7 +190,7 @@ impl Draft {
     pub(super) fn value(&mut self, value: &[u8]) {
         self.comma();
         for byte in value {
-            if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b':') {
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b':' | b'=') {
                 self.text.push(*byte);
             } else {
                 escape(*byte, &mut self.text);

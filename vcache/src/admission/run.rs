@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::decide::{Verdict, refusal};
+use super::decide::Verdict;
 use super::decision::{Decision, Refusal, RuleKind, Source};
+use super::local;
 use super::local::breaker::Permit;
 use super::local::bucket::{self, Empty, GUARDS, LOCAL, Share};
-use super::local::outage::is_outage;
+use super::local::outage::{is_foreign, is_outage};
 use super::plan::Plan;
 use super::quota::Mode;
 use super::receipt::Receipt;
@@ -87,6 +88,9 @@ impl<'a> Plan<'a> {
                 if error.kind() == ErrorKind::Response {
                     answered(permit);
                 }
+                if is_foreign(&error) {
+                    return self.outage(Duration::ZERO, Some(self.in_the_way(&error)), conn.alias());
+                }
                 return Err(error);
             }
             if conn.is_out_of_time() {
@@ -102,6 +106,25 @@ impl<'a> Plan<'a> {
             replaying = true;
             sent = Instant::now();
         }
+    }
+
+    /// Says which keys there are, one of which holds something else, and what to do.
+    #[cold]
+    fn in_the_way(&self, error: &Error) -> Error {
+        let rules = 0..self.inner.throttles.len() + self.inner.quotas.len();
+        let mut keys: Vec<_> = rules
+            .filter_map(|rule| self.local_key(rule).ok())
+            .map(|key| String::from_utf8_lossy(local::on_server(&key)).into_owned())
+            .collect();
+        if let (Some(stream), Some(_)) = (&self.inner.stream, self.payload) {
+            let middle = String::from_utf8_lossy(&stream.middle);
+            keys.push(self.inner.space.text(self.key_head, self.shard, &middle));
+        }
+        error.with_hint(&format!(
+            "one of its keys ({}) holds another program's value, or another version's: delete it, or count under another \
+             prefix",
+            keys.join(", ")
+        ))
     }
 
     /// Leave to ask the server, of the breaker if there is one; or how long the server is left alone.
@@ -128,7 +151,7 @@ impl<'a> Plan<'a> {
             {
                 let mut state = self.state(rule);
                 (state.remaining, state.reset_after) = (Some(0), wait);
-                return Ok(Some(refusal(state, Some(wait), Source::Guard)));
+                return Ok(Some(self.refusal(rule, state, Some(wait), Source::Guard)));
             }
         }
         Ok(None)
@@ -167,9 +190,9 @@ impl<'a> Plan<'a> {
             duplicate: false,
             id: None,
             receipt: None,
-            retry_after: closed.is_some().then_some(retry),
+            retry_after: Some(if closed.is_some() { retry } else { Duration::ZERO }),
             refused_by: closed.map(|rule| Refusal { rule, kind: RuleKind::Outage }),
-            rules: Vec::new(),
+            rules: self.unknown(),
             source: Source::Outage,
             outage: Some(error.clone()),
         };
@@ -190,7 +213,8 @@ impl<'a> Plan<'a> {
                 };
                 let mut state = self.state(rule);
                 (state.remaining, state.reset_after) = (Some(0), wait);
-                return Ok(Decision { outage: Some(error), ..refusal(state, Some(wait), Source::Outage) });
+                let refusal = self.refusal(rule, state, Some(wait), Source::Outage);
+                return Ok(Decision { outage: Some(error), ..refusal });
             }
         }
         counters.outage_open.count();
@@ -251,6 +275,7 @@ mod tests {
     fn gate() -> Gate {
         Gate::builder()
             .settings(Settings { deadline: None, ..Settings::default() })
+            .owner("org")
             .quota(Quota::new("hour", 100, Period::Hour).unwrap())
             .quota(Quota::new("day", 100, Period::Day).unwrap().timezone("Australia/Lord_Howe").unwrap())
             .quota(Quota::new("month", 100, Period::Month).unwrap().timezone("America/New_York").unwrap())
@@ -303,7 +328,7 @@ mod tests {
             let receipt = gate.admit(&conn, Admission::new(&scope)).await.unwrap().receipt.unwrap();
             gate.reset(&conn, &scope, None).await.unwrap();
             gate.refund(&conn, &receipt).await.unwrap();
-            let key = format!("vcache:{{v00}}:r:{}", &receipt.as_str()[..16]);
+            let key = format!("vcache:2:{{v00}}:r:{}", &receipt.as_str()[..16]);
             let kept: i64 = redis::cmd("PTTL").arg(key).query_async(&mut conn).await.unwrap();
             // In a month's last hours a day of another zone may end after it.
             let starts = receipt.parts().unwrap().starts;

@@ -1,9 +1,9 @@
-//! For whom something is admitted: names and values, the owner first.
+//! For whom something is admitted: names and values.
 
 use std::borrow::Cow;
 use std::fmt;
 
-use super::keys::{By, LONGEST_VALUE, check_name};
+use super::keys::{By, LONGEST_VALUE, Rule, check_name, without_key};
 use crate::error::{Error, Result};
 
 /// Entries of a scope.
@@ -27,7 +27,7 @@ impl fmt::Display for ScopeValue<'_> {
     }
 }
 
-/// For whom something is admitted: an ordered mapping of names to values, whose first entry is the *owner*.
+/// For whom something is admitted: names and values. Their order does not matter.
 ///
 /// ```
 /// use vcache::admission::Scope;
@@ -68,17 +68,6 @@ impl<'a> Scope<'a> {
     /// The entries in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &ScopeValue<'a>)> {
         self.entries.iter().map(|(name, value)| (&**name, value))
-    }
-
-    /// The first entry.
-    ///
-    /// # Errors
-    /// `Value` if there is none.
-    pub(super) fn owner(&self) -> Result<(&str, &ScopeValue<'a>)> {
-        let (name, value) = self.entries.first().ok_or_else(|| {
-            Error::value("the scope is empty: its first entry says who the owner is, such as {\"org\": 1}")
-        })?;
-        Ok((name, value))
     }
 
     /// # Errors
@@ -136,15 +125,17 @@ impl<'a> Subject<'a> {
     /// The scope that a rule is asked for.
     ///
     /// # Errors
-    /// `Value` for a bare value if the rule is by several entries.
-    pub(super) fn scope(self, rule: &'a str, by: &'a By) -> Result<Cow<'a, Scope<'a>>> {
+    /// `Value` for a bare value unless the rule is keyed by one entry.
+    pub(super) fn scope(self, rule: &Rule<'_>, by: &'a By) -> Result<Cow<'a, Scope<'a>>> {
         match (self, by.single()) {
             (Self::Scope(scope), _) => Ok(Cow::Borrowed(scope)),
             (Self::Value(value), Some(entry)) => {
-                Ok(Cow::Owned(Scope { entries: vec![(entry.unwrap_or(rule).into(), value)] }))
+                Ok(Cow::Owned(Scope { entries: vec![(entry.into(), value)] }))
             }
+            (Self::Value(_), None) if *by == By::Owner => Err(without_key(rule)),
             (Self::Value(_), None) => Err(Error::value(format!(
-                "'{rule}' is by several entries of a scope: give a scope with all of them and not a bare value"
+                "{rule} {}: give a scope with all of them, and not a bare value",
+                by.names().iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(" and ")
             ))),
         }
     }

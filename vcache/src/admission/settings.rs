@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::keys::{MOST_SHARDS, check_prefix};
+use super::keys::{MOST_SHARDS, check_name, check_prefix};
 use crate::error::{Error, Result};
 
 /// What a rule says when the server cannot be asked.
@@ -53,6 +53,9 @@ impl FromStr for Outage {
 pub struct Settings {
     /// What all keys begin with: letters, digits, `_`, `.`, `-` and `:`, at most 64. Default `vcache`.
     pub prefix: String,
+    /// The scope's entry that stands for the owner: it says which shard everything is in, whom a dedupe id counts for, and
+    /// whom quotas without a key are counted for. A gate with quotas, shards or dedupe ids needs one. Default none.
+    pub owner: Option<String>,
     /// Over how many hash tags the owners' keys are spread, 1 to 9999. A change of it leaves old counters behind. Default 1.
     pub shards: u32,
     /// For rules that do not say by themselves. Default [`Outage::Open`].
@@ -78,6 +81,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             prefix: "vcache".into(),
+            owner: None,
             shards: 1,
             outage: Outage::Open,
             deny_cache: true,
@@ -96,6 +100,9 @@ impl Settings {
     /// `Value` for what makes no sense.
     pub(super) fn check(&self) -> Result<()> {
         check_prefix(&self.prefix)?;
+        if let Some(owner) = &self.owner {
+            check_name("a scope's entry", owner)?;
+        }
         if !(1..=MOST_SHARDS).contains(&self.shards) {
             return Err(Error::value(format!("shards is {}: give 1 to {MOST_SHARDS}", self.shards)));
         }
@@ -129,6 +136,32 @@ impl Settings {
             )));
         }
         Ok(())
+    }
+
+    /// The names of those that a part of a gate has and that the gate would ignore: they differ from the defaults and from the
+    /// gate's. The outage policy is not among them, since a part keeps it.
+    pub(super) fn ignored_by(&self, gate: &Self) -> Vec<&'static str> {
+        let usual = Self::default();
+        macro_rules! ignored {
+            ($($name:ident),+) => {
+                [$((stringify!($name), self.$name != usual.$name && self.$name != gate.$name)),+]
+            };
+        }
+        ignored![
+            prefix,
+            owner,
+            shards,
+            deny_cache,
+            guard,
+            processes,
+            deadline,
+            breaker,
+            dedupe_for,
+            max_payload
+        ]
+        .into_iter()
+        .filter_map(|(name, ignored)| ignored.then_some(name))
+        .collect()
     }
 
     /// Among how many processes the limits are divided.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use redis::Value;
 
 use super::decision::Decision;
-use super::gate::{Admission, Gate};
+use super::gate::{Admission, Gate, check_part};
 use super::inner::{Inner, StreamSpec};
 use super::keys::{Space, check_name};
 use super::metrics::Metrics;
@@ -55,15 +55,14 @@ impl<'a> Event<'a> {
         Self { payload: payload.as_ref(), scope: None, dedupe: None }
     }
 
-    /// Whom it is of: each entry of the scope becomes a field, and the owner chooses the shard. Without one the shards take
-    /// turns.
+    /// Whom it is of: each entry of the scope becomes a field. The entry of the stream's owner says which shard it is in; without
+    /// an owner, or without a scope, the shards take turns.
     #[must_use]
     pub fn scope(self, scope: &'a Scope<'a>) -> Self {
         Self { scope: Some(scope), ..self }
     }
 
-    /// An id under which it is written once only. It counts for the scope's owner; without a scope it needs a stream of one
-    /// shard.
+    /// An id under which it is written once only. It counts for the stream's owner; without one, in a stream of one shard.
     #[must_use]
     pub fn dedupe(self, id: &'a str) -> Self {
         Self { dedupe: Some(id), ..self }
@@ -93,7 +92,7 @@ pub struct Stream {
     settings: Settings,
     /// It alone, as entries are added to it.
     alone: Gate,
-    /// The shard whose turn it is for an entry of nobody's.
+    /// The shard whose turn it is for an entry without an owner.
     turn: Arc<AtomicU32>,
 }
 
@@ -124,13 +123,23 @@ impl Stream {
         Self::of(StreamSpec { full, ..self.spec }, self.settings)
     }
 
-    /// Where its keys are, and what it does without the server, when it stands alone: in a gate, the gate's count.
+    /// Where its keys are, and what it does without the server, when it stands alone. In a gate that is the gate's to say.
     ///
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a setting that makes no sense.
     pub fn settings(self, settings: Settings) -> Result<Self> {
         settings.check()?;
         Ok(Self::of(self.spec, settings))
+    }
+
+    /// As a part of a gate.
+    ///
+    /// # Errors
+    /// `Value` for what the gate would ignore.
+    pub(super) fn placed(self, gate: &Settings) -> Result<Self> {
+        let what = format!("stream '{}'", self.spec.name);
+        check_part(&what, &self.settings.ignored_by(gate), None, gate)?;
+        Ok(Self::of(self.spec, gate.clone()))
     }
 
     /// Its name.
@@ -141,20 +150,29 @@ impl Stream {
 
     /// The keys of its shards on the server.
     #[must_use]
-    pub fn keys(&self) -> Vec<String> {
-        self.keys_like("")
+    pub fn keys(&self, conn: &Connection) -> Vec<String> {
+        self.keys_like(conn, "")
     }
 
     /// The keys of its shards' dead letters.
     #[must_use]
-    pub fn dead_keys(&self) -> Vec<String> {
-        self.keys_like(":dead")
+    pub fn dead_keys(&self, conn: &Connection) -> Vec<String> {
+        self.keys_like(conn, ":dead")
     }
 
-    fn keys_like(&self, end: &str) -> Vec<String> {
+    fn keys_like(&self, conn: &Connection, end: &str) -> Vec<String> {
         let space = Space::new(&self.settings.prefix);
         let middle = format!("}}:s:{}{end}", self.spec.name);
-        (0..self.settings.shards).map(|shard| space.text(shard, &middle)).collect()
+        (0..self.settings.shards).map(|shard| space.text(conn.key_head(), shard, &middle)).collect()
+    }
+
+    /// Whether it is the same stream: of one name, under one prefix, with as many shards.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let place = |stream: &Self| {
+            (stream.spec.name.clone(), stream.settings.prefix.clone(), stream.settings.shards)
+        };
+        place(self) == place(other)
     }
 
     /// Appends an entry. A full stream refuses it; so does an outage, since it could not be stored.
@@ -169,30 +187,31 @@ impl Stream {
     ) -> impl Future<Output = Result<Decision>> + Send {
         let event = event.into();
         async move {
-            let mut plan = self.plan(event)?;
+            let mut plan = self.plan(conn, event)?;
             plan.admit(conn).await
         }
     }
 
-    fn plan<'a>(&'a self, event: Event<'a>) -> Result<Plan<'a>> {
+    fn plan<'a>(&'a self, conn: &'a Connection, event: Event<'a>) -> Result<Plan<'a>> {
         let mut admission = Admission::new(event.scope.unwrap_or(&NOBODY)).payload(event.payload);
         admission.dedupe = event.dedupe;
-        Plan::new(self.inner(), &admission, self.shard(&event)?)
+        Plan::new(self.inner(), conn.key_head(), &admission, self.shard(&event)?)
     }
 
     fn inner(&self) -> &Inner {
         self.alone.inner()
     }
 
-    /// The shard of an entry of nobody's.
+    /// The shard of an entry without an owner.
     fn shard(&self, event: &Event<'_>) -> Result<Option<u32>> {
         let shards = self.settings.shards;
-        if event.scope.is_some() || shards == 1 {
+        if (event.scope.is_some() && self.settings.owner.is_some()) || shards == 1 {
             return Ok(None);
         }
         if event.dedupe.is_some() {
             return Err(Error::value(format!(
-                "stream '{}' has {shards} shards, and a dedupe id counts within one: give a scope, whose owner says which",
+                "stream '{}' has {shards} shards, and a dedupe id counts within one: give the stream an owner, and the entry \
+                 a scope, so that they say which",
                 self.spec.name
             )));
         }
@@ -207,7 +226,7 @@ impl Stream {
     /// As for [`Stream::add`], before anything is sent; the connection's: after those it is not known which entries were
     /// written.
     pub async fn add_many(&self, conn: &Connection, events: &[Event<'_>]) -> Result<Vec<Option<String>>> {
-        let plans = events.iter().map(|event| self.plan(*event)).collect::<Result<Vec<_>>>()?;
+        let plans = events.iter().map(|event| self.plan(conn, *event)).collect::<Result<Vec<_>>>()?;
         let mut ids: Vec<Option<String>> = vec![None; plans.len()];
         let mut open: Vec<usize> = (0..plans.len()).collect();
         // If any needs the script, all go by it: else a server that does not know it yet would store the others first.
@@ -276,7 +295,12 @@ impl Stream {
         let fields = 2 + 2 * plan.scope.iter().len();
         packet.then("XADD", 2 + fields + if maxlen > 0 { 3 } else { 0 });
         packet.arg_with(|out| {
-            plan.inner.space.write(plan.shard, format!("}}:s:{}", self.spec.name).as_bytes(), out);
+            plan.inner.space.write(
+                plan.key_head,
+                plan.shard,
+                format!("}}:s:{}", self.spec.name).as_bytes(),
+                out,
+            );
             Ok::<_, Error>(())
         })?;
         if maxlen > 0 {
@@ -293,7 +317,7 @@ impl Stream {
     /// The connection's.
     pub async fn length(&self, conn: &Connection) -> Result<u64> {
         let mut packet = Packet::pipeline();
-        for key in self.keys() {
+        for key in self.keys(conn) {
             packet.then("XLEN", 1).arg(key.as_bytes());
         }
         let replies = match conn.exchange(packet, None).await? {

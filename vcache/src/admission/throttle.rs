@@ -3,9 +3,9 @@
 use std::fmt;
 
 use super::decision::{Decision, RuleState};
-use super::gate::{Admission, Gate, only};
+use super::gate::{Admission, Gate, check_part, only};
 use super::inner::ThrottleSpec;
-use super::keys::{By, check_name};
+use super::keys::{By, Rule, check_name};
 use super::limits::Limits;
 use super::metrics::Metrics;
 use super::plan::Override;
@@ -39,7 +39,7 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// A throttle of a name, which is also the scope entry that it is by, and a [`Rate`] or its text.
+    /// A throttle of a name, which is also the scope entry that it is keyed by, and a [`Rate`] or its text.
     ///
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for what is not a name or not a rate, and a rate that is too large to
@@ -95,7 +95,7 @@ impl Throttle {
         Self::counted(ThrottleSpec { burst: Some(burst), ..self.spec }, self.settings)
     }
 
-    /// The scope entries that it is by, instead of the one of its name.
+    /// The scope entries that it is keyed by, instead of the one of its name. Their order does not matter.
     ///
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for no names, or what is not a name.
@@ -114,7 +114,7 @@ impl Throttle {
         Self::of(ThrottleSpec { outage: Some(outage), ..self.spec }, self.settings)
     }
 
-    /// Where its keys are, and what it does without the server, when it stands alone: in a gate, the gate's count.
+    /// Where its keys are, and what it does without the server, when it stands alone. In a gate that is the gate's to say.
     ///
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a setting that makes no sense.
@@ -123,16 +123,36 @@ impl Throttle {
         Ok(Self::of(self.spec, settings))
     }
 
+    /// As a part of a gate.
+    ///
+    /// # Errors
+    /// `Value` for what the gate would ignore, or count by shard.
+    pub(super) fn placed(self, gate: &Settings) -> Result<Self> {
+        let what = format!("throttle '{}'", self.spec.name);
+        check_part(&what, &self.settings.ignored_by(gate), Some(&self.spec.by), gate)?;
+        Ok(Self::of(self.spec, gate.clone()))
+    }
+
+    /// Whether it is asked at the same place: under one prefix, by the same entries, in as many shards of the same owner.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let place = |throttle: &Self| {
+            let settings = &throttle.settings;
+            (settings.prefix.clone(), settings.owner.clone(), settings.shards, throttle.spec.by.clone())
+        };
+        self.spec.name == other.spec.name && place(self) == place(other)
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.spec.name
     }
 
-    /// The entry of a scope that a bare value stands for; `None` if it is by several.
+    /// The entries of a scope that it is keyed by.
     #[must_use]
-    pub fn entry(&self) -> Option<&str> {
-        Some(self.spec.by.single()?.unwrap_or(&self.spec.name))
+    pub fn entries(&self) -> &[String] {
+        self.spec.by.names()
     }
 
     /// Spends `cost` units. A cost of 0 asks whether a unit would be let through, and charges nothing.
@@ -171,7 +191,7 @@ impl Throttle {
         cost: i64,
         rate: Option<Rate>,
     ) -> Result<Decision> {
-        let scope = of.scope(&self.spec.name, &self.spec.by)?;
+        let scope = of.scope(&Rule::Throttle(&self.spec.name), &self.spec.by)?;
         let mut admission = Admission::new(&scope).cost(cost);
         admission.overrides.extend(rate.map(|rate| (&*self.spec.name, Override::Rate(rate))));
         self.alone.admit(conn, admission).await
@@ -187,7 +207,7 @@ impl Throttle {
         cost: i64,
         rate: Option<Rate>,
     ) -> Result<Decision> {
-        let scope = of.into().scope(&self.spec.name, &self.spec.by)?;
+        let scope = of.into().scope(&Rule::Throttle(&self.spec.name), &self.spec.by)?;
         let mut admission = Admission::new(&scope).cost(cost);
         admission.overrides.extend(rate.map(|rate| (&*self.spec.name, Override::Rate(rate))));
         self.alone.waive(admission)
@@ -198,7 +218,7 @@ impl Throttle {
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) as for [`Throttle::check`].
     pub fn untouched<'a>(&'a self, of: impl Into<Subject<'a>>, rate: Option<Rate>) -> Result<RuleState> {
-        let scope = of.into().scope(&self.spec.name, &self.spec.by)?;
+        let scope = of.into().scope(&Rule::Throttle(&self.spec.name), &self.spec.by)?;
         let mut admission = Admission::new(&scope);
         admission.overrides.extend(rate.map(|rate| (&*self.spec.name, Override::Rate(rate))));
         only(self.alone.untouched(admission)?)
@@ -230,7 +250,7 @@ impl Throttle {
     }
 
     async fn look(&self, conn: &Connection, of: Subject<'_>, rate: Option<Rate>) -> Result<RuleState> {
-        let scope = of.scope(&self.spec.name, &self.spec.by)?;
+        let scope = of.scope(&Rule::Throttle(&self.spec.name), &self.spec.by)?;
         let mut admission = Admission::new(&scope);
         admission.overrides.extend(rate.map(|rate| (&*self.spec.name, Override::Rate(rate))));
         self.alone.peek_one(conn, admission).await
@@ -247,7 +267,7 @@ impl Throttle {
     ) -> impl Future<Output = Result<bool>> + Send {
         let of = of.into();
         async move {
-            let scope = of.scope(&self.spec.name, &self.spec.by)?;
+            let scope = of.scope(&Rule::Throttle(&self.spec.name), &self.spec.by)?;
             Ok(self.alone.reset(conn, &scope, None).await? > 0)
         }
     }

@@ -29,15 +29,18 @@ pub(crate) struct Handle(Arc<Shared>);
 
 struct Shared {
     alias: Arc<str>,
+    /// What keys begin with that this library makes: the key prefix and a colon, or nothing.
+    key_head: Box<str>,
     topology: Topology,
     /// Idle connections that served blocking commands.
     spare: Mutex<Vec<Arc<Driver>>>,
 }
 
 impl Handle {
-    pub(super) fn new(alias: &str, config: Config) -> Self {
+    pub(super) fn new(alias: &str, config: Config, key_head: String) -> Self {
         let topology = Topology::new(Arc::new(config));
-        Self(Arc::new(Shared { alias: alias.into(), topology, spare: Mutex::default() }))
+        let key_head = key_head.into();
+        Self(Arc::new(Shared { alias: alias.into(), key_head, topology, spare: Mutex::default() }))
     }
 
     /// As a pointer that owns a reference.
@@ -79,6 +82,10 @@ impl Handle {
 
     pub(crate) fn alias(&self) -> &str {
         &self.0.alias
+    }
+
+    pub(crate) fn key_head(&self) -> &str {
+        &self.0.key_head
     }
 
     pub(crate) fn config(&self) -> &Config {

@@ -34,6 +34,8 @@ pub(crate) mod driver;
 mod handshake;
 #[cfg(feature = "driver")]
 mod in_flight;
+#[cfg(feature = "driver")]
+mod keys;
 pub(crate) mod limits;
 #[cfg(feature = "driver")]
 mod link;
@@ -85,7 +87,7 @@ use local::Handle;
 #[cfg(feature = "driver")]
 pub use recording::{RoundTrip, record_round_trips, recorded_round_trips, stop_recording_round_trips};
 #[cfg(feature = "driver")]
-pub use registry::{configure, unconfigure};
+pub use registry::{configure, publish, unconfigure};
 pub use request::Request;
 
 #[cfg(not(feature = "driver"))]
@@ -125,7 +127,32 @@ impl Connection {
     #[cfg(feature = "driver")]
     #[must_use]
     pub fn new(alias: &str, config: Config) -> Self {
-        Self::on(Handle::new(alias, config))
+        Self::on(Handle::new(alias, config, String::new()))
+    }
+
+    /// The same connection with a prefix for the keys that this crate makes: those of [`admission`](crate::admission). So
+    /// applications and stages that share a server do not share limits. It changes no other key.
+    ///
+    /// Braces, percent signs and what cannot be seen are percent-encoded.
+    ///
+    /// ```
+    /// use vcache::{Config, Connection};
+    ///
+    /// let config = Config::from_url("redis://localhost/1")?;
+    /// let conn = Connection::new("default", config).with_key_prefix("staging");
+    /// # Ok::<(), vcache::Error>(())
+    /// ```
+    #[cfg(feature = "driver")]
+    #[must_use]
+    pub fn with_key_prefix(&self, prefix: &str) -> Self {
+        let handle = Handle::new(self.alias(), self.config().clone(), keys::head(prefix));
+        Self { handle, ..self.clone() }
+    }
+
+    /// What keys begin with that this crate makes.
+    #[cfg(any(feature = "driver", feature = "admission"))]
+    pub(crate) fn key_head(&self) -> &[u8] {
+        self.handle.key_head().as_bytes()
     }
 
     pub(crate) fn on(handle: Handle) -> Self {

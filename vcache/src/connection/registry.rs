@@ -30,17 +30,42 @@ fn aliases() -> &'static ArcSwap<Aliases> {
 pub fn configure(alias: &str, config: Config) -> Connection {
     if let Some(known) = of(&aliases().load(), alias.as_bytes())
         && *known.config() == config
+        && known.key_head().is_empty()
     {
         return known.clone();
     }
     let connection = Connection::new(alias, config);
+    insert(alias, &connection);
+    connection
+}
+
+/// Gives `alias` a connection, with its key prefix: what [`configure`] does for one without.
+///
+/// ```
+/// use vcache::{Config, Connection};
+///
+/// let config = Config::from_url("redis://localhost/1")?;
+/// vcache::publish("default", &Connection::new("default", config).with_key_prefix("staging"));
+/// # Ok::<(), vcache::Error>(())
+/// ```
+pub fn publish(alias: &str, connection: &Connection) {
+    let is_known = of(&aliases().load(), alias.as_bytes()).is_some_and(|known| {
+        known.config() == connection.config()
+            && known.key_head() == connection.key_head()
+            && known.alias() == connection.alias()
+    });
+    if !is_known {
+        insert(alias, connection);
+    }
+}
+
+fn insert(alias: &str, connection: &Connection) {
     aliases().rcu(|aliases| {
         let mut aliases = Aliases::clone(aliases);
         aliases.retain(|(known, _)| **known != *alias);
         aliases.push((alias.into(), connection.clone()));
         aliases
     });
-    connection
 }
 
 /// Forgets what `alias` stands for, as if nobody had configured it. Calls that are under way end as they would have.

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use vcache::ErrorKind;
 use vcache::admission::{
-    Admission, Event, Full, Gate, GateBuilder, Mode, Period, Quota, RuleKind, Scope, Stream, Throttle,
+    Admission, Event, Full, Gate, GateBuilder, Mode, Period, Quota, RuleKind, Scope, Settings, Stream,
+    Throttle,
 };
 use vcache::prelude::*;
 use vcache::redis::cmd;
@@ -22,8 +23,9 @@ fn builder() -> GateBuilder {
     settings.deny_cache = false;
     Gate::builder()
         .settings(settings)
+        .owner("org")
         .throttle(Throttle::new("org", "10/d").unwrap())
-        .throttle(Throttle::new("project", "8/h").unwrap())
+        .throttle(Throttle::new("project", "8/h").unwrap().key(["org", "project"]).unwrap())
         .quota(Quota::new("events", 6, Period::Month).unwrap())
         .stream(Stream::new("incoming").unwrap().maxlen(4))
 }
@@ -39,7 +41,8 @@ async fn an_id_counts_for_its_owner_and_in_its_stream_or_gate(conn: &mut Connect
     let mail = mails.add(conn, Event::new("3").scope(&scope).dedupe("a")).await.unwrap();
     assert!(!mail.duplicate && mail.id.is_some(), "another stream");
     for name in ["org", "project"] {
-        let gate = Gate::builder().settings(patient()).throttle(Throttle::new(name, "10/d").unwrap());
+        let gate =
+            Gate::builder().settings(patient()).owner("org").throttle(Throttle::new(name, "10/d").unwrap());
         let gate = gate.build().unwrap();
         for again in [false, true] {
             let decision = gate.admit(conn, Admission::new(&scope).dedupe("a")).await.unwrap();
@@ -64,7 +67,7 @@ async fn all_is_charged_and_written_in_one_script(conn: &mut Connection) {
     let left: Vec<_> = decision.rules.iter().map(|rule| (&*rule.name, rule.remaining)).collect();
     assert_eq!(left, [("org", Some(8)), ("project", Some(6)), ("events", Some(4))]);
     assert!(decision.id.as_deref().is_some_and(|id| id.contains('-')));
-    let fields = entries(conn, "vcache:{v00}:s:incoming").await.remove(0);
+    let fields = entries(conn, "vcache:2:{v00}:s:incoming").await.remove(0);
     let expected = [("payload", "{}"), ("org", "1"), ("project", "back end")];
     assert_eq!(fields, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
 }
@@ -106,6 +109,7 @@ async fn what_refuses_is_told_and_nothing_is_charged_or_written(conn: &mut Conne
 async fn of_several_the_longest_wait_is_told(conn: &mut Connection) {
     let gate = Gate::builder()
         .settings(patient())
+        .owner("org")
         .throttle(Throttle::new("short", "1/m").unwrap().key(["org"]).unwrap())
         .throttle(Throttle::new("long", "1/d").unwrap().key(["org"]).unwrap())
         .throttle(Throttle::new("middle", "1/h").unwrap().key(["org"]).unwrap())
@@ -139,14 +143,15 @@ async fn a_duplicate_is_answered_the_first_and_charged_nothing(conn: &mut Connec
     assert!(!gate.admit(conn, admission.dedupe("another")).await.unwrap().allowed);
     let metrics = gate.metrics();
     assert_eq!((metrics.admitted, metrics.duplicates, metrics.refused), (1, 3, 1));
-    assert!(keys(conn).await.contains(&"vcache:{v00}:d:incoming:1:event%207%3A%7Bx%7D".to_owned()));
+    assert!(keys(conn).await.contains(&"vcache:2:{v00}:d:incoming:org=1:event%207%3A%7Bx%7D".to_owned()));
 }
 
 #[vcache::test]
 async fn a_gate_of_one_rule_goes_by_the_owner_like_any_other(conn: &mut Connection) {
     let gate = Gate::builder()
         .settings(patient())
-        .throttle(Throttle::new("project", "100/d").unwrap())
+        .owner("org")
+        .throttle(Throttle::new("project", "100/d").unwrap().key(["project", "org"]).unwrap())
         .shards(16)
         .build()
         .unwrap();
@@ -155,15 +160,87 @@ async fn a_gate_of_one_rule_goes_by_the_owner_like_any_other(conn: &mut Connecti
         let decision = gate.admit(conn, Admission::new(&scope).dedupe("a")).await.unwrap();
         assert_eq!((decision.allowed, decision.duplicate), (true, duplicate), "{project}");
     }
-    let tag = |key: &str| key.split(':').nth(1).unwrap().to_owned();
+    let tag = |key: &str| key.split(':').nth(2).unwrap().to_owned();
     let tags: std::collections::BTreeSet<_> = keys(conn).await.iter().map(|key| tag(key)).collect();
     assert_eq!(tags.len(), 1, "all of an owner is in one slot");
+}
+
+#[vcache::test]
+async fn whose_budget_it_is_does_not_depend_on_the_scopes_order(conn: &mut Connection) {
+    let gate = builder().build().unwrap();
+    let (org, project) = (("org", 7), ("project", 42));
+    for [first, second] in [[org, project], [project, org]] {
+        let scope = Scope::new().with(first.0, first.1).with(second.0, second.1);
+        gate.admit(conn, Admission::new(&scope).payload(b"x").cost(2)).await.unwrap();
+    }
+    let states =
+        gate.peek(conn, Admission::new(&Scope::new().with("project", 42).with("org", 7))).await.unwrap();
+    let used: Vec<_> = states.iter().map(|state| (&*state.name, state.remaining)).collect();
+    assert_eq!(used, [("org", Some(6)), ("project", Some(4)), ("events", Some(2))]);
+    let swapped = Scope::new().with("org", 42).with("project", 7);
+    let fresh = gate.peek(conn, Admission::new(&swapped)).await.unwrap();
+    assert!(fresh.iter().all(|state| state.remaining == Some(state.burst)), "another org: {fresh:?}");
+    assert_eq!(gate.reset(conn, &Scope::new().with("project", 42).with("org", 1), None).await.unwrap(), 0);
+    let error = gate.admit(conn, Admission::new(&Scope::new().with("project", 42))).await.unwrap_err();
+    assert!(error.to_string().contains("keyed by \"org\", but the scope has only \"project\""), "{error}");
+}
+
+#[vcache::test]
+async fn a_rule_asked_alone_looks_where_the_gate_charged(conn: &mut Connection) {
+    let gate = builder().prefix("shop").shards(16).build().unwrap();
+    for org in 1..=5 {
+        let scope = Scope::new().with("org", org).with("project", 42);
+        gate.admit(conn, Admission::new(&scope).cost(3)).await.unwrap();
+        let events = gate.quota("events").unwrap();
+        assert_eq!(events.usage(conn, org).await.unwrap().used, 3);
+        let project = gate.throttle("project").unwrap();
+        assert_eq!(project.peek(conn, &scope).await.unwrap().remaining, Some(5));
+        assert!(project.check(conn, &scope, 5).await.unwrap().allowed);
+        let refused = gate.admit(conn, Admission::new(&scope)).await.unwrap();
+        assert_eq!(refused_by(&refused), Some(("project", RuleKind::Throttle)));
+        assert!(events.reset(conn, org).await.unwrap());
+    }
+    assert!(gate.quota("nothing").is_none() && gate.throttle("events").is_none());
+}
+
+#[vcache::test]
+async fn the_connections_key_prefix_is_part_of_every_key(conn: &mut Connection) {
+    let gate = builder().build().unwrap();
+    let scope = scope();
+    let staging = conn.with_key_prefix("staging{1}");
+    let mut receipts = Vec::new();
+    for conn in [&*conn, &staging] {
+        let decision =
+            gate.admit(conn, Admission::new(&scope).payload(b"x").cost(4).dedupe("a")).await.unwrap();
+        assert!(decision.allowed && !decision.duplicate);
+        receipts.push(decision.receipt.unwrap());
+        assert_eq!(gate.stream().unwrap().length(conn).await.unwrap(), 1);
+    }
+    let (of_staging, own): (Vec<_>, Vec<_>) =
+        keys(conn).await.into_iter().partition(|key| key.starts_with("staging%7B1%7D:vcache:2:{v00}:"));
+    assert_eq!((of_staging.len(), own.len()), (5, 5), "{of_staging:?} {own:?}");
+    assert_eq!(gate.stream().unwrap().keys(&staging), ["staging%7B1%7D:vcache:2:{v00}:s:incoming"]);
+    let error = gate.refund(&staging, &receipts[0]).await.unwrap_err();
+    assert!(error.to_string().contains("not of these quotas"), "{error}");
+    assert!(gate.refund(&staging, &receipts[1]).await.unwrap().refunded);
+    assert_eq!(gate.quota("events").unwrap().usage(conn, 1).await.unwrap().used, 4, "the other's stays");
+    assert_eq!(gate.reset(&staging, &scope, None).await.unwrap(), 3);
+}
+
+#[vcache::test]
+async fn a_dedupe_id_needs_an_owner(conn: &mut Connection) {
+    let gate = Gate::builder().throttle(Throttle::new("org", "10/d").unwrap()).build().unwrap();
+    let scope = scope();
+    let error = gate.admit(conn, Admission::new(&scope).dedupe("a")).await.unwrap_err();
+    assert!(error.to_string().contains("make the gate with one"), "{error}");
+    assert!(gate.admit(conn, Admission::new(&scope)).await.unwrap().allowed);
 }
 
 #[vcache::test]
 async fn what_never_fits_is_refused_also_where_a_counter_would_overflow(conn: &mut Connection) {
     let gate = Gate::builder()
         .settings(patient())
+        .owner("org")
         .throttle(Throttle::new("org", "100/d").unwrap())
         .quota(Quota::new("seen", -1, Period::Month).unwrap())
         .build()
@@ -172,8 +249,7 @@ async fn what_never_fits_is_refused_also_where_a_counter_would_overflow(conn: &m
     let refused = gate.admit(conn, Admission::new(&scope).cost(1 << 53)).await.unwrap();
     assert_eq!((refused_by(&refused), refused.retry_after), (Some(("org", RuleKind::Throttle)), None));
     assert!(keys(conn).await.is_empty());
-    let counting = Quota::new("seen", -1, Period::Month).unwrap().settings(patient()).unwrap();
-    let error = counting.consume(conn, 1, 1 << 53).await.unwrap_err();
+    let error = gate.quota("seen").unwrap().consume(conn, 1, 1 << 53).await.unwrap_err();
     assert!(error.to_string().contains("would pass 2^53"), "{error}");
 }
 
@@ -191,12 +267,13 @@ async fn a_refused_id_may_come_again(conn: &mut Connection) {
 async fn a_refund_gives_back_to_all_quotas_that_were_charged(conn: &mut Connection) {
     let gate = Gate::builder()
         .settings(patient())
+        .owner("org")
         .throttle(Throttle::new("org", "100/d").unwrap())
         .quota(Quota::new("events", 10, Period::Month).unwrap())
         .quota(
             Quota::new("bytes", 10, Period::Day)
                 .unwrap()
-                .key(["project"])
+                .key(["org", "project"])
                 .unwrap()
                 .timezone("Europe/Vienna")
                 .unwrap(),
@@ -217,7 +294,7 @@ async fn a_refund_gives_back_to_all_quotas_that_were_charged(conn: &mut Connecti
     let admitted = gate.admit(conn, Admission::new(&scope).cost(10)).await.unwrap();
     assert!(admitted.allowed, "the refusal is not remembered any more: {admitted:?}");
     assert_eq!(admitted.rules[0].remaining, Some(80), "throttles are not refunded");
-    let alone = Quota::new("events", 10, Period::Month).unwrap();
+    let alone = Quota::new("events", 10, Period::Month).unwrap().key(["org"]).unwrap();
     assert!(alone.refund(conn, &receipt).await.unwrap_err().to_string().contains("not of these quotas"));
 }
 
@@ -253,7 +330,7 @@ async fn limits_and_rates_of_the_call_count(conn: &mut Connection) {
 async fn what_cannot_be_admitted_is_told_and_nothing_is_written(conn: &mut Connection) {
     let mut settings = patient();
     settings.max_payload = 10;
-    let gate = builder().settings(settings).build().unwrap();
+    let gate = builder().settings(settings).owner("org").build().unwrap();
     let scope = scope();
     let (long, payload_entry, odd) = (
         Scope::new().with("org", 1).with("project", "x".repeat(513)),
@@ -278,7 +355,8 @@ async fn what_cannot_be_admitted_is_told_and_nothing_is_written(conn: &mut Conne
         assert_eq!(error.kind(), ErrorKind::Value);
         assert!(error.to_string().contains(text), "{error}");
     }
-    let rules_only = Gate::builder().throttle(Throttle::new("org", "1/s").unwrap()).build().unwrap();
+    let rules_only =
+        Gate::builder().owner("org").throttle(Throttle::new("org", "1/s").unwrap()).build().unwrap();
     assert!(rules_only.admit(conn, stored).await.unwrap_err().to_string().contains("no stream"));
     assert!(keys(conn).await.is_empty());
     assert!(
@@ -290,18 +368,51 @@ async fn what_cannot_be_admitted_is_told_and_nothing_is_written(conn: &mut Conne
 #[test]
 fn a_gate_that_makes_no_sense_is_told() {
     let throttle = || Throttle::new("org", "1/s").unwrap();
-    let many = (0..65)
-        .fold(Gate::builder(), |gate, at| gate.throttle(Throttle::new(&format!("r{at}"), "1/s").unwrap()));
+    let ignored = || {
+        let mut settings = Settings::default();
+        (settings.prefix, settings.deny_cache) = ("shop".into(), false);
+        settings
+    };
+    let many = (0..65).fold(Gate::builder().owner("org"), |gate, at| {
+        gate.throttle(Throttle::new(&format!("r{at}"), "1/s").unwrap())
+    });
     for (builder, text) in [
-        (Gate::builder(), "decide nothing"),
-        (Gate::builder().throttle(throttle()).throttle(throttle()), "two rules named 'org'"),
+        (Gate::builder().owner("org"), "decide nothing"),
+        (Gate::builder().owner("org").throttle(throttle()).throttle(throttle()), "two rules named 'org'"),
         (
-            Gate::builder().throttle(throttle()).quota(Quota::new("org", 1, Period::Day).unwrap()),
+            Gate::builder()
+                .owner("org")
+                .throttle(throttle())
+                .quota(Quota::new("org", 1, Period::Day).unwrap()),
             "two rules named 'org'",
         ),
-        (Gate::builder().throttle(throttle()).shards(0), "shards is 0"),
-        (Gate::builder().throttle(throttle()).prefix("a b"), "\"a b\""),
+        (Gate::builder().owner("org").throttle(throttle()).shards(0), "shards is 0"),
+        (Gate::builder().owner("org").throttle(throttle()).prefix("a b"), "\"a b\""),
         (many, "65 rules"),
+        (
+            Gate::builder().quota(Quota::new("events", 1, Period::Day).unwrap().key(["org"]).unwrap()),
+            "the gate has a quota, 'events', and no owner",
+        ),
+        (Gate::builder().throttle(throttle()).shards(2), "the gate has 2 shards, and no owner"),
+        (Gate::builder().throttle(throttle()).owner("a b"), "\"a b\" is not a name"),
+        (
+            Gate::builder().throttle(Throttle::new("ip", "1/s").unwrap()).owner("org").shards(2),
+            "throttle 'ip' is not keyed by the owner \"org\", and the gate has 2 shards",
+        ),
+        (
+            Gate::builder().throttle(throttle().settings(ignored()).unwrap()),
+            "throttle 'org' has settings that its gate would ignore (prefix, deny_cache): give them to the gate",
+        ),
+        (
+            Gate::builder()
+                .owner("org")
+                .quota(Quota::new("q", 1, Period::Day).unwrap().settings(ignored()).unwrap()),
+            "quota 'q' has settings that its gate would ignore",
+        ),
+        (
+            Gate::builder().stream(Stream::new("s").unwrap().settings(ignored()).unwrap()),
+            "stream 's' has settings that its gate would ignore",
+        ),
     ] {
         let error = builder.build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Value);
@@ -322,12 +433,12 @@ async fn all_keys_of_an_owner_have_one_hash_tag(conn: &mut Connection) {
         assert_eq!(keys.len(), 6, "two throttles, a quota, a stream, an id and a refund: {keys:?}");
         let tag = |key: &String| key.split_once('{').unwrap().1.split_once('}').unwrap().0.to_owned();
         assert_eq!(keys.iter().map(tag).collect::<HashSet<_>>().len(), 1, "{keys:?}");
-        assert!(keys.iter().all(|key| key.starts_with("shop:eu:{v")), "{keys:?}");
+        assert!(keys.iter().all(|key| key.starts_with("shop:eu:2:{v")), "{keys:?}");
         tags.insert(tag(&keys[0]));
     }
     assert!(tags.len() > 8 && tags.iter().all(|tag| tag.len() == 3), "{tags:?}");
-    assert_eq!(gate.stream().unwrap().keys().len(), 16);
-    assert!(gate.stream().unwrap().keys().contains(&"shop:eu:{v07}:s:incoming".to_owned()));
+    assert_eq!(gate.stream().unwrap().keys(conn).len(), 16);
+    assert!(gate.stream().unwrap().keys(conn).contains(&"shop:eu:2:{v07}:s:incoming".to_owned()));
 }
 
 #[vcache::test]
@@ -352,7 +463,7 @@ async fn a_reset_forgets_one_rule_or_all(conn: &mut Connection) {
     let left: Vec<_> = states.iter().map(|state| state.remaining).collect();
     assert_eq!(left, [Some(7), Some(5), Some(6)]);
     assert_eq!(gate.reset(conn, &scope, None).await.unwrap(), 2);
-    assert_eq!(keys(conn).await, ["vcache:{v00}:s:incoming"]);
+    assert_eq!(keys(conn).await, ["vcache:2:{v00}:s:incoming"]);
     let error = gate.reset(conn, &scope, Some("nobody")).await.unwrap_err();
     assert!(error.to_string().contains("'nobody'"), "{error}");
 }
@@ -361,10 +472,13 @@ async fn a_reset_forgets_one_rule_or_all(conn: &mut Connection) {
 async fn a_key_of_another_type_leaves_no_half_admission(conn: &mut Connection) {
     let gate = builder().build().unwrap();
     let scope = scope();
-    let () = conn.set("vcache:{v00}:s:incoming", "no stream").await.unwrap();
-    let error = gate.admit(conn, Admission::new(&scope).payload(b"x").dedupe("a")).await.unwrap_err();
+    let () = conn.set("vcache:2:{v00}:s:incoming", "no stream").await.unwrap();
+    let decision = gate.admit(conn, Admission::new(&scope).payload(b"x").dedupe("a")).await.unwrap();
+    assert_eq!(refused_by(&decision), Some(("incoming", RuleKind::Outage)), "it would not be stored");
+    let error = decision.outage.unwrap();
     assert_eq!(error.code(), Some("WRONGTYPE"), "{error}");
-    assert_eq!(keys(conn).await, ["vcache:{v00}:s:incoming"]);
+    assert!(error.to_string().contains("delete it, or count under another prefix"), "{error}");
+    assert_eq!(keys(conn).await, ["vcache:2:{v00}:s:incoming"]);
 }
 
 #[vcache::test]
@@ -408,7 +522,7 @@ async fn it_goes_anywhere_and_is_driven_by_tokio_too() {
     let admitted = tokio::spawn(goes_anywhere(async move {
         let scope = scope();
         let throttle = Throttle::new("alone", "1/s").unwrap();
-        let quota = Quota::new("alone", 1, Period::Hour).unwrap();
+        let quota = Quota::new("alone", 1, Period::Hour).unwrap().key(["org"]).unwrap();
         let stream = Stream::new("alone").unwrap();
         throttle.check(&conn, "x", 1).await?;
         quota.consume(&conn, 5, 1).await?;

@@ -73,7 +73,8 @@ async fn a_reset_and_a_refund_end_it(conn: &mut Connection) {
     throttle.reset(conn, 1).await.unwrap();
     assert!(throttle.check(conn, 1, 1).await.unwrap().allowed);
 
-    let quota = Quota::new("events", 10, Period::Month).unwrap().settings(patient()).unwrap();
+    let quota =
+        Quota::new("events", 10, Period::Month).unwrap().key(["org"]).unwrap().settings(patient()).unwrap();
     let receipt = quota.consume(conn, 1, 10).await.unwrap().receipt.unwrap();
     for source in [Source::Server, Source::DenyCache] {
         let refused = quota.consume(conn, 1, 1).await.unwrap();
@@ -97,7 +98,8 @@ async fn a_refusal_that_is_heard_of_after_the_reset_is_not_remembered(conn: &mut
 
 #[vcache::test]
 async fn a_duplicate_is_answered_also_while_others_are_refused(conn: &mut Connection) {
-    let gate = Gate::builder().settings(patient()).throttle(throttle()).build().unwrap();
+    let throttle = Throttle::new("org", "10/d").unwrap();
+    let gate = Gate::builder().settings(patient()).owner("org").throttle(throttle).build().unwrap();
     let scope = Scope::new().with("org", 1);
     let admission = || Admission::new(&scope).cost(10);
     gate.admit(conn, admission().dedupe("a")).await.unwrap();
@@ -115,6 +117,7 @@ async fn quotas_that_do_not_refuse_are_not_remembered_to(conn: &mut Connection) 
     let throttle = Throttle::new("org", "11/d").unwrap();
     let gate = Gate::builder()
         .settings(patient())
+        .owner("org")
         .throttle(throttle)
         .quota(Quota::new("shadow", 1, Period::Month).unwrap().mode(Mode::Shadow))
         .quota(Quota::new("crossing", 5, Period::Month).unwrap().mode(Mode::Crossing))

@@ -33,7 +33,10 @@ async fn each_policy_says_what_it_is_for(conn: &mut Connection, server: &mut Ser
     server.kill();
     let open = throttle(Outage::Open);
     let decision = open.check(conn, 1, 1).await.unwrap();
-    assert_eq!((decision.allowed, decision.source, decision.rules.len()), (true, Source::Outage, 0));
+    assert_eq!((decision.allowed, decision.source), (true, Source::Outage));
+    let state = decision.rule("org").unwrap();
+    assert_eq!((state.limit, state.remaining), (10, None), "how much is left is not known");
+    assert!(decision.closest_rule().is_none() && decision.headers(true).is_empty());
     let closed = throttle(Outage::Closed);
     let decision = closed.check(conn, 1, 1).await.unwrap();
     assert_eq!((decision.allowed, decision.source, decision.status()), (false, Source::Outage, 503));
@@ -86,7 +89,8 @@ async fn local_counts_this_process_share(conn: &mut Connection, server: &mut Ser
     assert!(refused.retry_after.is_some_and(|wait| wait > Duration::from_secs(8_640)), "at half the rate");
     assert!(throttle.check(conn, 2, 5).await.unwrap().allowed, "of each key");
     assert_eq!((throttle.metrics().outage_local, throttle.metrics().outage_open), (1, 6));
-    let quota = Quota::new("events", 100, Period::Month).unwrap().settings(shared).unwrap();
+    let quota =
+        Quota::new("events", 100, Period::Month).unwrap().key(["org"]).unwrap().settings(shared).unwrap();
     assert!(quota.consume(conn, 1, 50).await.unwrap().allowed);
     assert!(!quota.consume(conn, 1, 5).await.unwrap().allowed);
     let looks = quota.mode(Mode::CheckOnly);
@@ -102,6 +106,7 @@ async fn one_rule_that_refuses_is_enough(conn: &mut Connection, server: &mut Ser
     server.kill();
     let gate = |events: Mode, limit: i64| {
         Gate::builder()
+            .owner("org")
             .throttle(Throttle::new("org", "10/d").unwrap())
             .throttle(Throttle::new("free", "-1/d").unwrap().key(["org"]).unwrap().outage(Outage::Closed))
             .quota(Quota::new("events", limit, Period::Month).unwrap().mode(events).outage(Outage::Closed))
@@ -121,6 +126,7 @@ async fn one_rule_that_refuses_is_enough(conn: &mut Connection, server: &mut Ser
 async fn a_payload_is_never_admitted_unstored(conn: &mut Connection, server: &mut Server) {
     server.kill();
     let gate = Gate::builder()
+        .owner("org")
         .throttle(Throttle::new("org", "10/d").unwrap().outage(Outage::Open))
         .stream(Stream::new("events").unwrap())
         .build()
@@ -144,6 +150,7 @@ async fn a_server_that_cannot_serve_is_an_outage(conn: &mut Connection) {
     patient.deadline = None;
     let gate = Gate::builder()
         .settings(patient)
+        .owner("org")
         .throttle(Throttle::new("org", "10/d").unwrap())
         .stream(Stream::new("events").unwrap())
         .build()
@@ -196,6 +203,7 @@ async fn a_call_with_an_id_is_sent_again_and_admitted_once(conn: &mut Connection
     settings.deadline = Some(Duration::from_secs(1));
     let gate = Gate::builder()
         .settings(settings)
+        .owner("org")
         .quota(Quota::new("events", 10, Period::Month).unwrap())
         .stream(Stream::new("events").unwrap())
         .build()

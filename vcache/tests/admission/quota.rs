@@ -13,7 +13,7 @@ use crate::{everything, keys, patient, refused_by};
 fn quota(limit: i64) -> Quota {
     let mut settings = patient();
     settings.deny_cache = false;
-    Quota::new("events", limit, Period::Month).unwrap().settings(settings).unwrap()
+    Quota::new("events", limit, Period::Month).unwrap().key(["org"]).unwrap().settings(settings).unwrap()
 }
 
 async fn consume(quota: &Quota, conn: &Connection, cost: i64) -> bool {
@@ -89,7 +89,7 @@ async fn no_limit_only_counts_and_a_limit_of_nothing_refuses(conn: &mut Connecti
 
 #[vcache::test]
 async fn a_limit_of_the_call_counts(conn: &mut Connection) {
-    let quota = Quota::per_call("events", Period::Month).unwrap();
+    let quota = Quota::per_call("events", Period::Month).unwrap().key(["org"]).unwrap();
     assert!(quota.consume(conn, 1, 1).await.unwrap_err().to_string().contains("no limit of its own"));
     assert!(quota.consume_at(conn, 1, 5, 5).await.unwrap().allowed);
     assert!(!quota.consume_at(conn, 1, 1, 5).await.unwrap().allowed);
@@ -106,12 +106,14 @@ async fn a_limit_of_the_call_counts(conn: &mut Connection) {
 async fn the_counter_stands_under_its_windows_start_and_ends_after_it(conn: &mut Connection) {
     let quota = Quota::new("events", 5, Period::Hour)
         .unwrap()
+        .key(["org"])
+        .unwrap()
         .keep(Duration::from_secs(600))
         .settings(patient())
         .unwrap();
     assert!(quota.consume(conn, &Scope::new().with("org", "a b").with("user", 2), 1).await.unwrap().allowed);
     let keys = keys(conn).await;
-    let start: i64 = keys[0].strip_prefix("vcache:{v00}:q:events:a%20b:h").unwrap().parse().unwrap();
+    let start: i64 = keys[0].strip_prefix("vcache:2:{v00}:q:events:org=a%20b:h").unwrap().parse().unwrap();
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
     assert!(start % 3_600 == 0 && (now - 3_601..=now).contains(&start), "{start} at {now}");
     let ends: i64 = cmd("PEXPIRETIME").arg(&keys[0]).query_async(conn).await.unwrap();
@@ -120,7 +122,8 @@ async fn the_counter_stands_under_its_windows_start_and_ends_after_it(conn: &mut
 
 #[vcache::test]
 async fn quotas_of_one_name_and_several_periods_count_apart(conn: &mut Connection) {
-    let quota = |period| Quota::new("events", 5, period).unwrap().settings(patient()).unwrap();
+    let quota =
+        |period| Quota::new("events", 5, period).unwrap().key(["org"]).unwrap().settings(patient()).unwrap();
     let mut receipts = Vec::new();
     for period in [Period::Hour, Period::Day, Period::Month] {
         let decision = quota(period).consume(conn, 1, 5).await.unwrap();
@@ -131,7 +134,7 @@ async fn quotas_of_one_name_and_several_periods_count_apart(conn: &mut Connectio
     let letters: Vec<_> = keys(conn)
         .await
         .iter()
-        .map(|key| key.strip_prefix("vcache:{v00}:q:events:1:").unwrap().chars().next().unwrap())
+        .map(|key| key.strip_prefix("vcache:2:{v00}:q:events:org=1:").unwrap().chars().next().unwrap())
         .collect();
     assert_eq!(letters, ['d', 'h', 'm']);
     let error = quota(Period::Hour).refund(conn, &receipts[1]).await.unwrap_err();
@@ -139,9 +142,26 @@ async fn quotas_of_one_name_and_several_periods_count_apart(conn: &mut Connectio
 }
 
 #[vcache::test]
+async fn a_quota_without_a_key_is_for_a_gate(conn: &mut Connection) {
+    let quota = Quota::new("events", 5, Period::Day).unwrap();
+    let scope = Scope::new().with("org", 1);
+    for error in [
+        quota.consume(conn, 1, 1).await.unwrap_err(),
+        quota.consume(conn, &scope, 1).await.unwrap_err(),
+        quota.usage(conn, &scope).await.unwrap_err(),
+    ] {
+        let told = "quota 'events' is keyed by the owner of its gate, and it is in no gate: give it a key";
+        assert!(error.to_string().contains(told), "{error}");
+    }
+    assert!(quota.entries().is_empty() && keys(conn).await.is_empty());
+}
+
+#[vcache::test]
 async fn a_time_zone_has_windows_of_its_own(conn: &mut Connection) {
-    let quota =
-        |zone: &str| Quota::new(&zone.replace('/', "."), 5, Period::Day).unwrap().timezone(zone).unwrap();
+    let quota = |zone: &str| {
+        let quota = Quota::new(&zone.replace('/', "."), 5, Period::Day).unwrap().key(["org"]).unwrap();
+        quota.timezone(zone).unwrap()
+    };
     let mut resets = Vec::new();
     for zone in ["UTC", "Asia/Kathmandu", "Australia/Lord_Howe"] {
         let decision = quota(zone).consume(conn, 1, 1).await.unwrap();

@@ -7,7 +7,7 @@ use vcache::redis::cmd;
 
 use crate::{entries, everything, keys, patient, refused_by};
 
-const KEY: &str = "vcache:{v00}:s:events";
+const KEY: &str = "vcache:2:{v00}:s:events";
 
 fn sharded(shards: u32) -> Settings {
     let mut settings = patient();
@@ -59,7 +59,7 @@ async fn many_are_added_in_order_and_in_one_packet(conn: &mut Connection) {
     let bounded = Stream::new("bounded").unwrap().maxlen(200);
     let ids = bounded.add_many(conn, &events).await.unwrap();
     assert!(ids[..200].iter().all(Option::is_some) && ids[200..].iter().all(Option::is_none));
-    assert_eq!(payloads(entries(conn, "vcache:{v00}:s:bounded").await), texts[..200]);
+    assert_eq!(payloads(entries(conn, "vcache:2:{v00}:s:bounded").await), texts[..200]);
 
     let trimmed = Stream::new("trimmed").unwrap().maxlen(100).full(Full::Trim);
     assert!(trimmed.add_many(conn, &events).await.unwrap().iter().all(Option::is_some));
@@ -109,21 +109,23 @@ async fn what_cannot_be_written_is_told_before_any_of_it_is(conn: &mut Connectio
     assert!(Stream::new("a:b").unwrap_err().to_string().contains("\"a:b\""));
     let sharded = Stream::new("events").unwrap().settings(sharded(2)).unwrap();
     let error = sharded.add(conn, Event::new("1").dedupe("a")).await.unwrap_err();
-    assert!(error.to_string().contains("give a scope"), "{error}");
+    assert!(error.to_string().contains("give the stream an owner"), "{error}");
 }
 
 #[vcache::test]
 async fn shards_share_the_length_and_take_turns(conn: &mut Connection) {
     let stream = Stream::new("events").unwrap().maxlen(10).settings(sharded(4)).unwrap();
-    assert_eq!(stream.keys()[3], "vcache:{v03}:s:events");
-    assert_eq!(stream.dead_keys()[0], "vcache:{v00}:s:events:dead");
+    assert_eq!(stream.keys(conn)[3], "vcache:2:{v03}:s:events");
+    assert_eq!(stream.dead_keys(conn)[0], "vcache:2:{v00}:s:events:dead");
     let events = vec![Event::new("x"); 14];
     let ids = stream.add_many(conn, &events).await.unwrap();
     assert_eq!(ids.iter().flatten().count(), 12, "three in each, which is 10 over 4, rounded up");
     assert_eq!(stream.length(conn).await.unwrap(), 12);
-    assert_eq!(keys(conn).await, stream.keys());
+    assert_eq!(keys(conn).await, stream.keys(conn));
     let scope = Scope::new().with("org", 1);
-    let owned = Stream::new("owned").unwrap().settings(sharded(4)).unwrap();
+    let mut settings = sharded(4);
+    settings.owner = Some("org".into());
+    let owned = Stream::new("owned").unwrap().settings(settings).unwrap();
     for _ in 0..5 {
         owned.add(conn, Event::new("x").scope(&scope)).await.unwrap();
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vcache::ErrorKind;
-use vcache::admission::{Rate, RuleKind, Scope, Source, Subject, Throttle, allow};
+use vcache::admission::{Outage, Rate, RuleKind, Scope, Source, Subject, Throttle, allow};
 use vcache::prelude::*;
 use vcache::testing::Server;
 
@@ -23,7 +23,10 @@ async fn exactly_the_burst_passes_and_what_is_left_is_told(conn: &mut Connection
         let decision = throttle.check(conn, 1, 1).await.unwrap();
         assert!(decision.allowed && decision.source == Source::Server);
         assert_eq!((decision.rules.len(), decision.rules[0].remaining), (1, Some(left)));
-        assert_eq!((decision.retry_after, decision.status()), (None, 200));
+        assert_eq!(
+            (decision.retry_after, decision.never(), decision.status()),
+            (Some(Duration::ZERO), false, 200)
+        );
     }
     let refused = throttle.check(conn, 1, 1).await.unwrap();
     assert!(!refused.allowed);
@@ -122,9 +125,9 @@ async fn values_do_not_share_a_budget_and_a_number_is_its_text(conn: &mut Connec
     assert!(!throttle.check(conn, 1, 1).await.unwrap().allowed);
     assert!(!throttle.check(conn, &Scope::new().with("user", 5).with("org", 1), 1).await.unwrap().allowed);
     let keys = keys(conn).await;
-    assert!(keys.contains(&"vcache:{v00}:t:org:1".to_owned()), "{keys:?}");
-    assert!(keys.contains(&"vcache:{v00}:t:org:a%3Ab".to_owned()), "{keys:?}");
-    assert!(keys.contains(&"vcache:{v00}:t:org:clé%20🔑".to_owned()), "{keys:?}");
+    assert!(keys.contains(&"vcache:2:{v00}:t:org:org=1".to_owned()), "{keys:?}");
+    assert!(keys.contains(&"vcache:2:{v00}:t:org:org=a%3Ab".to_owned()), "{keys:?}");
+    assert!(keys.contains(&"vcache:2:{v00}:t:org:org=clé%20🔑".to_owned()), "{keys:?}");
 }
 
 #[vcache::test]
@@ -133,8 +136,11 @@ async fn values_that_cannot_be_keys_are_told(conn: &mut Connection) {
     for (subject, text) in [
         (Subject::from(""), "the scope's \"org\" is empty"),
         (Subject::from(long.as_str()), "too long"),
-        (Subject::from(&Scope::new()), "has no \"org\""),
-        (Subject::from(&Scope::new().with("user", 1).with("ip", 2)), "it has \"user\", \"ip\""),
+        (Subject::from(&Scope::new()), "throttle 'org' is keyed by \"org\", but the scope is empty"),
+        (
+            Subject::from(&Scope::new().with("user", 1).with("ip", 2)),
+            "but the scope has only \"user\", \"ip\"",
+        ),
         (Subject::from(&Scope::new().with("org", 1).with("org", 2)), "\"org\" twice"),
     ] {
         let error = throttle().check(conn, subject, 1).await.unwrap_err();
@@ -149,10 +155,13 @@ async fn a_key_of_several_entries_needs_them_all(conn: &mut Connection) {
     let throttle = throttle().key(["user", "ip"]).unwrap();
     let scope = Scope::new().with("ip", "::1").with("user", 7).with("more", "x");
     assert!(throttle.check(conn, &scope, 1).await.unwrap().allowed);
-    assert_eq!(keys(conn).await, ["vcache:{v00}:t:org:7:%3A%3A1"]);
+    assert_eq!(keys(conn).await, ["vcache:2:{v00}:t:org:ip=%3A%3A1:user=7"]);
     for subject in [Subject::from(7), Subject::from(&Scope::new().with("user", 7))] {
         let error = throttle.check(conn, subject, 1).await.unwrap_err().to_string();
-        assert!(error.contains("several entries") || error.contains("no \"ip\""), "{error}");
+        assert!(
+            error.contains("\"ip\" and \"user\": give a scope") || error.contains("keyed by \"ip\", but"),
+            "{error}"
+        );
     }
     let renamed = super::throttle::throttle().key(["ip"]).unwrap();
     assert!(
@@ -232,13 +241,25 @@ async fn a_forgotten_script_is_brought_again(conn: &mut Connection) {
 }
 
 #[vcache::test]
-async fn a_key_that_holds_something_else_is_the_servers_error(conn: &mut Connection) {
-    let () = conn.rpush("vcache:{v00}:t:org:1", "x").await.unwrap();
-    let error = throttle().check(conn, 1, 1).await.unwrap_err();
-    assert_eq!((error.kind(), error.code()), (ErrorKind::Response, Some("WRONGTYPE")), "{error}");
-    let () = conn.set("vcache:{v00}:t:org:2", "x").await.unwrap();
-    let error = throttle().check(conn, 2, 1).await.unwrap_err();
-    assert!(error.to_string().contains("vcache:{v00}:t:org:2"), "{error}");
+async fn a_key_that_holds_something_else_is_told_and_the_outage_policy_decides(conn: &mut Connection) {
+    let () = conn.rpush("vcache:2:{v00}:t:org:org=1", "x").await.unwrap();
+    let () = conn.set("vcache:2:{v00}:t:org:org=2", "x").await.unwrap();
+    for (org, code) in [(1, "WRONGTYPE"), (2, "FOREIGN")] {
+        let decision = throttle().check(conn, org, 1).await.unwrap();
+        assert_eq!((decision.allowed, decision.source), (true, Source::Outage));
+        let told = decision.outage.unwrap();
+        assert_eq!(told.code(), Some(code));
+        let key = format!("one of its keys (vcache:2:{{v00}}:t:org:org={org}) holds another program's value");
+        assert!(told.to_string().contains(&key), "{told}");
+        let closed = throttle().outage(Outage::Closed).check(conn, org, 1).await.unwrap();
+        assert_eq!((closed.allowed, closed.status()), (false, 503));
+        let error = throttle().outage(Outage::Raise).check(conn, org, 1).await.unwrap_err();
+        assert_eq!((error.kind(), error.code()), (ErrorKind::Response, Some(code)), "{error}");
+    }
+    for _ in 0..10 {
+        assert!(throttle().check(conn, 1, 1).await.unwrap().allowed);
+    }
+    assert!(throttle().check(conn, 3, 1).await.unwrap().source == Source::Server, "no breaker opens");
 }
 
 #[vcache::test]

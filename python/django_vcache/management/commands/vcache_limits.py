@@ -79,8 +79,8 @@ class Command(BaseCommand):
             # `--reset org=1`: argparse takes what follows for the rule, whose name has no such character.
             if words:
                 raise CommandError(
-                    f"--reset {rule} names no rule, and the first entry of a scope is its owner: write the whole scope "
-                    f"before --reset, such as org=1 project=42 --reset"
+                    f"--reset {rule} names no rule: write the whole scope before --reset, such as org=1 project=42 "
+                    "--reset"
                 )
             words, rule = [rule], ALL
         scope = self._report["scope"] = _scope(words)

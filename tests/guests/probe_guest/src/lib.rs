@@ -238,8 +238,8 @@ mod probe_guest {
                 // A busy machine is no outage.
                 let mut settings = Settings::default();
                 settings.deadline = None;
-                Gate::builder()
-                    .settings(settings)
+                Gate::builder().settings(settings)
+                    .owner("org")
                     .throttle(Throttle::new("org", "100/d")?)
                     .quota(Quota::new("events", 20, Period::Month)?.timezone("Europe/Vienna")?)
                     .stream(Stream::new("incoming")?)

@@ -56,6 +56,12 @@ impl Handle {
         unsafe { std::str::from_utf8_unchecked(self.view.alias.bytes()) }
     }
 
+    #[cfg(feature = "admission")]
+    pub(crate) fn key_head(&self) -> &str {
+        // SAFETY: as for the alias: it was made of a `str`.
+        unsafe { std::str::from_utf8_unchecked(self.view.key_head.bytes()) }
+    }
+
     pub(crate) fn db(&self) -> i64 {
         self.view.db
     }

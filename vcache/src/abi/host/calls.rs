@@ -39,6 +39,7 @@ pub(super) unsafe extern "C" fn acquire(
                     alias: Text::of(handle.alias()),
                     db: handle.db(),
                     response_timeout: micros(handle.response_timeout()),
+                    key_head: Text::of(handle.key_head()),
                     // The texts lie in what the handle points to, so they stay where they are.
                     handle: handle.into_raw(),
                     #[cfg(feature = "__abi_longer")]

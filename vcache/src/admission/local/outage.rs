@@ -2,6 +2,14 @@
 
 use crate::error::{Error, ErrorKind};
 
+/// What scripts say of a key that holds something else than what belongs there, and what the server says of one of another type.
+const FOREIGN: [&str; 2] = ["FOREIGN", "WRONGTYPE"];
+
+/// Whether a key in the way is why nothing could be decided: an older format, or another program's.
+pub(in crate::admission) fn is_foreign(error: &Error) -> bool {
+    error.kind() == ErrorKind::Response && error.code().is_some_and(|code| FOREIGN.contains(&code))
+}
+
 /// What a server says that is there but cannot do its work: out of memory, busy, starting, a replica, not safe to write to.
 const CANNOT_SERVE: [&str; 9] =
     ["OOM", "BUSY", "LOADING", "READONLY", "MISCONF", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN"];
@@ -37,6 +45,14 @@ mod tests {
         ] {
             assert!(is_outage(&said(line)), "{line}");
         }
+    }
+
+    #[test]
+    fn a_key_in_the_way_is_told_apart() {
+        for line in ["WRONGTYPE Operation", "FOREIGN the key k holds something else than a counter"] {
+            assert!(is_foreign(&said(line)) && !is_outage(&said(line)), "{line}");
+        }
+        assert!(!is_foreign(&said("ERR no")) && !is_foreign(&Error::connection("lost")));
     }
 
     #[test]

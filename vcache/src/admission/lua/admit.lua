@@ -45,7 +45,7 @@ if dedupe > 0 then
   if known then
     local id, receipt = string.match(known, '^(%S*) (.*)$')
     if not id then
-      return redis.error_reply('ERR the key ' .. KEYS[counters + streams + 1] .. ' holds something else than an id')
+      return redis.error_reply('FOREIGN the key ' .. KEYS[counters + streams + 1] .. ' holds something else than an id')
     end
     duplicate = true
     reply[1], reply[4], reply[5] = 2, id, receipt
@@ -94,7 +94,7 @@ for i = throttles + 1, counters do
   local used = redis.call('GET', KEYS[i]) or 0
   used = tonumber(used)
   if not used then
-    return redis.error_reply('ERR the key ' .. KEYS[i] .. ' holds something else than a counter')
+    return redis.error_reply('FOREIGN the key ' .. KEYS[i] .. ' holds something else than a counter')
   end
   local refuses = false
   if limit >= 0 and mode ~= '3' then

@@ -36,7 +36,7 @@ local function owed(key, limit, period, full)
     at, debt, unit = struct.unpack('>ddd', stored)
   end
   if not (at and at >= 0 and debt >= 0 and debt <= 4503599627370496 and unit >= 1 and unit <= 4503599627370496) then
-    error(redis.error_reply('ERR the key ' .. key .. ' holds something else than the state of a throttle'))
+    error(redis.error_reply('FOREIGN the key ' .. key .. ' holds something else than the state of a throttle'))
   end
   if unit ~= period then
     -- ceil(debt * period / unit), where the product may be far above 2^53: what is above whole units is multiplied a

@@ -17,7 +17,7 @@ reply[1] = now
 for i = throttles + 1, throttles + quotas do
   local used = tonumber(redis.call('GET', KEYS[i]) or 0)
   if not used then
-    return redis.error_reply('ERR the key ' .. KEYS[i] .. ' holds something else than a counter')
+    return redis.error_reply('FOREIGN the key ' .. KEYS[i] .. ' holds something else than a counter')
   end
   slot = slot + 1
   reply[slot] = used

@@ -15,7 +15,7 @@ local keep = ARGV[2] + 0
 for i = 2, #KEYS do
   local used = tonumber(redis.call('GET', KEYS[i]) or 0)
   if not used then
-    return redis.error_reply('ERR the key ' .. KEYS[i] .. ' holds something else than a counter')
+    return redis.error_reply('FOREIGN the key ' .. KEYS[i] .. ' holds something else than a counter')
   end
   keep = math.max(keep, redis.call('PTTL', KEYS[i]))
   reply[i] = used
