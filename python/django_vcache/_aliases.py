@@ -14,8 +14,9 @@ from django.conf import settings
 from django.core.cache import InvalidCacheBackendError, caches
 from django.core.signals import request_started, setting_changed
 
-from .backend import ValkeyCache
+from .backend import ValkeyCache, is_usable
 from .exceptions import ConfigurationError
+from .options import embedded_url
 
 __all__ = ["Aliases", "aliases", "cache"]
 
@@ -109,21 +110,19 @@ def _make(alias: str) -> ValkeyCache:
         raise UnknownAlias(f"there is no cache alias {alias!r} in settings.CACHES, which has {known or 'none'}")
     # Django's own handler may not know new settings yet, as it hears of them in the same way as this module.
     backend = type(caches)(configured).create_connection(alias)
-    if not isinstance(backend, ValkeyCache):
+    # In a test run it may be one of Django's own, which has the methods of every cache.
+    if not is_usable(type(backend)):
         raise ConfigurationError(
             f"django_vcache was asked for the cache alias {alias!r}, but its BACKEND is "
             f"{configured[alias]['BACKEND']}, not django_vcache.ValkeyCache: use django.core.cache.caches[{alias!r}]"
         )
     if _is_embedded(alias):
         request_started.connect(_renew_embedded)
-    return backend
+    return cast(ValkeyCache, backend)
 
 
 def _is_embedded(alias: str) -> bool:
-    location = settings.CACHES.get(alias, {}).get("LOCATION")
-    if isinstance(location, list | tuple):
-        location = location[0] if location else ""
-    return str(location).strip().startswith("embedded:")
+    return embedded_url(settings.CACHES.get(alias, {}).get("LOCATION")) is not None
 
 
 def _forget(shared: type[_Shared]) -> None:
@@ -143,8 +142,8 @@ def _follow_settings(*, setting: str, **_others: object) -> None:
 
 
 def _renew_embedded(**_others: object) -> None:
-    """An embedded server ends with the process that started it. Making a backend object starts another one, and Django
-    makes one for every request."""
+    """An embedded server may have been stopped. Making a backend object starts another one, and Django makes one for
+    every request."""
     for alias, shared in list(_shared.items()):
         if _is_embedded(alias):
             _forget(type(shared))

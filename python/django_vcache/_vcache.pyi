@@ -18,6 +18,24 @@ _capi: Any
 
 hotpaths: ModuleType
 
+def forget_alias(alias: str) -> None:
+    """Forgets the connection of an alias: the next hot path or limit has it configured anew."""
+
+def forget_enabled() -> None:
+    """The setting VCACHE has changed: the next limit looks again whether it is to count."""
+
+def forget_refusals() -> None:
+    """Forgets what limits have refused in this process, whose counters are deleted."""
+
+def forget_servers() -> None:
+    """Forgets the same, and which servers fail."""
+
+def record_round_trips(on: bool) -> None:
+    """Begins to record the round trips of this process, or begins anew; False ends it."""
+
+def recorded_round_trips() -> list[tuple[str, list[str], list[bytes]]]:
+    """What was recorded: the alias, the commands' names, and their keys."""
+
 def on_unknown_alias(callable: Callable[[str], None]) -> None:
     """Registers who configures an alias that a hot path wants and nobody has configured."""
 
@@ -226,11 +244,12 @@ class Decision:
     def as_dict(self) -> dict[str, Any]:
         """All attributes as a dict that JSON takes; the rules are dicts too."""
     @property
-    def source(self) -> Literal["server", "settings", "deny_cache", "guard", "outage"]:
+    def source(self) -> Literal["server", "settings", "deny_cache", "guard", "outage", "disabled"]:
         """Who decided.
 
         ``"settings"`` is a limit of 0 or none at all, ``"deny_cache"`` a refusal of the server's that still holds,
-        ``"guard"`` this process by itself, ``"outage"`` the ``outage`` policies.
+        ``"guard"`` this process by itself, ``"outage"`` the ``outage`` policies, and
+        ``"disabled"`` the setting ``VCACHE["ENABLED"]``.
         """
     @property
     def outage(self) -> str | None:

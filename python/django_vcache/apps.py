@@ -1,5 +1,7 @@
-"""The application ``django_vcache``. INSTALLED_APPS needs it for the commands and the system checks, and for nothing
-else."""
+"""The application ``django_vcache``. INSTALLED_APPS needs it for the commands and the system checks, and to have an
+embedded server outlive the reload of ``runserver``."""
+
+import sys
 
 from django.apps import AppConfig
 
@@ -12,3 +14,8 @@ class VcacheConfig(AppConfig):
 
     def ready(self) -> None:
         from django_vcache.admission import checks  # noqa: F401
+
+        if sys.argv[1:2] and sys.argv[1].startswith("runserver"):
+            from django_vcache.options import hold_embedded
+
+            hold_embedded()

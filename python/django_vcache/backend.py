@@ -4,10 +4,14 @@ as soon as it is overridden."""
 
 import datetime
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.locmem import LocMemCache
+from django.core.signals import setting_changed
 
 from . import _vcache
 from ._overrides import follow, overrides
@@ -15,7 +19,7 @@ from .exceptions import ConfigurationError
 from .options import build, default_timeout
 from .sweeping import layouts
 
-__all__ = ["ValkeyCache", "publish_alias"]
+__all__ = ["StandInCache", "ValkeyCache", "publish_alias"]
 
 _KEY_METHODS = ("make_key", "validate_key", "make_and_validate_key")
 _KEY_PARTS = ("key_prefix", "version", "key_func")
@@ -228,6 +232,8 @@ class ValkeyCache(BaseCache):
         By prefix, a key is this cache's if it is what ``make_key`` makes of some key, with any integer for a version or
         with the cache's own version. Keys of other aliases in CACHES stay, whatever theirs look like.
 
+        This process then forgets whom its limits have refused, as their counters may be among what was deleted.
+
         Raises:
             ConfigurationError: KEY_FUNCTION or ``make_key`` does not put prefix, version and key into the server's key
                 as they are, so that the cache's keys cannot be told from others.
@@ -236,6 +242,7 @@ class ValkeyCache(BaseCache):
             self._client.sweep(layouts(self, self._alias), str(self.version))
         else:
             self._client.flush()
+        _vcache.forget_refusals()
 
     async def aclear(self) -> None:
         """As :meth:`clear`, on the running loop."""
@@ -243,6 +250,7 @@ class ValkeyCache(BaseCache):
             await self._client.asweep(layouts(self, self._alias), str(self.version))
         else:
             await self._client.aflush()
+        _vcache.forget_refusals()
 
     def close(self, **kwargs: Any) -> None:
         """Nothing to do: the connection is the process's, and Django calls this after every request."""
@@ -277,8 +285,18 @@ class ValkeyCache(BaseCache):
         return await self._client.aexecute(*command)
 
 
+class StandInCache(ConfigurationError):
+    """A test run has one of Django's own caches in place of a server. Limits admit everything then."""
+
+
+_published: set[str] = set()
+"""The aliases whose connections Rust knows."""
+
+
 def publish_alias(alias: str) -> None:
     """Tells Rust which connection ``CACHES[alias]`` uses, so that hot paths run on it.
+
+    Other settings, by ``override_settings``, make it forget the connection, and it asks here again.
 
     Raises:
         ConfigurationError: if there is no such alias, or it is another backend's.
@@ -291,8 +309,38 @@ def publish_alias(alias: str) -> None:
         raise ConfigurationError(f"a hot path wants the cache alias {alias!r}: {error}") from error
     client = getattr(cache, "_client", None)
     if not isinstance(client, _vcache.Client):
-        raise ConfigurationError(
+        message = (
             f"a hot path wants the cache alias {alias!r}, but its BACKEND is {type(cache).__name__}, "
             "not django_vcache.ValkeyCache"
         )
+        if is_usable(type(cache)):
+            raise StandInCache(f"{message}: run the test on a server, with the fixture vcache_server or VcacheMixin")
+        raise ConfigurationError(
+            f'{message}. To develop without a server, use LOCATION "embedded://", or switch limits off by '
+            'VCACHE = {"ENABLED": False}'
+        )
+    _published.add(alias)
     client.publish(alias)
+
+
+def is_usable(backend: object) -> bool:
+    """Whether an alias with this class of caches can be used: ours, and in a test run Django's that need no server.
+
+    A test run is what ``django.test.utils.setup_test_environment()`` began, as ``manage.py test`` and pytest-django do.
+    A project that forgot CACHES has a LocMemCache too, and outside of tests its limits must not be silently off.
+    """
+    if not isinstance(backend, type):
+        return False
+    utils = sys.modules.get("django.test.utils")
+    in_tests = utils is not None and hasattr(utils._TestState, "saved_data")
+    return issubclass(backend, (ValkeyCache, LocMemCache, DummyCache) if in_tests else ValkeyCache)
+
+
+def _forget_aliases(*, setting: str, **_others: object) -> None:
+    if setting == "CACHES":
+        while _published:
+            _vcache.forget_alias(_published.pop())
+        _vcache.forget_servers()
+
+
+setting_changed.connect(_forget_aliases)

@@ -1,9 +1,13 @@
 """``CACHES[alias]`` becomes a client: every option is checked, and each mistake named, before anything is sent."""
 
+import contextlib
 import datetime
 import difflib
 import functools
 import math
+import os
+import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -12,6 +16,7 @@ from django.utils.module_loading import import_string
 
 from . import _vcache
 from .exceptions import ConfigurationError
+from .foreign import advice_on, advice_on_serializer
 from .reports import ignored, unreadable, unscripted, untracked
 
 SERIALIZERS = ("auto", "pickle", "msgpack", "json")
@@ -36,6 +41,11 @@ _KNOWN = (
     # Django's own, which it also allows here; the server does its own culling.
     "MAX_ENTRIES",
     "CULL_FREQUENCY",
+)
+_BESIDE = (
+    *("BACKEND", "LOCATION", "TIMEOUT", "OPTIONS", "KEY_PREFIX", "VERSION", "KEY_FUNCTION"),
+    # Django reads these as well.
+    *("timeout", "max_entries", "cull_frequency"),
 )
 
 Wrong = Callable[[str], ConfigurationError]
@@ -64,6 +74,8 @@ def build(location: object, params: Mapping[str, Any]) -> Settings:
     """
     alias = _alias_of(location, params)
     options = params.get("OPTIONS") or {}
+    for name in params:
+        _check_place(name, functools.partial(_wrong, alias))
     # Not part of what is remembered: an embedded server may have ended, and is then started again.
     url = _url(location, functools.partial(_wrong, alias))
     # Limits and streams that count on this alias have it too; the cache's own keys get it from the backend object.
@@ -153,13 +165,31 @@ def _build(alias: str, url: str, key_prefix: str, options: Mapping[str, Any], se
     return Settings(alias, client, options.get("CLEAR") == "prefix")
 
 
+def _hint(name: str) -> str:
+    """What to write in place of an option that is unknown."""
+    if advice := advice_on(name):
+        return advice
+    near = difflib.get_close_matches(name.upper(), _KNOWN, n=3)
+    if near[:1] == [name.upper()]:
+        return f"Names are in capitals: write {near[0]}."
+    return f"Did you mean {' or '.join(near)}?" if near else f"Known are {', '.join(_KNOWN)}."
+
+
+def _check_place(name: str, wrong: Wrong) -> None:
+    """Refuses an option that stands beside OPTIONS, where it has no effect. Other names may be a subclass's."""
+    if name in _BESIDE:
+        return
+    if name in _KNOWN:
+        raise wrong(f"{name!r} stands beside OPTIONS, where it has no effect: move it into OPTIONS")
+    if advice := advice_on(name):
+        raise wrong(f"{name!r} is a setting of another backend. {advice}")
+
+
 def _check(name: str, value: object, wrong: Wrong) -> None:
     """Refuses an option that is unknown, or of the wrong type or size."""
     shown = f"OPTIONS[{name!r}]"
     if name not in _KNOWN:
-        near = difflib.get_close_matches(str(name).upper(), _KNOWN, n=3)
-        hint = f"Did you mean {' or '.join(near)}?" if near else f"Known are {', '.join(_KNOWN)}."
-        raise wrong(f"unknown option {name!r} in OPTIONS. {hint}")
+        raise wrong(f"unknown option {name!r} in OPTIONS. {_hint(str(name))}")
     if value is None and name in _MAY_BE_NONE:
         return
     if name in _TEXT and not isinstance(value, str):
@@ -179,25 +209,82 @@ def _check(name: str, value: object, wrong: Wrong) -> None:
 
 def _url(location: object, wrong: Wrong) -> str:
     """The one URL in LOCATION, with ``embedded://`` resolved to the socket of a running server."""
-    if isinstance(location, list | tuple):
-        if len(location) != 1:
-            raise wrong(
-                f"LOCATION holds {len(location)} servers: give one URL, replicas and clusters are not supported"
-            )
-        location = location[0]
-    if not isinstance(location, str):
-        raise wrong(f"LOCATION must be a URL, not {type(location).__name__}")
-    if not location.strip():
+    given: list[Any] = list(location) if isinstance(location, list | tuple) else [location]
+    for each in given:
+        if each is None:
+            raise wrong("LOCATION is None: give the server's URL. Is an environment variable missing?")
+        if not isinstance(each, str):
+            raise wrong(f"LOCATION must be a URL, not {type(each).__name__}")
+    servers = [server for each in given for server in _servers(each)]
+    if not servers:
         raise wrong("LOCATION is missing: give the server's URL, such as redis://localhost:6379/1")
-    location = location.strip()
+    if len(servers) > 1:
+        raise wrong(
+            f"LOCATION names {len(servers)} servers: name one, the primary. Replicas, shards and clusters are not "
+            "supported yet"
+        )
+    [location] = servers
     if location.startswith("embedded:"):
         from .embedded import resolve
 
         try:
-            return resolve(location)
+            return resolve(location, _project())
         except (ValueError, ImportError, OSError, RuntimeError) as error:
             raise wrong(str(error)) from error
     return location
+
+
+def embedded_url(location: object) -> str | None:
+    """The ``embedded://`` URL in a LOCATION; None for another server, and for what is none."""
+    given = location if isinstance(location, list | tuple) else [location]
+    urls = [str(each).strip(" \t\r\n,;") for each in given]
+    return next((url for url in urls if url.startswith("embedded:")), None)
+
+
+def _project() -> str:
+    """The directory that an ``embedded://`` server is one for, wherever a process was started."""
+    base = getattr(settings, "BASE_DIR", None)
+    if isinstance(base, str | os.PathLike):
+        return os.fspath(base)
+    module = sys.modules.get(os.environ.get("DJANGO_SETTINGS_MODULE", ""))
+    file = getattr(module, "__file__", None)
+    return os.path.dirname(file) if file else os.getcwd()
+
+
+def hold_embedded() -> None:
+    """Has embedded servers outlive the reload of a development server. Its parent process, which stays, calls this.
+
+    What is wrong with a LOCATION is told when its cache is made.
+    """
+    for config in settings.CACHES.values():
+        url = embedded_url(config.get("LOCATION"))
+        if url is not None:
+            from .embedded import hold
+
+            with contextlib.suppress(ValueError, OSError, RuntimeError):
+                hold(url, _project())
+
+
+def _servers(text: str) -> list[str]:
+    """The servers in a string: other backends split it at commas and semicolons.
+
+    A path, a query and a password may have these too. So only those count that stand before another URL, or among the
+    hosts of one.
+    """
+    servers = []
+    for url in re.split(r"[,;\s]+(?=[A-Za-z][A-Za-z0-9+.-]*://)", text):
+        url = url.strip(" \t\r\n,;")
+        scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
+        end = re.search(r"[/?#]|$", rest).start()  # type: ignore[union-attr]
+        user, at, hosts = rest[:end].rpartition("@")
+        if "@" in rest[end:]:
+            # A password that is not encoded, perhaps: the hosts are not where they seem to be.
+            servers.append(scheme + separator + rest)
+            continue
+        first, *others = [host for host in re.split(r"[,;]\s*", hosts) if host] or [""]
+        if url:
+            servers += [scheme + separator + user + at + first + rest[end:], *others]
+    return servers
 
 
 def _serializer(choice: object, wrong: Wrong) -> tuple[str, Any, Any]:
@@ -208,6 +295,8 @@ def _serializer(choice: object, wrong: Wrong) -> tuple[str, Any, Any]:
         if "." not in choice:
             known = ", ".join(SERIALIZERS)
             raise wrong(f"OPTIONS['SERIALIZER'] must be one of {known} or a dotted path, not {choice!r}")
+        if advice := advice_on_serializer(choice):
+            raise wrong(f"OPTIONS['SERIALIZER'] is {choice!r}. {advice}")
         try:
             custom = import_string(choice)
         except ImportError as error:

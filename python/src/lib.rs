@@ -22,7 +22,8 @@ mod _vcache {
     #[pymodule_export]
     use crate::admission::{
         _restore_decision, _restore_refund, _restore_refusal, _restore_rule_state, PyDecision, PyGate,
-        PyQuota, PyRefund, PyRefusal, PyRuleState, PyStream, PyThrottle, aliases_in_use, parse_rate,
+        PyQuota, PyRefund, PyRefusal, PyRuleState, PyStream, PyThrottle, aliases_in_use, forget_enabled,
+        parse_rate,
     };
     #[pymodule_export]
     use crate::cache::Client;
@@ -32,12 +33,48 @@ mod _vcache {
     use crate::hotpaths::hotpaths;
 
     use pyo3::prelude::*;
+    use pyo3::types::PyBytes;
     use vcache::python::mark_methods;
 
     /// Registers `callable(alias)`, which is asked to configure an alias that a hot path wants and nobody has configured.
     #[pyfunction]
     fn on_unknown_alias(callable: Py<PyAny>) {
         vcache::python::on_unknown_alias(callable);
+    }
+
+    /// Forgets the connection that an alias stands for: the next hot path or limit has it configured anew.
+    #[pyfunction]
+    fn forget_alias(alias: &str) {
+        vcache::unconfigure(alias);
+    }
+
+    /// Forgets what limits have refused in this process, whose counters are deleted.
+    #[pyfunction]
+    fn forget_refusals() {
+        vcache::admission::forget_refusals();
+    }
+
+    /// Forgets the same, and which servers fail.
+    #[pyfunction]
+    fn forget_servers() {
+        vcache::admission::forget_servers();
+    }
+
+    /// Begins to record the round trips of this process, or begins anew; False ends it.
+    #[pyfunction]
+    fn record_round_trips(on: bool) {
+        if on { vcache::record_round_trips() } else { vcache::stop_recording_round_trips() }
+    }
+
+    /// What was recorded: the alias, the commands' names, and their keys.
+    #[pyfunction]
+    fn recorded_round_trips(py: Python<'_>) -> Vec<(String, Vec<String>, Vec<Bound<'_, PyBytes>>)> {
+        let recorded = vcache::recorded_round_trips().into_iter();
+        recorded
+            .map(|each| {
+                (each.alias, each.commands, each.keys.iter().map(|key| PyBytes::new(py, key)).collect())
+            })
+            .collect()
     }
 
     #[pymodule_init]

@@ -16,6 +16,7 @@ from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
 from django.http import HttpResponse
 from django.test import override_settings
+from django.test.utils import setup_test_environment, teardown_test_environment
 from django.urls import include, path
 from support.caches import cache_setting
 from support.server import ValkeyServer
@@ -51,6 +52,32 @@ def module() -> Iterator[types.ModuleType]:
     sys.modules[module.__name__] = module
     yield module
     del sys.modules[module.__name__]
+
+
+def test_limits_that_are_off_are_told_at_deployment_and_need_no_server() -> None:
+    from django_vcache.admission import Throttle
+
+    throttle = Throttle("off", "1/d", using="nowhere")
+    assert "'nowhere'" in found(deploy=True)["vcache.E005"]
+    assert found(VCACHE={"ENABLED": False}) == {}
+    off = found(deploy=True, VCACHE={"ENABLED": False})
+    assert list(off) == ["vcache.W010"]
+    assert "ENABLED" in off["vcache.W010"]
+    assert throttle.using == "nowhere"
+
+
+def test_a_cache_of_djangos_may_count_in_a_test_run_only() -> None:
+    from django_vcache.admission import Throttle
+
+    throttle = Throttle("local", "1/d", using="local")
+    aliases = {"default": LOCMEM, "local": LOCMEM}
+    assert "ENABLED" in found(CACHES=aliases)["vcache.E005"]
+    setup_test_environment()
+    try:
+        assert found(CACHES=aliases) == {}
+    finally:
+        teardown_test_environment()
+    assert throttle.using == "local"
 
 
 def test_a_project_without_limits_has_nothing_to_say() -> None:

@@ -195,6 +195,8 @@ def test_what_was_answered_200_is_found_and_charged_exactly_once(
         first_time.extend((entry.shard, entry.id) for entry in batch if entry.deliveries == 1)
 
     with override_settings(CACHES={"default": cache_setting(server, **LIMITS)}):
+        # They are those of the alias, and so of these settings.
+        keys, dead_keys = stream.keys, stream.dead_keys
         consumer = Consumer(stream, GROUP, batch=200, max_wait=0.02, reclaim_after=5.0, max_deliveries=None, signals=())
         # NOTE: the server dies with the thread that started it, so this thread is the one that does.
         consuming = threading.Thread(target=form.consume, args=(consumer, work))
@@ -245,10 +247,10 @@ def test_what_was_answered_200_is_found_and_charged_exactly_once(
     assert len(first_time) == len(set(first_time))
 
     # The server has written no other, and charged no other.
-    assert written(server, stream.keys) == [sum(shard == each for shard, _ in found) for each in range(SHARDS)]
+    assert written(server, keys) == [sum(shard == each for shard, _ in found) for each in range(SHARDS)]
     assert charged(server) == Counter(deliveries[0][1] for deliveries in found.values())
     assert sum(charged(server).values()) == len(ids)
-    assert [server.execute("XLEN", key) for key in stream.keys + stream.dead_keys] == [0] * 2 * SHARDS
+    assert [server.execute("XLEN", key) for key in keys + dead_keys] == [0] * 2 * SHARDS
 
     assert len(ids) > KILLS * 400
     assert {shard for shard, _ in found} == set(range(SHARDS))

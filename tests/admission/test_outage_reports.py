@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.test import override_settings
 from support.caches import cache_setting
 from support.server import ValkeyServer
@@ -17,16 +18,14 @@ LINE = "(decided without the server, as the outage policy says)"
 
 
 @pytest.fixture(autouse=True)
-def gone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def gone(monkeypatch: pytest.MonkeyPatch, default_cache: None) -> Iterator[None]:
     """The alias `gone`, whose server is not there, and a log that has said nothing yet."""
     from django_vcache import reports
-    from django_vcache.backend import publish_alias
 
     monkeypatch.setattr(reports, "_outages", reports._Throttled())
     with ValkeyServer() as server:
         setting = cache_setting(server, PASSWORD="s3cr3t")
-    with override_settings(CACHES={"gone": setting, "default": setting}):
-        publish_alias("gone")
+    with override_settings(CACHES={**settings.CACHES, "gone": setting}):
         yield
 
 

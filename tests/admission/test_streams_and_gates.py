@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support.streams import Form
 
-pytestmark = pytest.mark.usefixtures("patient")
+pytestmark = pytest.mark.usefixtures("default_alias", "patient")
 
 
 @pytest.mark.parametrize("shards", [1, 16])

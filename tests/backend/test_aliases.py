@@ -17,6 +17,7 @@ import pytest
 from django.core.cache import InvalidCacheBackendError, caches
 from django.core.signals import request_finished, request_started
 from django.test import override_settings
+from django.test.utils import setup_test_environment, teardown_test_environment
 from support.caches import cache_setting
 from support.driver import LOOPS, open_runner
 from support.programs import run_program
@@ -438,3 +439,20 @@ def test_it_is_imported_without_settings(server: ValkeyServer) -> None:
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(source)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("backend", [LOCMEM, "django.core.cache.backends.dummy.DummyCache"])
+def test_a_cache_of_djangos_stands_in_while_tests_are_run(backend: str) -> None:
+    with override_settings(CACHES={"default": {"BACKEND": backend, "LOCATION": "stands-in"}}):
+        setup_test_environment()
+        try:
+            cache.set("k", 1)
+            assert cache.get("k") == (1 if backend == LOCMEM else None)
+            assert asyncio.run(cache.aget("k")) == cache.get("k")
+        finally:
+            teardown_test_environment()
+    with (
+        override_settings(CACHES={"default": {"BACKEND": backend}}),
+        pytest.raises(ConfigurationError, match="not django_vcache"),
+    ):
+        cache.get("k")

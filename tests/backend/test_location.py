@@ -4,6 +4,7 @@ free of passwords, for what may not.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +41,95 @@ def test_the_user_and_password_of_a_location_are_percent_decoded(drive: Any) -> 
         cache = drive(make_cache(location))
         assert works(cache)
         assert cache.execute("ACL", "WHOAMI") == b"al@ice"
+
+
+def test_a_user_and_password_before_a_sockets_path(drive: Any) -> None:
+    with ValkeyServer(requirepass="main-s3cr3t") as server:
+        server.execute("ACL", "SETUSER", "alice", "on", ">a/b", "~*", "&*", "+@all")
+        for location, user in (
+            (f"unix://:main-s3cr3t@{server.socket_path}?db=2", b"default"),
+            (f"unix://alice:a%2Fb@{server.socket_path}", b"alice"),
+            (f"redis+unix://alice:a%2Fb@{server.socket_path}", b"alice"),
+        ):
+            cache = drive(make_cache(location))
+            assert works(cache), location
+            assert cache.execute("ACL", "WHOAMI") == user
+
+
+def test_one_server_may_be_written_as_other_backends_take_it(drive: Any, server: ValkeyServer) -> None:
+    tcp = server.tcp_url
+    for location in ([f" {tcp}\n"], (tcp,), f"{tcp},", f"{tcp};", [server.url, ""]):
+        assert works(drive(make_cache(location))), location
+
+
+def test_commas_in_a_path_and_in_a_password_are_not_separators(drive: Any) -> None:
+    with ValkeyServer(requirepass="a,b;c") as server:
+        other = Path(server.directory, "s,1;2.sock")
+        other.symlink_to(server.socket_path)
+        for location in (
+            f"redis://:a,b;c@127.0.0.1:{server.port}",
+            f"unix://:a,b;c@{other}",
+            f"unix://:a,b;c@{other}?db=1",
+        ):
+            assert works(drive(make_cache(location))), location
+
+
+@pytest.mark.parametrize(
+    ("location", "count"),
+    [
+        (["redis://:s3cr3t@one:6379", "redis://:s3cr3t@two:6379"], 2),
+        ("redis://:s3cr3t@one:6379,redis://:s3cr3t@two:6379", 2),
+        ("redis://:s3cr3t@one:6379; redis://:s3cr3t@two:6379;redis://three", 3),
+        ("redis://:s3cr3t@one:6379,two:6379/1", 2),
+        (["redis://one", "redis://:s3cr3t@two,three"], 3),
+        ("unix:///run/one.sock,unix:///run/two.sock", 2),
+    ],
+)
+def test_several_servers_are_refused_with_their_number(location: Any, count: int) -> None:
+    assert f"LOCATION names {count} servers: name one, the primary" in message_for(location)
+
+
+@pytest.mark.parametrize("cut", ["/", "#", "?"])
+@pytest.mark.parametrize("scheme", ["redis", "valkey", "unix", "rediss"])
+@pytest.mark.parametrize("user", ["", "user"])
+@pytest.mark.parametrize(("first", "second"), [("s3c", "r3t"), ("12", "34"), ("s3c,r3t", "r3t")])
+def test_a_password_that_is_not_encoded_gets_a_hint_and_is_not_shown_in_part(
+    scheme: str, user: str, first: str, second: str, cut: str
+) -> None:
+    rest = "/run/v.sock" if scheme == "unix" else "localhost:6379/0"
+    message = message_for(f"{scheme}://{user}:{first}{cut}{second}@{rest}")
+    assert "percent-encode it: '/' is %2F, '?' is %3F, '#' is %23" in message
+    told = message.replace("%2F", "").replace("%3F", "").replace("%23", "").replace("%40", "")
+    assert not any(part in told for part in (first, second, "localhost", "v.sock"))
+
+
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [
+        (None, "LOCATION is None"),
+        ([None], "LOCATION is None"),
+        (7, "must be a URL, not int"),
+        ("  ", "LOCATION is missing"),
+        (" , ", "LOCATION is missing"),
+        ("localhost:6379", "it has no scheme"),
+        ("s3cr3t@localhost:6379", "it has no scheme"),
+        ("redis://:s3cr3t", "empty host"),
+        ("redis://localhost:s3cr3t", "invalid port"),
+        ("redis://localhost#s3cr3t", "'#'"),
+    ],
+)
+def test_the_message_says_what_is_wrong_and_no_more(location: Any, reason: str) -> None:
+    message = message_for(location)
+    assert reason in message
+    assert "s3c" not in message
+
+
+def message_for(location: Any) -> str:
+    from django_vcache.exceptions import ConfigurationError
+
+    with pytest.raises(ConfigurationError) as caught:
+        make_cache(location)
+    return str(caught.value)
 
 
 BAD = {

@@ -4,23 +4,30 @@ cache is made, and the message names the option and says what was meant.
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from typing import Any
 
 import pytest
+import valkey.connection
 from django.core.exceptions import ImproperlyConfigured
 from support.caches import make_cache
 from support.server import ValkeyServer
 
+from django_vcache.foreign import FOREIGN, advice_on
+from django_vcache.options import _BESIDE, _KNOWN
 
-def refused(server: ValkeyServer, **options: Any) -> str:
-    """The message with which the cache refuses `options`."""
+
+def refused(server: ValkeyServer, name: str, value: object) -> str:
+    """The message with which the cache refuses an option, whose name may be one of Django's."""
+    from django_vcache import ValkeyCache
     from django_vcache.exceptions import ConfigurationError, VcacheError
 
     assert issubclass(ConfigurationError, ImproperlyConfigured)
     assert issubclass(ConfigurationError, VcacheError)
     with pytest.raises(ConfigurationError) as caught:
-        make_cache(server, **options)
+        ValkeyCache(server.url, {"OPTIONS": {name: value}})
     return str(caught.value)
 
 
@@ -37,29 +44,118 @@ def refused(server: ValkeyServer, **options: Any) -> str:
     ],
 )
 def test_an_unknown_option_is_named_with_what_was_meant(server: ValkeyServer, typed: str, meant: str) -> None:
-    message = refused(server, **{typed: 1})
+    message = refused(server, typed, 1)
     assert typed in message
     assert meant in message
 
 
+FOREIGN_NAMES = [
+    (name, foreign.advice)
+    for foreign in FOREIGN
+    for name in (known.replace("*", "x") for known in foreign.names)
+    # Django takes these two anywhere.
+    if name not in ("MAX_ENTRIES", "CULL_FREQUENCY")
+]
+
+
+@pytest.mark.parametrize(("name", "advice"), FOREIGN_NAMES, ids=[name for name, _ in FOREIGN_NAMES])
+def test_an_option_of_another_backend_is_refused_with_what_to_do(server: ValkeyServer, name: str, advice: str) -> None:
+    message = refused(server, name, "s3cr3t")
+    assert message == f"cache 'unnamed': unknown option {name!r} in OPTIONS. {advice}"
+
+
+def test_the_advice_is_a_sentence_each_and_names_only_options_that_there_are() -> None:
+    said = [foreign.advice for foreign in FOREIGN]
+    assert len(set(said)) == len(said)
+    names = [name for foreign in FOREIGN for name in foreign.names]
+    assert len(set(names)) == len(names)
+    taken = set(_KNOWN) | set(_BESIDE) | {"OPTIONS"}
+    for advice in said:
+        assert advice.endswith(".")
+        assert set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", advice)) <= taken, advice
+
+
+def test_every_option_that_redis_py_takes_has_an_advice() -> None:
+    classes = [
+        valkey.Valkey,
+        valkey.connection.AbstractConnection,
+        valkey.connection.Connection,
+        valkey.connection.SSLConnection,
+        valkey.connection.UnixDomainSocketConnection,
+        valkey.connection.ConnectionPool,
+        valkey.connection.BlockingConnectionPool,
+    ]
+    names = {name for each in classes for name in inspect.signature(each.__init__).parameters}
+    assert [name for name in sorted(names - {"self", "kwargs"}) if advice_on(name) is None] == []
+
+
+@pytest.mark.parametrize("name", ["connect_timeout", "Compress_Min_Len", "clear"])
+def test_an_option_in_small_letters_is_told_to_be_in_capitals(server: ValkeyServer, name: str) -> None:
+    assert refused(server, name, 1).endswith(f"Names are in capitals: write {name.upper()}.")
+
+
+@pytest.mark.parametrize("name", ["PASSWORD", "CLEAR", "RESPONSE_TIMEOUT"])
+def test_an_option_beside_options_is_refused(server: ValkeyServer, name: str) -> None:
+    from django_vcache import ValkeyCache
+    from django_vcache.exceptions import ConfigurationError
+
+    with pytest.raises(ConfigurationError, match=f"'{name}' stands beside OPTIONS.*move it into OPTIONS") as caught:
+        ValkeyCache(server.url, {name: "s3cr3t"})
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_a_setting_of_another_backend_beside_options_is_refused(server: ValkeyServer) -> None:
+    from django_vcache import ValkeyCache
+    from django_vcache.exceptions import ConfigurationError
+
+    with pytest.raises(ConfigurationError, match="'REVERSE_KEY_FUNCTION' is a setting of another backend"):
+        ValkeyCache(server.url, {"REVERSE_KEY_FUNCTION": "shop.keys.reverse"})
+
+
+def test_settings_of_a_subclass_may_stand_beside_options(server: ValkeyServer) -> None:
+    from django_vcache import ValkeyCache
+
+    class Own(ValkeyCache):
+        def __init__(self, location: object, params: dict[str, Any]) -> None:
+            super().__init__(location, params)
+            self.region = params["REGION"]
+
+    assert Own(server.url, {"REGION": "eu", "timeout": 10}).region == "eu"
+
+
+@pytest.mark.parametrize(
+    ("path", "ours"),
+    [
+        ("django_redis.serializers.json.JSONSerializer", '"json"'),
+        ("django_redis.serializers.msgpack.MSGPackSerializer", '"msgpack"'),
+        ("django_valkey.serializers.pickle.PickleSerializer", '"pickle"'),
+        ("redis_cache.serializers.YAMLSerializer", '"auto"'),
+    ],
+)
+def test_a_serializer_of_another_backend_is_refused_with_ours(server: ValkeyServer, path: str, ours: str) -> None:
+    message = refused(server, "SERIALIZER", path)
+    assert path in message
+    assert f"write {ours}" in message
+
+
 def test_an_unknown_option_like_no_other_is_named(server: ValkeyServer) -> None:
-    assert "XYZZY" in refused(server, XYZZY=1)
+    assert "XYZZY" in refused(server, "XYZZY", 1)
 
 
 def test_the_value_of_an_unknown_option_is_not_repeated(server: ValkeyServer) -> None:
-    assert "s3cr3t" not in refused(server, PASWORD="s3cr3t")
+    assert "s3cr3t" not in refused(server, "PASWORD", "s3cr3t")
 
 
 @pytest.mark.parametrize("name", ["CONNECT_TIMEOUT", "RESPONSE_TIMEOUT"])
 @pytest.mark.parametrize("value", [0, 0.0, -1, -0.5, "soon", [], float("nan"), float("inf")])
 def test_a_bad_timeout_is_refused(server: ValkeyServer, name: str, value: object) -> None:
-    assert name in refused(server, **{name: value})
+    assert name in refused(server, name, value)
 
 
 @pytest.mark.parametrize("name", ["COMPRESS_MIN_LEN", "MAX_VALUE_LEN"])
 @pytest.mark.parametrize("value", [0, -1, "long", []])
 def test_a_bad_length_is_refused(server: ValkeyServer, name: str, value: object) -> None:
-    assert name in refused(server, **{name: value})
+    assert name in refused(server, name, value)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +171,7 @@ def test_a_bad_length_is_refused(server: ValkeyServer, name: str, value: object)
     ],
 )
 def test_a_bad_value_is_refused(server: ValkeyServer, name: str, value: object) -> None:
-    assert name in refused(server, **{name: value})
+    assert name in refused(server, name, value)
 
 
 @pytest.mark.parametrize("value", [1, 0.5, 2.25, 60])

@@ -176,10 +176,11 @@ def test_the_throttles_for_rest_framework_limit(guide: Any) -> None:
     assert guide.TenantThrottle().allow_request(Request(request()), None)
 
 
-def test_an_alias_of_overridden_caches_is_another_and_then_the_first_again(guide: Any, server: ValkeyServer) -> None:
+def test_overridden_settings_take_effect_at_once(guide: Any, server: ValkeyServer) -> None:
     assert guide.exports.consume(1)
-    with guide.other_caches({"default": cache_setting(server, DB=1)}):
+    with override_settings(CACHES={"default": cache_setting(server, DB=1)}):
         assert guide.exports.usage(1).used == 0
+    assert guide.exports_without_a_limit() == ["disabled"] * 3
     assert guide.exports.usage(1).used == 1
 
 
@@ -188,6 +189,7 @@ def test_the_settings_of_the_guide_are_understood(guide: Any) -> None:
 
     assert problems(guide.VCACHE) == []
     assert sorted(guide.VCACHE) == [
+        "ENABLED",
         "GATES",
         "LEGACY_HEADERS",
         "REFUSAL",

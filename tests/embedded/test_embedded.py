@@ -1,4 +1,4 @@
-"""`embedded://` URLs: who starts the server, who shares it, and what ends it."""
+"""`embedded://` URLs: what starts the server, which processes share it, and what ends it."""
 
 import os
 import signal
@@ -19,14 +19,35 @@ from django_vcache import embedded
 
 TIMEOUT = 20.0  # seconds: how long an event may take before its test fails
 
-OWN = """
+USE = """
 import sys
 from django_vcache import embedded
 print(embedded.resolve(sys.argv[1]), flush=True)
 sys.stdin.read()
 """
 
-OWN_AND_FORK = """
+HOLD = """
+import sys
+from django_vcache import embedded
+embedded.hold(sys.argv[1])
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+STOP_IN_A_CHILD = """
+import os, sys
+from django_vcache import embedded
+url = embedded.resolve(sys.argv[1])
+child = os.fork()
+if child == 0:
+    embedded.stop()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+print(url, flush=True)
+sys.stdin.read()
+"""
+
+USE_AND_FORK = """
 import os, sys
 from django_vcache import embedded
 url = embedded.resolve(sys.argv[1])
@@ -56,7 +77,7 @@ def directory() -> Iterator[Path]:
 class Process:
     """A process that resolves a URL and then waits to be told to exit."""
 
-    def __init__(self, url: str, code: str = OWN, *arguments: str, fds: tuple[int, ...] = ()) -> None:
+    def __init__(self, url: str, code: str = USE, *arguments: str, fds: tuple[int, ...] = ()) -> None:
         self.popen = subprocess.Popen(
             [sys.executable, "-c", code, url, *arguments],
             stdin=subprocess.PIPE,
@@ -162,22 +183,75 @@ def test_processes_that_start_at_once_share_one_server(directory: Path, start: C
 
 
 @pytest.mark.parametrize("way", ["exit", "kill"])
-def test_a_joined_process_does_not_stop_the_server(directory: Path, start: Callable[..., Process], way: str) -> None:
-    url = embedded.resolve(f"embedded://{directory}")
-    run = info(url, "run_id")
-    joined = start(f"embedded://{directory}")
-    joined.url()
-    getattr(joined, way)()
-    assert info(url, "run_id") == run
-
-
-@pytest.mark.parametrize("way", ["exit", "kill"])
-def test_the_server_stops_with_its_owner_and_leaves_no_files(
-    directory: Path, start: Callable[..., Process], way: str
+@pytest.mark.parametrize("ends", ["the first process", "the second process"])
+def test_the_server_stays_as_long_as_any_process_uses_it(
+    directory: Path, start: Callable[..., Process], way: str, ends: str
 ) -> None:
-    owner = start(f"embedded://{directory}")
-    with closing(connect(owner.url())) as client:
-        getattr(owner, way)()
+    url = f"embedded://{directory}?linger=0"
+    first = start(url)
+    socket_url = first.url()
+    run = info(socket_url, "run_id")
+    second = start(url)
+    assert info(second.url(), "run_id") == run
+    ending, staying = (first, second) if ends == "the first process" else (second, first)
+    getattr(ending, way)()
+    # Another process comes and goes: a server that had been left would have ended before.
+    third = start(url)
+    assert info(third.url(), "run_id") == run
+    third.exit()
+    with closing(connect(socket_url)) as client:
+        assert info(socket_url, "run_id") == run
+        getattr(staying, way)()
+        wait_for_end(client)
+    wait_until_empty(directory)
+
+
+def test_the_server_lingers_for_the_next_process(directory: Path, start: Callable[..., Process]) -> None:
+    url = f"embedded://{directory}?linger=3600"
+    for way in ("exit", "kill"):
+        process = start(url)
+        command(process.url(), f"SET {way} {way}")
+        getattr(process, way)()
+    # What the process that started it said of that counts.
+    process = start(f"embedded://{directory}?linger=0")
+    assert "exit" in command(process.url(), "GET exit")
+    process.exit()
+    assert "kill" in command(embedded.resolve(url), "GET kill")
+    embedded.stop()
+    assert list(directory.iterdir()) == []
+
+
+def test_the_server_ends_when_it_has_lingered(directory: Path, start: Callable[..., Process]) -> None:
+    process = start(f"embedded://{directory}?linger=0.3")
+    with closing(connect(process.url())) as client:
+        process.kill()
+        wait_for_end(client)
+    wait_until_empty(directory)
+
+
+def test_a_server_whose_directory_is_removed_does_not_linger(start: Callable[..., Process]) -> None:
+    with tempfile.TemporaryDirectory(prefix="vc-", dir="/tmp") as directory:
+        process = start(f"embedded://{directory}?linger=3600")
+        client = connect(process.url())
+        process.exit()
+    with closing(client):
+        wait_for_end(client)
+    assert not Path(directory).exists()
+
+
+def test_a_process_holds_a_server_that_another_starts(directory: Path, start: Callable[..., Process]) -> None:
+    url = f"embedded://{directory}?linger=0"
+    parent = start(url, HOLD)
+    assert parent.url() == "held"
+    assert not (directory / "valkey.sock").exists()
+    child = start(url)
+    run = info(child.url(), "run_id")
+    child.kill()
+    again = start(url)
+    assert info(again.url(), "run_id") == run
+    again.exit()
+    with closing(connect(f"unix://{directory}/valkey.sock")) as client:
+        parent.exit()
         wait_for_end(client)
     wait_until_empty(directory)
 
@@ -188,27 +262,40 @@ def test_stop_returns_when_the_server_is_gone(directory: Path) -> None:
     assert list(directory.iterdir()) == []
 
 
+def test_stop_leaves_a_server_that_others_use(directory: Path, start: Callable[..., Process]) -> None:
+    url = f"embedded://{directory}?linger=0"
+    run = info(start(url).url(), "run_id")
+    embedded.resolve(url)
+    embedded.stop()
+    assert info(embedded.resolve(url), "run_id") == run
+
+
 def test_the_next_process_gets_a_new_server_while_the_old_one_is_stopping(
     directory: Path, start: Callable[..., Process]
 ) -> None:
+    url = f"embedded://{directory}?linger=0"
     for _ in range(5):
-        owner = start(f"embedded://{directory}")
-        command(owner.url(), "SET key of-the-old-server")
-        owner.popen.kill()
-        owner.popen.wait()
-        url = embedded.resolve(f"embedded://{directory}")
-        assert command(url, "GET key").startswith("$-1")
+        process = start(url)
+        with closing(connect(process.url())) as client:
+            command(f"unix://{directory}/valkey.sock", "SET key of-the-old-server")
+            process.popen.kill()
+            process.popen.wait()
+            wait_for_end(client)
+        assert command(embedded.resolve(url), "GET key").startswith("$-1")
         embedded.stop()
 
 
-def test_a_joined_process_becomes_the_owner_of_the_next_server(directory: Path, start: Callable[..., Process]) -> None:
-    owner = start(f"embedded://{directory}")
-    owner.url()
-    url = embedded.resolve(f"embedded://{directory}")
+def test_a_process_that_joined_starts_the_next_server(directory: Path, start: Callable[..., Process]) -> None:
+    joined = start(f"embedded://{directory}")
+    url = joined.url()
     run = info(url, "run_id")
-    owner.kill()
+    assert embedded.resolve(f"embedded://{directory}") == url
+    with closing(connect(url)) as client:
+        client.sendall(b"SHUTDOWN NOSAVE\r\n")
+        wait_for_end(client)
     assert embedded.resolve(f"embedded://{directory}") == url
     assert info(url, "run_id") != run
+    joined.exit()
     embedded.stop()
     assert not (directory / "valkey.sock").exists()
 
@@ -238,8 +325,9 @@ def test_a_killed_supervisor_takes_the_server_with_it(directory: Path) -> None:
 def test_stale_files_of_a_crash_do_no_harm(directory: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(directory / "valkey.sock"))
-    (directory / "valkey.owner.lock").write_text("1")
-    (directory / "valkey.server.lock").touch()
+    (directory / "valkey.users.lock").write_text("1")
+    (directory / "valkey.server.lock").write_text("1")
+    (directory / "valkey.start.lock").touch()
     url = embedded.resolve(f"embedded://{directory}")
     assert command(url, "PING").startswith("+PONG")
 
@@ -263,25 +351,33 @@ def test_the_server_outlives_the_thread_that_started_it(directory: Path) -> None
         assert client.recv(7) == b"+PONG\r\n"
 
 
-def test_the_end_of_a_forked_child_does_not_stop_the_server(directory: Path, start: Callable[..., Process]) -> None:
-    owner = start(f"embedded://{directory}", OWN_AND_FORK, "exit")
-    assert command(owner.url(), "PING").startswith("+PONG")
-    owner.exit()
+@pytest.mark.parametrize("child", [USE_AND_FORK, STOP_IN_A_CHILD], ids=["its end", "its stop"])
+def test_a_forked_child_does_not_stop_the_server(directory: Path, start: Callable[..., Process], child: str) -> None:
+    process = start(f"embedded://{directory}?linger=0", child, "exit")
+    assert command(process.url(), "PING").startswith("+PONG")
+    process.exit()
     wait_until_empty(directory)
 
 
 @pytest.mark.parametrize("way", ["exit", "kill"])
-def test_a_forked_child_does_not_keep_the_server_beyond_its_owner(
+def test_a_forked_child_keeps_the_server_beyond_its_parent(
     directory: Path, start: Callable[..., Process], way: str
 ) -> None:
+    url = f"embedded://{directory}?linger=0"
     read_end, write_end = os.pipe()
-    owner = start(f"embedded://{directory}", OWN_AND_FORK, str(read_end), fds=(read_end,))
-    with closing(connect(owner.url())) as client:
-        getattr(owner, way)()
+    parent = start(url, USE_AND_FORK, str(read_end), fds=(read_end,))
+    socket_url = parent.url()
+    run = info(socket_url, "run_id")
+    getattr(parent, way)()
+    os.close(read_end)
+    other = start(url)
+    assert info(other.url(), "run_id") == run
+    other.exit()
+    with closing(connect(socket_url)) as client:
+        assert info(socket_url, "run_id") == run
+        os.close(write_end)
         wait_for_end(client)
     wait_until_empty(directory)
-    os.close(read_end)
-    os.close(write_end)
 
 
 def test_a_forked_child_joins_its_parents_server(directory: Path) -> None:
@@ -316,6 +412,17 @@ def test_the_default_directory_is_private_to_the_user_and_the_project(
         parent = Path(urlsplit(url).path).parent
         assert parent.parent == directory
         assert parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_project_has_one_server_wherever_its_processes_are_started(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(directory))
+    (directory / "link").symlink_to(directory)
+    first = embedded.resolve("embedded://", directory)
+    monkeypatch.chdir("/")
+    assert embedded.resolve("embedded://", str(directory / "link")) == first
+    assert embedded.resolve("embedded://", directory / "other") != first
 
 
 def test_a_default_directory_that_others_can_use_is_refused(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,6 +479,10 @@ def test_a_server_that_does_not_start_is_reported_in_its_own_words(
         ("embedded:///srv/dev?db=16", "db='16' is not"),
         ("embedded:///srv/dev?db=1&db=2", "db only once"),
         ("embedded:///srv/dev?timeout=1", "'timeout' is not a parameter"),
+        ("embedded:///srv/dev?linger=soon", "linger='soon' is not a number of seconds from 0 to 86400"),
+        ("embedded:///srv/dev?linger=-1", "linger='-1' is not"),
+        ("embedded:///srv/dev?linger=nan", "linger='nan' is not"),
+        ("embedded:///srv/dev?linger=1&linger=2", "linger only once"),
         ("embedded:///dev/null", "cannot be used"),
         ("embedded:///dev/null/dev", "cannot be used"),
     ],

@@ -1,6 +1,7 @@
 //! A connection's settings: from a URL and options to one validated value. Two equal configs share one connection, so
 //! everything that changes how the server is reached, or how long we wait for it, is part of the equality.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -81,12 +82,17 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads `redis://`, `valkey://` (`[user[:password]@]host[:port][/db]`) and `unix://` (`/path[?db=N]`) URLs.
+    /// Reads `redis://`, `valkey://` (`[user[:password]@]host[:port][/db]`) and `unix://` (`[user[:password]@]/path[?db=N]`)
+    /// URLs.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) that says which part is wrong.
     pub fn from_url(url: &str) -> Result<Self> {
-        let parsed = Url::parse(url).map_err(|error| bad_url(url, &format!("{error}")))?;
+        let (text, userinfo) = without_userinfo(url);
+        let parsed = Url::parse(&text).map_err(|error| bad_url(url, &format!("{error}")))?;
+        if parsed.fragment().is_some() {
+            return Err(bad_url(url, "it has a '#', which has no meaning here"));
+        }
         let address = match parsed.scheme() {
             "redis" | "valkey" => tcp_address(&parsed, url)?,
             "unix" | "redis+unix" | "valkey+unix" => unix_address(&parsed, url)?,
@@ -99,17 +105,24 @@ impl Config {
                     "embedded:// is for Django's development servers; a Rust program gives the server's own URL",
                 ));
             }
-            scheme => {
+            scheme if url.contains("://") => {
                 return Err(bad_url(
                     url,
                     &format!("unknown scheme '{scheme}': use redis://, valkey://, unix:// or embedded://"),
                 ));
             }
+            _ => return Err(bad_url(url, NO_SCHEME)),
+        };
+        let (username, password) = match userinfo {
+            Some(userinfo) => {
+                userinfo.split_once(':').map_or((userinfo, None), |(user, word)| (user, Some(word)))
+            }
+            None => (parsed.username(), parsed.password()),
         };
         let mut config = Self {
             address,
-            username: some_text(decode(parsed.username(), url, "user name")?),
-            password: parsed.password().map(|p| decode(p, url, "password")).transpose()?,
+            username: some_text(decode(username, url, "user name")?),
+            password: password.map(|p| decode(p, url, "password")).transpose()?,
             db: 0,
             client_name: None,
             connect_timeout: Duration::from_secs(2),
@@ -169,17 +182,48 @@ impl fmt::Debug for Config {
     }
 }
 
-/// The URL without what may be secret, for messages.
+const NO_SCHEME: &str = "it has no scheme: begin it with redis://, valkey://, unix:// or embedded://";
+
+/// What to do about a password that ends a URL's host in the middle.
+const ENCODE: &str = "it has an '@' behind a '/', '?' or '#'. If the user name or the password holds one of these \
+    characters, percent-encode it: '/' is %2F, '?' is %3F, '#' is %23, '@' is %40. Or give the password beside the \
+    URL, as the option PASSWORD";
+
+/// An error about a URL, which is not shown: each part of it may be a part of a password that is not encoded.
 fn bad_url(url: &str, reason: &str) -> Error {
-    Error::configuration(format!("bad URL {}: {reason}", redacted(url)))
+    match parts(url) {
+        // The reason may show what was taken for a port, a database or a parameter.
+        Some((scheme, rest)) if is_cut_off(rest) => {
+            Error::configuration(format!("bad URL {scheme}://...: {ENCODE}"))
+        }
+        Some((scheme, _)) => Error::configuration(format!("bad URL {scheme}://...: {reason}")),
+        None => Error::configuration(format!("bad URL: {NO_SCHEME}")),
+    }
 }
 
-/// Everything between the scheme and the last `@`, and every query value, is left out.
-fn redacted(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    let rest = rest.split('?').next().unwrap_or_default();
-    if scheme.is_empty() { format!("'{rest}'") } else { format!("'{scheme}://{rest}'") }
+/// The scheme, and what follows it.
+fn parts(url: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let is_scheme = scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+    (!scheme.is_empty() && is_scheme).then_some((scheme, rest))
+}
+
+/// Whether an `@` stands where it separates nothing, so that what is before it was probably to be a password.
+fn is_cut_off(rest: &str) -> bool {
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    // A path that begins at once, as that of a socket does, may have one.
+    end > 0 && rest[end..].contains('@')
+}
+
+/// A URL of a socket without its user name and password, and these: the crate `url` takes them only before a host.
+fn without_userinfo(url: &str) -> (Cow<'_, str>, Option<&str>) {
+    if let Some((scheme @ ("unix" | "redis+unix" | "valkey+unix"), rest)) = parts(url)
+        && let end = rest.find(['/', '?', '#']).unwrap_or(rest.len())
+        && let Some(at) = rest[..end].rfind('@')
+    {
+        return (Cow::Owned(format!("{scheme}://{}", &rest[at + 1..])), Some(&rest[..at]));
+    }
+    (Cow::Borrowed(url), None)
 }
 
 fn decode(text: &str, url: &str, part: &str) -> Result<String> {
@@ -201,6 +245,9 @@ fn tcp_address(parsed: &Url, url: &str) -> Result<Address> {
         return Err(bad_url(url, "port 0 cannot be connected to"));
     }
     let host = decode(host, url, "host")?;
+    if host.contains([',', ';']) {
+        return Err(bad_url(url, "it names several hosts: give one server"));
+    }
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).map_or(host.clone(), str::to_owned);
     Ok(Address::Tcp { host, port })
 }
@@ -285,12 +332,68 @@ mod tests {
             ("unix://secret@relative/v.sock", "absolute"),
             ("rediss://:secret@h", "TLS"),
             ("redis://:secret@", "empty host"),
-            ("localhost:6379", "scheme"),
+            ("redis://:secret", "empty host"),
+            ("redis://host:secret", "invalid port"),
+            ("redis://host/0?password=secret@h&nonsense=1", "percent-encode"),
+            ("redis://host/0?nonsense=1&password=a@secret", "percent-encode"),
+            ("redis://host#secret", "'#'"),
+            ("redis://:secret@one,two", "several hosts"),
+            ("localhost:6379", "no scheme"),
+            ("secret:word@localhost:6379", "no scheme"),
+            (":secret@localhost:6379", "no scheme"),
+            ("secret@h://host", "no scheme"),
         ] {
             let text = reason(url);
             assert!(text.contains(expected), "{url}: {text}");
             assert!(!text.contains("secret"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_password_that_is_not_encoded_gets_a_hint_and_is_not_shown_in_part() {
+        for scheme in ["redis", "valkey", "unix", "redis+unix", "rediss"] {
+            for user in ["", "alice", "12"] {
+                for cut in ['/', '?', '#'] {
+                    for (before, behind) in
+                        [("se", "cr"), ("7", "8"), ("", "cret"), ("a@s", "b@t"), ("%", "=1&db=2")]
+                    {
+                        let host = if scheme.ends_with("unix") { "/run/v.sock" } else { "h:6379/0" };
+                        let url = format!("{scheme}://{user}:{before}{cut}{behind}@{host}");
+                        let text = reason(&url);
+                        let shown = text.strip_prefix(&format!("bad URL {scheme}://...: ")).unwrap();
+                        assert_eq!(shown, ENCODE, "{url}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_socket_has_a_user_name_and_a_password_as_a_host_has() {
+        for (url, username, password, path) in [
+            ("unix://:pw@/run/v.sock", None, Some("pw"), "/run/v.sock"),
+            ("unix://alice:p%2Fw%40@/run/v.sock", Some("alice"), Some("p/w@"), "/run/v.sock"),
+            ("redis+unix://alice@/run/v.sock", Some("alice"), None, "/run/v.sock"),
+            ("valkey+unix://a:b:c@d@/v@1.sock", Some("a"), Some("b:c@d"), "/v@1.sock"),
+            ("unix:///run/v@1.sock", None, None, "/run/v@1.sock"),
+        ] {
+            let config = Config::from_url(&format!("{url}?db=3")).unwrap();
+            assert_eq!(config.to_string(), format!("unix:{path}/3"), "{url}");
+            assert_eq!(
+                (config.username.as_deref(), config.password.as_deref()),
+                (username, password),
+                "{url}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_at_sign_is_as_good_as_an_encoded_one_where_it_is_clear() {
+        let config = Config::from_url("redis://h/0?password=p@ss").unwrap();
+        assert_eq!(config.password.as_deref(), Some("p@ss"));
+        let config = Config::from_url("redis://:p@ss@h/0").unwrap();
+        assert_eq!(config.password.as_deref(), Some("p@ss"));
+        assert!(reason("unix:///run/v@1.sock?db=x").contains("'x' is not a database number"));
     }
 
     #[test]

@@ -126,7 +126,10 @@ pub use blocking::block_on;
 pub use config::{Config, Options};
 pub use connection::{Connection, Packet, Request, connection, connection_for};
 #[cfg(feature = "driver")]
-pub use connection::{Watched, configure, publish};
+pub use connection::{
+    RoundTrip, Watched, configure, publish, record_round_trips, recorded_round_trips,
+    stop_recording_round_trips, unconfigure,
+};
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "testing")]
 pub use hotpath_macros::test;

@@ -12,6 +12,7 @@
 ``vcache.W001``  a server's maxmemory-policy may evict counters (``--deploy``)
 ``vcache.W002``  a server could not be asked for its policy (``--deploy``)
 ``vcache.W003``  limits count by address, and ``VCACHE["TRUSTED_PROXIES"]`` is not set (``--deploy``)
+``vcache.W010``  limits are switched off (``--deploy``)
 """
 
 import contextlib
@@ -37,7 +38,7 @@ from django_vcache.admission.views.found import (
 from django_vcache.admission.views.limit import Limit, all_limits
 from django_vcache.admission.views.listing import problem_in_urls, views_with_urls
 from django_vcache.admission.views.refusal import problem_with
-from django_vcache.backend import ValkeyCache
+from django_vcache.backend import ValkeyCache, is_usable
 from django_vcache.exceptions import VcacheError
 
 __all__ = ["TAG"]
@@ -61,8 +62,9 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                 found.append(Error(f"VCACHE[{name!r}]: {error}", id="vcache.E003"))
     if problem := problem_with(ours.refusal):
         found.append(Error(f"VCACHE['REFUSAL'] names {problem}", id="vcache.E008"))
-    for alias in _aliases():
-        found += _check_alias(alias)
+    if ours.enabled:
+        for alias in _aliases():
+            found += _check_alias(alias)
     return found
 
 
@@ -135,6 +137,11 @@ def check_servers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Whether the servers that count keep what they counted. It asks them."""
     if problems(getattr(settings, "VCACHE", {})):
         return []
+    if not current().enabled:
+        text = "VCACHE['ENABLED'] is False: every throttle, quota and gate admits everything."
+        return [
+            Warning(text, hint="Switch limits off in the settings of tests and development only.", id="vcache.W010")
+        ]
     return [message for alias in _aliases() if not _check_alias(alias) for message in _check_server(alias)]
 
 
@@ -174,10 +181,14 @@ def _check_alias(alias: str) -> list[CheckMessage]:
     except (ImportError, KeyError):
         # Django says so itself.
         return []
-    if isinstance(backend, type) and issubclass(backend, ValkeyCache):
+    if is_usable(backend):
         return []
     text = f"A limit counts on the cache alias {alias!r}, but its BACKEND is {setting['BACKEND']}."
-    return [Error(text, hint="Make it django_vcache.ValkeyCache, or name another alias.", id="vcache.E005")]
+    hint = (
+        "Make it django_vcache.ValkeyCache, or name another alias. To develop without a server, give LOCATION "
+        '"embedded://", or switch limits off by VCACHE = {"ENABLED": False}.'
+    )
+    return [Error(text, hint=hint, id="vcache.E005")]
 
 
 def _check_server(alias: str) -> Iterator[CheckMessage]:

@@ -1,5 +1,8 @@
 """The setting ``VCACHE``: one dict for what throttles, gates and their commands need beside ``CACHES``.
 
+``ENABLED`` (True)
+    False admits everything without asking a server: throttles, quotas, gates, decorators, REST framework's classes.
+    Streams still store what they are given. For tests and development.
 ``TRUSTED_PROXIES`` (not set)
     How many proxies of yours stand before this server and add to X-Forwarded-For. 0 reads the header never, and so does
     a project that does not set it; but that is warned when the header comes.
@@ -22,14 +25,16 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.core.signals import setting_changed
 
+from django_vcache import _vcache
 from django_vcache.exceptions import ConfigurationError
 
-__all__ = ["VcacheSettings", "current", "problems"]
+__all__ = ["VcacheSettings", "current", "limits_are_enabled", "problems"]
 
 
 class VcacheSettings(NamedTuple):
     """``settings.VCACHE``, checked, with defaults for what it leaves out."""
 
+    enabled: bool = True
     trusted_proxies: int | None = None
     gates: tuple[str, ...] = ()
     streams: tuple[str, ...] = ()
@@ -79,7 +84,7 @@ def _problem(name: str, value: object) -> str:
         case "GATES" | "STREAMS":
             fits = isinstance(value, list | tuple) and all(isinstance(path, str) and "." in path for path in value)
             return "" if fits else "a list of dotted paths"
-        case "LEGACY_HEADERS":
+        case "ENABLED" | "LEGACY_HEADERS":
             return "" if isinstance(value, bool) else "True or False"
         case "REFUSAL":
             fits = isinstance(value, str) and (value in ("text", "json") or _names_something(value))
@@ -96,9 +101,15 @@ def _names_something(value: str) -> bool:
     return len(parts) > 1 and all(part.isidentifier() for part in parts)
 
 
+def limits_are_enabled() -> bool:
+    """``VCACHE["ENABLED"]``. Rust asks for it at the first decision, and again when the settings have changed."""
+    return current().enabled
+
+
 def _forget(*, setting: str, **_: object) -> None:
     if setting == "VCACHE":
         current.cache_clear()
+        _vcache.forget_enabled()
 
 
 setting_changed.connect(_forget)

@@ -149,7 +149,7 @@ impl PyDecision {
         states(py, &self.0.rules)
     }
 
-    /// Who decided: "server", "settings", "deny_cache", "guard" or "outage".
+    /// Who decided: "server", "settings", "deny_cache", "guard" or "outage"; "disabled" where limits are switched off.
     #[getter]
     fn source(&self) -> &'static str {
         self.0.source.as_str()

@@ -8,7 +8,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use vcache::admission::{
-    Admission, Decision, Gate, Quota, Rate, Receipt, Refund, RuleState, Stream, Throttle,
+    Admission, Decision, Event, Gate, Quota, Rate, Receipt, Refund, RuleState, Stream, Throttle,
 };
 use vcache::python::{Bytes, Coroutine, connection_for, to_exception};
 
@@ -18,6 +18,7 @@ use super::decision::{PyDecision, PyRefund, PyRuleState, metrics};
 use super::limit::{GivenLimit, GivenRate, cost as cost_of, limit, rate};
 use super::quota::PyQuota;
 use super::scope::{Given, Owned};
+use super::server::server;
 use super::settings::{self, Keywords};
 use super::stream::PyStream;
 use super::throttle::PyThrottle;
@@ -106,7 +107,12 @@ impl PyGate {
     ) -> PyResult<Call<impl Outcome<Decision> + use<>, Decision>> {
         let Given(owned) = scope.extract()?;
         let terms = self.terms(scope, limits, rates)?;
-        let (conn, gate) = (connection_for(scope.py(), &self.using)?, Arc::clone(&self.gate));
+        let (conn, gate) = (server(scope.py(), &self.using)?, Arc::clone(&self.gate));
+        // An event is stored also where everything is admitted.
+        let store = match (&conn, &payload) {
+            (None, Some(_)) => Some(connection_for(scope.py(), &self.using)?),
+            _ => None,
+        };
         Ok(Call::new(
             async move {
                 let mut admission = terms.of(Admission::new(&owned).cost(cost));
@@ -116,6 +122,19 @@ impl PyGate {
                 if let Some(id) = &dedupe {
                     admission = admission.dedupe(id);
                 }
+                let Some(conn) = conn else {
+                    let waived = gate.waive(admission)?;
+                    let (Some(store), Some(payload), Some(stream)) = (store, &payload, gate.stream()) else {
+                        return Ok(waived);
+                    };
+                    let mut event = Event::new(&**payload).scope(&owned);
+                    if let Some(id) = &dedupe {
+                        event = event.dedupe(id);
+                    }
+                    let mut decision = stream.add(&store, event).await?;
+                    decision.rules = waived.rules;
+                    return Ok(decision);
+                };
                 gate.admit(&conn, admission).await
             },
             PyDecision::make,
@@ -130,11 +149,15 @@ impl PyGate {
     ) -> PyResult<Call<impl Outcome<Vec<RuleState>> + use<>, Vec<RuleState>>> {
         let Given(owned) = scope.extract()?;
         let terms = self.terms(scope, limits, rates)?;
-        let (conn, gate) = (connection_for(scope.py(), &self.using)?, Arc::clone(&self.gate));
-        Ok(Call::new(
-            async move { gate.peek(&conn, terms.of(Admission::new(&owned))).await },
-            PyRuleState::make_all,
-        ))
+        let (conn, gate) = (server(scope.py(), &self.using)?, Arc::clone(&self.gate));
+        let peek = async move {
+            let admission = terms.of(Admission::new(&owned));
+            match conn {
+                Some(conn) => gate.peek(&conn, admission).await,
+                None => gate.untouched(admission),
+            }
+        };
+        Ok(Call::new(peek, PyRuleState::make_all))
     }
 
     fn refunded(
@@ -143,8 +166,14 @@ impl PyGate {
         receipt: &str,
     ) -> PyResult<Call<impl Outcome<Refund> + use<>, Refund>> {
         let receipt: Receipt = receipt.parse().map_err(|error| to_exception(py, &error))?;
-        let (conn, gate) = (connection_for(py, &self.using)?, Arc::clone(&self.gate));
-        Ok(Call::new(async move { gate.refund(&conn, &receipt).await }, PyRefund::make))
+        let (conn, gate) = (server(py, &self.using)?, Arc::clone(&self.gate));
+        let refund = async move {
+            match conn {
+                Some(conn) => gate.refund(&conn, &receipt).await,
+                None => Ok(Refund::default()),
+            }
+        };
+        Ok(Call::new(refund, PyRefund::make))
     }
 
     fn forgotten(
@@ -153,8 +182,14 @@ impl PyGate {
         scope: Owned,
         rule: Option<String>,
     ) -> PyResult<Call<impl Outcome<u64> + use<>, u64>> {
-        let (conn, gate) = (connection_for(py, &self.using)?, Arc::clone(&self.gate));
-        Ok(Call::new(async move { gate.reset(&conn, &scope, rule.as_deref()).await }, plain))
+        let (conn, gate) = (server(py, &self.using)?, Arc::clone(&self.gate));
+        let forget = async move {
+            match conn {
+                Some(conn) => gate.reset(&conn, &scope, rule.as_deref()).await,
+                None => Ok(0),
+            }
+        };
+        Ok(Call::new(forget, plain))
     }
 }
 

@@ -9,6 +9,7 @@
 //! | [`call`] | a call in its two forms |
 //! | [`scope`] | a scope, or the value that stands for one |
 //! | [`limit`] | limits and rates that are callables of the scope |
+//! | [`server`] | which server is asked, if any |
 //! | [`settings`] | the keywords that all constructors have |
 
 mod alias;
@@ -19,6 +20,7 @@ mod limit;
 mod pickled;
 mod quota;
 mod scope;
+mod server;
 mod settings;
 mod stream;
 mod throttle;
@@ -28,5 +30,6 @@ pub(crate) use decision::{PyDecision, PyRefund, PyRefusal, PyRuleState};
 pub(crate) use gate::PyGate;
 pub(crate) use pickled::{_restore_decision, _restore_refund, _restore_refusal, _restore_rule_state};
 pub(crate) use quota::PyQuota;
+pub(crate) use server::forget_enabled;
 pub(crate) use stream::PyStream;
 pub(crate) use throttle::{PyThrottle, parse_rate};

@@ -7,13 +7,14 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use vcache::admission::{Decision, Mode, Period, Quota, Receipt, Refund, RuleState};
-use vcache::python::{Coroutine, connection_for, to_exception};
+use vcache::python::{Coroutine, to_exception};
 
 use super::alias::Alias;
 use super::call::{Call, Outcome, plain};
 use super::decision::{PyDecision, PyRefund, PyRuleState, metrics};
 use super::limit::{GivenLimit, cost as cost_of, limit as limit_of};
 use super::scope::{Of, for_callable};
+use super::server::server;
 use super::settings::{self, Keywords};
 
 /// So many units in each calendar window, exact within it, for each value of a scope's entry.
@@ -93,10 +94,11 @@ impl PyQuota {
         limit: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Call<impl Outcome<Decision> + use<>, Decision>> {
         let limit = self.limit_for(of, limit)?;
-        let conn = connection_for(of.py(), self.alias())?;
+        let conn = server(of.py(), self.alias())?;
         let (of, quota): (Of, _) = (of.extract()?, Arc::clone(self.quota()));
         Ok(Call::new(
             async move {
+                let Some(conn) = conn else { return quota.waive(of.subject(), cost, limit) };
                 match limit {
                     None => quota.consume(&conn, of.subject(), cost).await,
                     Some(limit) => quota.consume_at(&conn, of.subject(), cost, limit).await,
@@ -112,10 +114,11 @@ impl PyQuota {
         limit: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Call<impl Outcome<RuleState> + use<>, RuleState>> {
         let limit = self.limit_for(of, limit)?;
-        let conn = connection_for(of.py(), self.alias())?;
+        let conn = server(of.py(), self.alias())?;
         let (of, quota): (Of, _) = (of.extract()?, Arc::clone(self.quota()));
         Ok(Call::new(
             async move {
+                let Some(conn) = conn else { return quota.untouched(of.subject(), limit) };
                 match limit {
                     None => quota.usage(&conn, of.subject()).await,
                     Some(limit) => quota.usage_at(&conn, of.subject(), limit).await,
@@ -131,14 +134,26 @@ impl PyQuota {
         receipt: &str,
     ) -> PyResult<Call<impl Outcome<Refund> + use<>, Refund>> {
         let receipt: Receipt = receipt.parse().map_err(|error| to_exception(py, &error))?;
-        let (conn, quota) = (connection_for(py, self.alias())?, Arc::clone(self.quota()));
-        Ok(Call::new(async move { quota.refund(&conn, &receipt).await }, PyRefund::make))
+        let (conn, quota) = (server(py, self.alias())?, Arc::clone(self.quota()));
+        let refund = async move {
+            match conn {
+                Some(conn) => quota.refund(&conn, &receipt).await,
+                None => Ok(Refund::default()),
+            }
+        };
+        Ok(Call::new(refund, PyRefund::make))
     }
 
     fn forgotten(&self, of: &Bound<'_, PyAny>) -> PyResult<Call<impl Outcome<bool> + use<>, bool>> {
-        let conn = connection_for(of.py(), self.alias())?;
+        let conn = server(of.py(), self.alias())?;
         let (of, quota): (Of, _) = (of.extract()?, Arc::clone(self.quota()));
-        Ok(Call::new(async move { quota.reset(&conn, of.subject()).await }, plain))
+        let forget = async move {
+            match conn {
+                Some(conn) => quota.reset(&conn, of.subject()).await,
+                None => Ok(false),
+            }
+        };
+        Ok(Call::new(forget, plain))
     }
 }
 

@@ -7,13 +7,14 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use vcache::admission::{Decision, Rate, RuleState, Throttle};
-use vcache::python::{Coroutine, connection_for};
+use vcache::python::Coroutine;
 
 use super::alias::Alias;
 use super::call::{Call, Outcome, plain};
 use super::decision::{PyDecision, PyRuleState, metrics};
 use super::limit::{GivenRate, cost as cost_of, rate as rate_of};
 use super::scope::{Of, for_callable};
+use super::server::server;
 use super::settings::{self, Keywords};
 
 /// A rate limit for each value of a scope's entry.
@@ -95,10 +96,11 @@ impl PyThrottle {
         rate: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Call<impl Outcome<Decision> + use<>, Decision>> {
         let rate = self.rate_for(of, rate)?;
-        let conn = connection_for(of.py(), self.alias())?;
+        let conn = server(of.py(), self.alias())?;
         let (of, throttle): (Of, _) = (of.extract()?, Arc::clone(self.throttle()));
         Ok(Call::new(
             async move {
+                let Some(conn) = conn else { return throttle.waive(of.subject(), cost, rate) };
                 match rate {
                     None => throttle.check(&conn, of.subject(), cost).await,
                     Some(rate) => throttle.check_at(&conn, of.subject(), cost, rate).await,
@@ -114,10 +116,11 @@ impl PyThrottle {
         rate: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Call<impl Outcome<RuleState> + use<>, RuleState>> {
         let rate = self.rate_for(of, rate)?;
-        let conn = connection_for(of.py(), self.alias())?;
+        let conn = server(of.py(), self.alias())?;
         let (of, throttle): (Of, _) = (of.extract()?, Arc::clone(self.throttle()));
         Ok(Call::new(
             async move {
+                let Some(conn) = conn else { return throttle.untouched(of.subject(), rate) };
                 match rate {
                     None => throttle.peek(&conn, of.subject()).await,
                     Some(rate) => throttle.peek_at(&conn, of.subject(), rate).await,
@@ -128,9 +131,15 @@ impl PyThrottle {
     }
 
     fn forgotten(&self, of: &Bound<'_, PyAny>) -> PyResult<Call<impl Outcome<bool> + use<>, bool>> {
-        let conn = connection_for(of.py(), self.alias())?;
+        let conn = server(of.py(), self.alias())?;
         let (of, throttle): (Of, _) = (of.extract()?, Arc::clone(self.throttle()));
-        Ok(Call::new(async move { throttle.reset(&conn, of.subject()).await }, plain))
+        let forget = async move {
+            match conn {
+                Some(conn) => throttle.reset(&conn, of.subject()).await,
+                None => Ok(false),
+            }
+        };
+        Ok(Call::new(forget, plain))
     }
 }
 

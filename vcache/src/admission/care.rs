@@ -121,7 +121,7 @@ impl Inner {
         scope: &Scope<'_>,
         rule: Option<&str>,
     ) -> Result<u64> {
-        let mut plan = Plan::bare(self, conn, scope)?;
+        let mut plan = Plan::bare(self, conn.key_head(), scope)?;
         if !self.quotas.is_empty() {
             plan.windows_at(server_time(conn).await?)?;
         }

@@ -238,8 +238,17 @@ impl Plan<'_> {
         if asks {
             return Ok(None);
         }
+        self.unasked(Source::Settings).map(Some)
+    }
+
+    /// Yes, without asking anybody: nothing is used of any rule.
+    ///
+    /// # Errors
+    /// `Value` for what is wrong about the keys.
+    pub(super) fn unasked(&self, source: Source) -> Result<Decision> {
         self.check_keys()?;
-        Ok(Some(Decision {
+        let rules = self.inner.throttles.len() + self.inner.quotas.len();
+        Ok(Decision {
             allowed: true,
             duplicate: false,
             id: None,
@@ -247,9 +256,9 @@ impl Plan<'_> {
             refused_by: None,
             retry_after: Some(Duration::ZERO),
             rules: (0..rules).map(|rule| self.state(rule)).collect(),
-            source: Source::Settings,
+            source,
             outage: None,
-        }))
+        })
     }
 
     /// A rule of which nothing is used, and nothing left if it gives nothing.

@@ -51,10 +51,12 @@ pub enum Source {
     Guard,
     /// The outage policies: the server could not be asked.
     Outage,
+    /// Nothing and nobody: limits are switched off.
+    Disabled,
 }
 
 impl Source {
-    /// `"server"`, `"settings"`, `"deny_cache"`, `"guard"` or `"outage"`.
+    /// `"server"`, `"settings"`, `"deny_cache"`, `"guard"`, `"outage"` or `"disabled"`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -63,6 +65,7 @@ impl Source {
             Self::DenyCache => "deny_cache",
             Self::Guard => "guard",
             Self::Outage => "outage",
+            Self::Disabled => "disabled",
         }
     }
 }
@@ -164,8 +167,8 @@ pub struct Usage {
     pub used: i64,
 }
 
-/// What a refund did.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a refund did. The default is one of nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "driver", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Refund {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::slice;
 use std::sync::Arc;
 
-use super::decision::{Decision, Refund, RuleState};
+use super::decision::{Decision, Refund, RuleState, Source};
 use super::inner::{Inner, QuotaSpec, StreamSpec, ThrottleSpec};
 use super::keys::By;
 use super::metrics::Metrics;
@@ -289,8 +289,29 @@ impl Gate {
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for what cannot be decided, before anything is sent; the server's
     /// errors that no outage policy is for.
     pub async fn admit(&self, conn: &Connection, admission: Admission<'_>) -> Result<Decision> {
-        let mut plan = Plan::new(&self.inner, conn, &admission, None)?;
+        let mut plan = Plan::new(&self.inner, conn.key_head(), &admission, None)?;
         plan.admit(conn).await
+    }
+
+    /// The answer where limits are switched off, for tests and development: yes, with [`Source::Disabled`]. No server is
+    /// asked, nothing is charged and nothing written. A payload is checked; [`Gate::stream`] writes it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) as for [`Gate::admit`].
+    pub fn waive(&self, admission: Admission<'_>) -> Result<Decision> {
+        let decision = Plan::new(&self.inner, b"", &admission, None)?.unasked(Source::Disabled)?;
+        self.inner.counters.admitted.count();
+        Ok(decision)
+    }
+
+    /// How every rule stands of which nothing is used: what [`Gate::peek`] is where limits are switched off.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) as for [`Gate::admit`].
+    pub fn untouched(&self, admission: Admission<'_>) -> Result<Vec<RuleState>> {
+        Plan::new(&self.inner, b"", &admission, None)?
+            .unasked(Source::Disabled)
+            .map(|decision| decision.rules)
     }
 
     /// How every rule stands; nothing is charged. Limits and rates of the call count as in [`Gate::admit`].
@@ -299,13 +320,12 @@ impl Gate {
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) as for [`Gate::admit`]; the connection's: there is no outage policy for
     /// a question.
     pub async fn peek(&self, conn: &Connection, admission: Admission<'_>) -> Result<Vec<RuleState>> {
-        Plan::new(&self.inner, conn, &admission, None)?.peek(conn).await
+        Plan::new(&self.inner, conn.key_head(), &admission, None)?.peek(conn).await
     }
 
     /// The state of the only rule.
     pub(super) async fn peek_one(&self, conn: &Connection, admission: Admission<'_>) -> Result<RuleState> {
-        let mut states = self.peek(conn, admission).await?;
-        states.pop().ok_or_else(|| Error::value("there is no rule to look at"))
+        only(self.peek(conn, admission).await?)
     }
 
     /// Gives back to the quotas what was charged under this receipt, once, in the windows that it was charged in.
@@ -350,6 +370,11 @@ impl Gate {
     pub fn metrics(&self) -> Metrics {
         self.inner.counters.read()
     }
+}
+
+/// The state of a rule that stands alone.
+pub(super) fn only(mut states: Vec<RuleState>) -> Result<RuleState> {
+    states.pop().ok_or_else(|| Error::value("there is no rule to look at"))
 }
 
 impl fmt::Debug for Gate {

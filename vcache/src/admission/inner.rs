@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::keys::{By, FNV_SEED, Rule, Space, fnv, middle, missing};
 use super::limits::Limits;
 use super::local::breaker::Breaker;
-use super::local::deny;
+use super::local::{self, deny};
 use super::metrics::Counters;
 use super::quota::Mode;
 use super::rate::Rate;
@@ -219,9 +219,10 @@ impl Inner {
         self.denies_until.fetch_max(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// How often something was given back or reset.
+    /// How often something was given back, reset, or forgotten with everything else. Both counts only grow, so their sum
+    /// is the same only if both are.
     pub(super) fn forgets(&self) -> u64 {
-        self.forgets.load(Ordering::Acquire)
+        self.forgets.load(Ordering::Acquire).wrapping_add(local::forgotten())
     }
 
     /// What was refused under these keys of rules is known no more, nor is what calls under way are yet to hear of it.

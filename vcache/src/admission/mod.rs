@@ -136,6 +136,8 @@ pub use enqueue::enqueue;
 #[cfg(feature = "admission")]
 pub use gate::{Admission, Gate, GateBuilder};
 #[cfg(feature = "admission")]
+pub use local::{forget_refusals, forget_servers};
+#[cfg(feature = "admission")]
 pub use metrics::Metrics;
 #[cfg(feature = "admission")]
 pub use quota::{Mode, Period, Quota};

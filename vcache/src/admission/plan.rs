@@ -12,7 +12,7 @@ use super::script::Head;
 use super::stream::Full;
 use super::window::Window;
 use super::{LARGEST, local};
-use crate::connection::{Connection, Packet};
+use crate::connection::Packet;
 use crate::error::{Error, Result};
 
 /// What a call says about a rule.
@@ -47,7 +47,7 @@ impl<'a> Plan<'a> {
     /// `Value` for all that is wrong about an admission but its keys.
     pub(super) fn new(
         inner: &'a Inner,
-        conn: &'a Connection,
+        key_head: &'a [u8],
         admission: &Admission<'a>,
         shard: Option<u32>,
     ) -> Result<Self> {
@@ -63,8 +63,8 @@ impl<'a> Plan<'a> {
             scope.check_fields()?;
         }
         let mut plan = match shard {
-            Some(shard) => Self::on(shard, inner, conn, scope),
-            None => Self::bare(inner, conn, scope)?,
+            Some(shard) => Self::on(shard, inner, key_head, scope),
+            None => Self::bare(inner, key_head, scope)?,
         };
         (plan.payload, plan.cost, plan.dedupe) = (payload, cost, dedupe);
         for (rule, change) in overrides {
@@ -81,19 +81,19 @@ impl<'a> Plan<'a> {
     }
 
     /// Of the keys only: the limits of the rules may be missing, and no window is known.
-    pub(super) fn bare(inner: &'a Inner, conn: &'a Connection, scope: &'a Scope<'a>) -> Result<Self> {
+    pub(super) fn bare(inner: &'a Inner, key_head: &'a [u8], scope: &'a Scope<'a>) -> Result<Self> {
         scope.check()?;
         let shard = match inner.settings.shards {
             1 => 0,
             shards => shard_of(inner.sharded_by(scope)?, shards),
         };
-        Ok(Self::on(shard, inner, conn, scope))
+        Ok(Self::on(shard, inner, key_head, scope))
     }
 
-    fn on(shard: u32, inner: &'a Inner, conn: &'a Connection, scope: &'a Scope<'a>) -> Self {
+    fn on(shard: u32, inner: &'a Inner, key_head: &'a [u8], scope: &'a Scope<'a>) -> Self {
         Self {
             inner,
-            key_head: conn.key_head(),
+            key_head,
             scope,
             payload: None,
             cost: 0,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::decision::{Decision, Refund, RuleState};
-use super::gate::{Admission, Gate, check_part};
+use super::gate::{Admission, Gate, check_part, only};
 use super::inner::QuotaSpec;
 use super::keys::{By, Rule, check_name};
 use super::metrics::Metrics;
@@ -267,6 +267,33 @@ impl Quota {
         let mut admission = Admission::new(&scope).cost(cost);
         admission.overrides.extend(limit.map(|limit| (&*self.spec.name, Override::Limit(limit))));
         self.alone.admit(conn, admission).await
+    }
+
+    /// The answer where limits are switched off: yes, without asking the server. `limit` is another for this call.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) as for [`Quota::consume`].
+    pub fn waive<'a>(
+        &'a self,
+        of: impl Into<Subject<'a>>,
+        cost: i64,
+        limit: Option<i64>,
+    ) -> Result<Decision> {
+        let scope = of.into().scope(&Rule::Quota(&self.spec.name), &self.spec.by)?;
+        let mut admission = Admission::new(&scope).cost(cost);
+        admission.overrides.extend(limit.map(|limit| (&*self.spec.name, Override::Limit(limit))));
+        self.alone.waive(admission)
+    }
+
+    /// How it stands when nothing is used: what [`Quota::usage`] is where limits are switched off.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) as for [`Quota::consume`].
+    pub fn untouched<'a>(&'a self, of: impl Into<Subject<'a>>, limit: Option<i64>) -> Result<RuleState> {
+        let scope = of.into().scope(&Rule::Quota(&self.spec.name), &self.spec.by)?;
+        let mut admission = Admission::new(&scope);
+        admission.overrides.extend(limit.map(|limit| (&*self.spec.name, Override::Limit(limit))));
+        only(self.alone.untouched(admission)?)
     }
 
     /// How it stands in the window that is now.

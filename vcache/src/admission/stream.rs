@@ -195,7 +195,7 @@ impl Stream {
     fn plan<'a>(&'a self, conn: &'a Connection, event: Event<'a>) -> Result<Plan<'a>> {
         let mut admission = Admission::new(event.scope.unwrap_or(&NOBODY)).payload(event.payload);
         admission.dedupe = event.dedupe;
-        Plan::new(self.inner(), conn, &admission, self.shard(&event)?)
+        Plan::new(self.inner(), conn.key_head(), &admission, self.shard(&event)?)
     }
 
     fn inner(&self) -> &Inner {

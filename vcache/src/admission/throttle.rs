@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::decision::{Decision, RuleState};
-use super::gate::{Admission, Gate, check_part};
+use super::gate::{Admission, Gate, check_part, only};
 use super::inner::ThrottleSpec;
 use super::keys::{By, Rule, check_name};
 use super::limits::Limits;
@@ -195,6 +195,33 @@ impl Throttle {
         let mut admission = Admission::new(&scope).cost(cost);
         admission.overrides.extend(rate.map(|rate| (&*self.spec.name, Override::Rate(rate))));
         self.alone.admit(conn, admission).await
+    }
+
+    /// The answer where limits are switched off: yes, without asking the server. `rate` is another for this call.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) as for [`Throttle::check`].
+    pub fn waive<'a>(
+        &'a self,
+        of: impl Into<Subject<'a>>,
+        cost: i64,
+        rate: Option<Rate>,
+    ) -> Result<Decision> {
+        let scope = of.into().scope(&Rule::Throttle(&self.spec.name), &self.spec.by)?;
+        let mut admission = Admission::new(&scope).cost(cost);
+        admission.overrides.extend(rate.map(|rate| (&*self.spec.name, Override::Rate(rate))));
+        self.alone.waive(admission)
+    }
+
+    /// How it stands when nothing is used: what [`Throttle::peek`] is where limits are switched off.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) as for [`Throttle::check`].
+    pub fn untouched<'a>(&'a self, of: impl Into<Subject<'a>>, rate: Option<Rate>) -> Result<RuleState> {
+        let scope = of.into().scope(&Rule::Throttle(&self.spec.name), &self.spec.by)?;
+        let mut admission = Admission::new(&scope);
+        admission.overrides.extend(rate.map(|rate| (&*self.spec.name, Override::Rate(rate))));
+        only(self.alone.untouched(admission)?)
     }
 
     /// How it stands; nothing is charged.

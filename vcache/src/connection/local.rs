@@ -11,6 +11,7 @@ use super::command::{Blocking, Packet};
 use super::driver::{Driver, Flush, Submitted};
 use super::limits::Limits;
 use super::receiver::{Outcome, Receiver};
+use super::recording;
 use super::slot::Slot;
 use super::topology::Topology;
 use crate::config::Config;
@@ -123,6 +124,7 @@ impl Handle {
 
     /// Where a packet goes; `None` waits in a runtime.
     pub(crate) fn route_for(&self, packet: &Packet, waiter: Option<&Arc<Waiter>>) -> Result<Route> {
+        recording::note(&self.0.alias, packet);
         if packet.blocking == Blocking::No {
             let driver = self.0.topology.route(packet)?;
             return Ok(Route { driver, lent_by: None, under_way: waiter.map(Waiter::begin) });

@@ -17,6 +17,7 @@
 //! | `driver`, `state` | one connection, and the steps that move it on |
 //! | `in_flight`, `waiting`, `link` | what it knows: calls under way, calls that wait, the link itself |
 //! | `receiver` | who gets a reply |
+//! | `recording` | what was sent, for tests that count round trips |
 //! | `push`, `changed` | what the server says without being asked; waiting for a key to change |
 //! | `dial`, `race`, `handshake` | making a connection, on a thread for that |
 //! | `transport`, `socket`, `resp` | bytes and replies |
@@ -47,6 +48,8 @@ mod push;
 mod race;
 #[cfg(feature = "driver")]
 pub(crate) mod receiver;
+#[cfg(feature = "driver")]
+mod recording;
 #[cfg(feature = "driver")]
 mod refusal;
 #[cfg(feature = "driver")]
@@ -82,7 +85,9 @@ use limits::Limits;
 #[cfg(feature = "driver")]
 use local::Handle;
 #[cfg(feature = "driver")]
-pub use registry::{configure, publish};
+pub use recording::{RoundTrip, record_round_trips, recorded_round_trips, stop_recording_round_trips};
+#[cfg(feature = "driver")]
+pub use registry::{configure, publish, unconfigure};
 pub use request::Request;
 
 #[cfg(not(feature = "driver"))]

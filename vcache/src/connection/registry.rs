@@ -68,6 +68,15 @@ fn insert(alias: &str, connection: &Connection) {
     });
 }
 
+/// Forgets what `alias` stands for, as if nobody had configured it. Calls that are under way end as they would have.
+pub fn unconfigure(alias: &str) {
+    aliases().rcu(|aliases| {
+        let mut aliases = Aliases::clone(aliases);
+        aliases.retain(|(known, _)| **known != *alias);
+        aliases
+    });
+}
+
 fn of<'a>(aliases: &'a Aliases, alias: &[u8]) -> Option<&'a Connection> {
     aliases.iter().find(|(known, _)| known.as_bytes() == alias).map(|(_, connection)| connection)
 }
@@ -87,4 +96,22 @@ pub(super) fn find(alias: &str) -> Result<Connection> {
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         Error::configuration(format!("no cache alias '{alias}' is configured (configured: {known})"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alias_is_forgotten_and_configured_anew() {
+        let config = |db| Config::from_url(&format!("redis://localhost/{db}")).unwrap();
+        let first = configure("registry-tests", config(1));
+        unconfigure("registry-tests");
+        assert!(find("registry-tests").unwrap_err().to_string().contains("'registry-tests'"));
+        configure("registry-tests", config(2));
+        assert_eq!(find("registry-tests").unwrap().config().db, 2);
+        assert_eq!(first.config().db, 1, "who has the old one keeps it");
+        unconfigure("registry-tests");
+        unconfigure("registry-tests");
+    }
 }

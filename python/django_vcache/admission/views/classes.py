@@ -19,7 +19,7 @@ from django_vcache.admission.views.bounds import bounded
 from django_vcache.admission.views.counts import count
 from django_vcache.admission.views.names import internal
 from django_vcache.admission.views.refusal import attach, limit_exceeded
-from django_vcache.backend import ValkeyCache
+from django_vcache.backend import is_usable
 from django_vcache.exceptions import ConfigurationError
 
 __all__ = ["alias_of", "decide", "ident_of", "name_of", "throttle_of"]
@@ -69,10 +69,10 @@ def alias_of(throttle: Any) -> str:
     if throttle.using:
         return str(throttle.using)
     cache = throttle.cache
-    if cache is default_cache:
+    if cache is default_cache or not current().enabled:
         return current().throttle_alias
-    alias = getattr(cache, "_alias", None)
-    if isinstance(alias, str) and alias in settings.CACHES and isinstance(caches[alias], ValkeyCache):
+    alias = getattr(cache, "_alias", None) or next((name for name in settings.CACHES if caches[name] is cache), None)
+    if isinstance(alias, str) and alias in settings.CACHES and is_usable(type(caches[alias])):
         return alias
     raise ConfigurationError(
         f"a throttle's cache is {cache!r}, which is not a ValkeyCache of CACHES: set `using` to an alias that is one"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from http import HTTPMethod
 from typing import Any, NamedTuple
 
+from django.core.signals import setting_changed
 from django.http import HttpRequest
 
 from django_vcache import _vcache
@@ -96,6 +97,10 @@ class Limit:
             rule = self._rules[name] = Rule(self, name, self._throttle(name, using), self._key)
         return rule
 
+    def forget_rules(self) -> None:
+        """The settings have changed that the rules were made of: the next request makes them anew."""
+        self._rules.clear()
+
     def metrics(self) -> dict[str, int]:
         """What it has decided in this process, for all views that it decorates.
 
@@ -164,6 +169,15 @@ def _takes(function: Any, name: str, *arguments: str) -> None:
         raise TypeError(
             f"{name} is called with {' and '.join(arguments)}, and {function!r} takes {signature}"
         ) from None
+
+
+def _follow_settings(*, setting: str, **_others: object) -> None:
+    if setting == "VCACHE":
+        for limit in all_limits():
+            limit.forget_rules()
+
+
+setting_changed.connect(_follow_settings)
 
 
 def all_limits() -> list[Limit]:

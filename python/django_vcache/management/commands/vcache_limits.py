@@ -74,6 +74,10 @@ class Command(BaseCommand):
         raise CommandError(text) from error
 
     def _do(self, words: list[str], path: str | None, rule: Any, receipt: str | None) -> None:
+        if not current().enabled:
+            raise CommandError(
+                "VCACHE['ENABLED'] is False: limits ask no server, so there is nothing to show or to reset"
+            )
         if isinstance(rule, str) and "=" in rule:
             # `--reset org=1`: argparse takes what follows for the rule, whose name has no such character.
             if words:

@@ -7,6 +7,8 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::RESET;
+
 /// Failures one after the other after which it opens.
 const FAILURES: u32 = 5;
 /// What fails sooner after a failure than this belongs to it: a connection that is refused says so to hundreds of calls
@@ -27,6 +29,8 @@ pub(in crate::admission) struct Breaker {
     probes: AtomicU32,
     /// Nanoseconds after birth until which one call is thought to ask; 0 is none.
     probing: AtomicU64,
+    /// Which of the [`RESET`]s it knows.
+    reset: AtomicU64,
 }
 
 impl Breaker {
@@ -38,6 +42,7 @@ impl Breaker {
             until: AtomicU64::new(0),
             probes: AtomicU32::new(0),
             probing: AtomicU64::new(0),
+            reset: AtomicU64::new(RESET.load(Ordering::Acquire)),
         }
     }
 
@@ -47,7 +52,12 @@ impl Breaker {
 
     /// Leave to ask the server; or how long it is still left alone, which is not at all while another call asks.
     pub(in crate::admission) fn permit(&self, now: Instant) -> Result<Permit<'_>, Duration> {
-        let until = self.until.load(Ordering::Acquire);
+        let mut until = self.until.load(Ordering::Acquire);
+        if until != 0 && self.is_of_another_server() {
+            self.close();
+            self.leave();
+            until = 0;
+        }
         if until == 0 {
             return Ok(Permit { breaker: self, probe: false, told: false });
         }
@@ -81,9 +91,22 @@ impl Breaker {
             return false;
         }
         self.failed.fetch_max(self.age(now).max(1), Ordering::AcqRel);
+        self.reset.store(RESET.load(Ordering::Acquire), Ordering::Release);
         self.failures.fetch_add(1, Ordering::AcqRel) + 1 >= FAILURES
             && self.until.load(Ordering::Acquire) == 0
             && self.until.compare_exchange(0, self.rest(now), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Whether it was opened by a server that its alias does not stand for any more. It says so once.
+    #[cold]
+    fn is_of_another_server(&self) -> bool {
+        let known = RESET.load(Ordering::Acquire);
+        self.reset.swap(known, Ordering::AcqRel) != known
+    }
+
+    /// No call asks any more.
+    fn leave(&self) {
+        self.probing.store(0, Ordering::Release);
     }
 
     fn close(&self) {
@@ -133,7 +156,7 @@ impl Permit<'_> {
 
     fn leave(&self) {
         if self.probe {
-            self.breaker.probing.store(0, Ordering::Release);
+            self.breaker.leave();
         }
     }
 }

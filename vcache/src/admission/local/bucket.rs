@@ -75,6 +75,11 @@ pub(in crate::admission) enum Empty {
     TooSmall,
 }
 
+/// All buckets are full again.
+pub(super) fn forget_all() {
+    [&GUARDS, &LOCAL].into_iter().filter_map(PerProcess::get_if_made).for_each(Cache::clear);
+}
+
 /// Takes `cost` units out of a key's bucket.
 pub(in crate::admission) fn spend(
     buckets: &'static PerProcess<Table>,

@@ -66,6 +66,12 @@ pub(in crate::admission) fn forget(key: &[u8]) {
     }
 }
 
+pub(super) fn forget_all() {
+    if let Some(denials) = DENIALS.get_if_made() {
+        denials.clear();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

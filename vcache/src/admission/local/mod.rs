@@ -8,6 +8,8 @@
 //! | [`breaker`] | leaving a server alone that fails |
 //! | [`outage`] | which errors are an outage |
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 pub(super) mod breaker;
 pub(super) mod bucket;
 pub(super) mod deny;
@@ -15,6 +17,30 @@ pub(super) mod outage;
 
 /// Rules' keys that each of the tables remembers, of all gates of the process together.
 const MOST_KEYS: usize = 10_000;
+
+/// How often everything was forgotten: what a call learns that began before is not remembered.
+static FORGOTTEN: AtomicU64 = AtomicU64::new(0);
+/// How often it was also forgotten which servers fail.
+static RESET: AtomicU64 = AtomicU64::new(0);
+
+/// Forgets what this process has refused, and what it has counted by itself, for all gates: their counters on the server
+/// were deleted.
+pub fn forget_refusals() {
+    FORGOTTEN.fetch_add(1, Ordering::AcqRel);
+    deny::forget_all();
+    bucket::forget_all();
+}
+
+/// Forgets the same, and which servers fail: the aliases have got others.
+pub fn forget_servers() {
+    RESET.fetch_add(1, Ordering::AcqRel);
+    forget_refusals();
+}
+
+/// How often everything was forgotten.
+pub(super) fn forgotten() -> u64 {
+    FORGOTTEN.load(Ordering::Acquire)
+}
 
 /// What a rule's key is known by in this process: the gate's number, and the key on the server.
 pub(super) fn key(

@@ -1,0 +1,57 @@
+//! Which server a limit asks: that of its alias, or none where limits are switched off by `VCACHE["ENABLED"]`, and in a
+//! test run whose cache is one of Django's stand-ins.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use vcache::Connection;
+use vcache::python::connection_for;
+
+/// Nobody has asked the settings yet, or they have changed since.
+const UNKNOWN: u8 = 0;
+const ON: u8 = 1;
+const OFF: u8 = 2;
+
+static LIMITS: AtomicU8 = AtomicU8::new(UNKNOWN);
+
+/// The connection to ask; `None` if everything is admitted.
+pub(super) fn server(py: Python<'_>, alias: &str) -> PyResult<Option<Connection>> {
+    match LIMITS.load(Ordering::Relaxed) {
+        ON => {}
+        OFF => return Ok(None),
+        _ => {
+            if !look(py)? {
+                return Ok(None);
+            }
+        }
+    }
+    match connection_for(py, alias) {
+        Ok(connection) => Ok(Some(connection)),
+        Err(error) if is_stand_in(py, &error)? => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cold]
+fn look(py: Python<'_>) -> PyResult<bool> {
+    static ENABLED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let enabled = ENABLED.import(py, "django_vcache.admission.settings", "limits_are_enabled")?;
+    let enabled: bool = enabled.call0()?.extract()?;
+    LIMITS.store(if enabled { ON } else { OFF }, Ordering::Relaxed);
+    Ok(enabled)
+}
+
+/// Whether an alias has no server because a test run gave it a cache of Django's that needs none.
+#[cold]
+fn is_stand_in(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
+    static STAND_IN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let class = STAND_IN.import(py, "django_vcache.backend", "StandInCache")?;
+    error.value(py).is_instance(class)
+}
+
+/// The settings have changed: the next call looks at them again.
+#[pyfunction]
+pub(crate) fn forget_enabled() {
+    LIMITS.store(UNKNOWN, Ordering::Relaxed);
+}
