@@ -68,12 +68,22 @@ def build(location: object, params: Mapping[str, Any]) -> Settings:
     url = _url(location, functools.partial(_wrong, alias))
     # Limits and streams that count on this alias have it too; the cache's own keys get it from the backend object.
     key_prefix = str(params.get("KEY_PREFIX") or "")
+    if not _is_utf8(key_prefix):
+        raise _wrong(alias, f"KEY_PREFIX must be text that UTF-8 can hold, and {key_prefix!r} has a lone surrogate")
     secrets = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
     try:
         return _cached(alias, url, key_prefix, tuple(options.items()), secrets)
     except TypeError:
         # An option that cannot be hashed is a wrong one, or a serializer object.
         return _build(alias, url, key_prefix, options, secrets)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def default_timeout(alias: str, params: Mapping[str, Any]) -> float | None:

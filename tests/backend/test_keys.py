@@ -16,6 +16,8 @@ from django.utils.safestring import mark_safe
 from django.utils.translation import gettext_lazy
 from support.server import ValkeyServer
 
+from django_vcache.exceptions import ConfigurationError
+
 
 def dashed(key: str, prefix: str, version: int) -> str:
     """A KEY_FUNCTION for the tests below, which name it by its dotted path."""
@@ -207,7 +209,11 @@ def test_other_parts_that_have_no_utf8_form_are_refused_by_name(cache_factory: A
         cache_factory().get("k", version=LONE)
     with pytest.raises(ValueError, match=f"^VERSION {SHOWN}"):
         cache_factory(VERSION=LONE).get("k")
+    with pytest.raises(ConfigurationError, match=f"KEY_PREFIX {SHOWN}"):
+        cache_factory(KEY_PREFIX=LONE)
+    cache = cache_factory()
+    cache.key_prefix = LONE
     with pytest.raises(ValueError, match=f"^KEY_PREFIX {SHOWN}"):
-        cache_factory(KEY_PREFIX=LONE).get("k")
+        cache.get("k")
     with pytest.raises(ValueError, match=r"^the key that KEY_FUNCTION or make_key\(\) made must be text"):
         cache_factory(KEY_FUNCTION=dashed).get(LONE)
