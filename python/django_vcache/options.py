@@ -80,8 +80,8 @@ def build(location: object, params: Mapping[str, Any]) -> Settings:
     url = _url(location, functools.partial(_wrong, alias))
     # Limits and streams that count on this alias have it too; the cache's own keys get it from the backend object.
     key_prefix = str(params.get("KEY_PREFIX") or "")
-    if not key_prefix.isascii() and not _has_utf8_form(key_prefix):
-        raise _wrong(alias, f"KEY_PREFIX {key_prefix!r} holds a lone surrogate, which has no UTF-8 form: use another")
+    if not _is_utf8(key_prefix):
+        raise _wrong(alias, f"KEY_PREFIX must be text that UTF-8 can hold, and {key_prefix!r} has a lone surrogate")
     secrets = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
     try:
         return _cached(alias, url, key_prefix, tuple(options.items()), secrets)
@@ -90,7 +90,7 @@ def build(location: object, params: Mapping[str, Any]) -> Settings:
         return _build(alias, url, key_prefix, options, secrets)
 
 
-def _has_utf8_form(text: str) -> bool:
+def _is_utf8(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:

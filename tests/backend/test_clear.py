@@ -48,6 +48,26 @@ def test_a_longer_prefix_is_another_caches(cache_factory: Any, server: ValkeySer
     assert server.keys() == [b"shop:sessions:1:k", b"shop:sessions:2:k", throttle]
 
 
+@pytest.mark.parametrize(("prefix", "limits"), [("vcache", ""), ("shop", "shop"), ("shop:vcache", "shop")])
+def test_limits_and_streams_stay(server: ValkeyServer, prefix: str, limits: str) -> None:
+    from django_vcache.admission import Quota, Stream, Throttle
+    from django_vcache.backend import publish_alias
+
+    given = {"KEY_PREFIX": limits} if limits else {}
+    with override_settings(CACHES={"default": cache_setting(server, **given)}):
+        publish_alias("default")
+        assert Throttle("t", "5/m", deadline=None).check(1)
+        assert Quota("q", 5, "month", key="org", deadline=None).consume({"org": 1})
+        assert Stream("s", deadline=None).add(b"payload", dedupe="one")
+        kept = server.keys()
+        cache = make_cache(server, CLEAR="prefix", KEY_PREFIX=prefix)
+        cache.set("k", 1)
+        cache.set("{v1}", 1)
+        cache.clear()
+        assert len(kept) == 4
+        assert server.keys() == kept
+
+
 def test_versions_that_are_no_integers_are_cleared_where_they_are_the_caches_own(
     cache_factory: Any, server: ValkeyServer
 ) -> None:

@@ -16,6 +16,8 @@ from django.utils.safestring import mark_safe
 from django.utils.translation import gettext_lazy
 from support.server import ValkeyServer
 
+from django_vcache.exceptions import ConfigurationError
+
 
 def dashed(key: str, prefix: str, version: int) -> str:
     """A KEY_FUNCTION for the tests below, which name it by its dotted path."""
@@ -209,7 +211,7 @@ def test_other_parts_that_have_no_utf8_form_are_refused_by_name(cache_factory: A
         cache_factory().get("k", version=LONE)
     with pytest.raises(ValueError, match=f"^VERSION {SHOWN}"):
         cache_factory(VERSION=LONE).get("k")
-    with pytest.raises(ConfigurationError, match=r"KEY_PREFIX '.*' holds a lone surrogate"):
+    with pytest.raises(ConfigurationError, match=f"KEY_PREFIX {SHOWN}"):
         cache_factory(KEY_PREFIX=LONE)
     cache = cache_factory()
     cache.key_prefix = LONE

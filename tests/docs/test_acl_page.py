@@ -225,12 +225,12 @@ def by_hand(*command: Any) -> Any:
 
 
 @contextlib.contextmanager
-def user_with(rules: list[str], keys: str = "~*") -> Iterator[Any]:
+def user_with(rules: list[str], keys: str = "~*", **options: Any) -> Iterator[Any]:
     """The default cache, as a user with these rules."""
     global _server
     with ValkeyServer(users=[f"bob on nopass {keys} resetchannels -@all {' '.join(rules)}"]) as _server:
         caches_of_bob = {
-            "default": cache_setting(_server, USERNAME="bob"),
+            "default": cache_setting(_server, USERNAME="bob", **options),
             "prefixed": cache_setting(_server, USERNAME="bob", KEY_PREFIX="app", CLEAR="prefix"),
             "second": cache_setting(_server, USERNAME="bob", DB=1),
         }
@@ -282,6 +282,21 @@ def test_the_user_of_the_first_example_can_use_the_whole_cache() -> None:
         assert shop.incr_version("k") == 2
         shop.clear()
         assert by_hand("DBSIZE") == 0
+        assert refused() == set()
+
+
+@pytest.mark.parametrize("feature", [limit, enqueue, consume, look_after_streams])
+@pytest.mark.parametrize(("keys", "prefix"), [("~shop:*", "shop"), ("~:* ~vcache:*", "")])
+@pytest.mark.usefixtures("patient")
+def test_the_keys_of_limits_and_streams_are_those_of_the_page(
+    feature: Callable[[Any], None], keys: str, prefix: str
+) -> None:
+    for pattern in keys.split():
+        assert f"`{pattern}`" in PAGE.read_text()
+    rules = [rule for row in rows().values() for rule in row if is_known(rule)]
+    with user_with(rules, keys, **({"KEY_PREFIX": prefix} if prefix else {})) as cache:
+        write(cache)
+        feature(cache)
         assert refused() == set()
 
 

@@ -71,7 +71,9 @@ pub(super) struct Sweep {
 
 impl Sweep {
     fn deletes(&self, key: &[u8]) -> bool {
-        self.own.holds(key, &self.version) && !self.others.iter().any(|other| other.holds(key, &self.version))
+        self.own.holds(key, &self.version)
+            && !is_limit_or_stream(key)
+            && !self.others.iter().any(|other| other.holds(key, &self.version))
     }
 
     /// Deletes the keys; returns how many there were.
@@ -95,6 +97,15 @@ impl Sweep {
             cursor = next;
         }
     }
+}
+
+/// Whether `key` is one of admission's: `vcache:2:{v07}:t:...`. To an alias with the prefix `vcache` it looks like version 2.
+fn is_limit_or_stream(key: &[u8]) -> bool {
+    const TAG: &[u8] = b":{v";
+    let Some(at) = key.windows(TAG.len()).position(|part| part == TAG) else { return false };
+    let shard = &key[at + TAG.len()..];
+    let digits = shard.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    digits > 0 && matches!(shard[digits..], [b'}', b':', b't' | b'q' | b'd' | b'r' | b's', b':', ..])
 }
 
 /// Unlinks each key by a command of its own: those of a cluster can be in different slots.
