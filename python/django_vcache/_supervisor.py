@@ -1,8 +1,8 @@
 """The process that keeps an embedded Valkey server running as long as any process uses it, and a while longer.
 
 `django_vcache.embedded` runs this file by its path (`python -I -S _supervisor.py PROGRAM DIR LINGER`), so it uses the
-standard library only. It detaches itself from the process that started it, which may be the first of its users to end. On its
-stdout it says `ready`, or why there is no server.
+standard library only. It detaches itself from the process that started it, which may be the first of its users to end.
+On its stdout it says `ready`, or why there is no server.
 
 Each process that uses the server holds a shared lock on `USERS_LOCK`, which the system releases when the process ends,
 however that comes about. So the exclusive lock is to be had when there is no user, and who holds it keeps new ones out.
