@@ -1,8 +1,8 @@
 """The process that keeps an embedded Valkey server running as long as any process uses it, and a while longer.
 
 `django_vcache.embedded` runs this file by its path (`python -I -S _supervisor.py PROGRAM DIR LINGER`), so it uses the
-standard library only. It detaches itself from whoever started it, who may be the first of its users to end. On its
-stdout it says `ready`, or why there is no server.
+standard library only. It detaches itself from the process that started it, which may be the first of its users to end.
+On its stdout it says `ready`, or why there is no server.
 
 Each process that uses the server holds a shared lock on `USERS_LOCK`, which the system releases when the process ends,
 however that comes about. So the exclusive lock is to be had when there is no user, and who holds it keeps new ones out.
@@ -72,7 +72,7 @@ def try_lock(path: Path, kind: int = fcntl.LOCK_EX) -> int | None:
     except BlockingIOError:
         pass
     else:
-        # Lock files are deleted by who is done with them: a deleted file's lock excludes nobody.
+        # The last holder of a lock file deletes it: a deleted file's lock excludes no process.
         if is_file_at(descriptor, path):
             return descriptor
     os.close(descriptor)
@@ -98,7 +98,7 @@ def wait_until(condition: Callable[[], bool], deadline: float) -> bool:
 
 def main(program: str, directory: Path, linger: float) -> None:
     """Run the server in `directory` until it has no users for `linger` seconds, or stops by itself."""
-    # Whoever started it need not wait for its end, and is not told of it.
+    # The process that started it then need not wait for its end.
     if os.fork():
         os._exit(0)
     deadline = time.monotonic() + START_TIMEOUT
@@ -134,7 +134,7 @@ def main(program: str, directory: Path, linger: float) -> None:
         log = (directory / LOG).read_text(errors="replace").strip()
         report(f"the Valkey server in {directory} did not start; its log ends with: {log[-500:]}")
     server.wait()
-    # Somebody may have removed the directory, and another server may run in a new one.
+    # The directory may have been removed, and another server may run in a new one.
     if is_file_at(lock, directory / SERVER_LOCK):
         if unused.is_set() or try_lock(directory / USERS_LOCK) is not None:
             remove_locks_of_users(directory)
@@ -211,14 +211,14 @@ def stays_unused(users: int, path: Path, linger: float) -> bool:
 
 
 def report(line: str) -> None:
-    """Tell who started this how it went; it reads to the end of the pipe."""
+    """Tell the process that started this how it went; it reads to the end of the pipe."""
     os.write(1, line.encode())
     os.close(1)
 
 
 def remove_files(directory: Path, *, keep_log: bool) -> None:
     """Remove what the server left in `directory`; its log stays if it stopped by itself."""
-    # Somebody may have removed the directory, or files in it.
+    # The directory, or files in it, may have been removed.
     with contextlib.suppress(FileNotFoundError):
         (directory / SOCKET).unlink(missing_ok=True)
         if not keep_log:
@@ -230,7 +230,7 @@ def remove_files(directory: Path, *, keep_log: bool) -> None:
 
 
 def remove_locks_of_users(directory: Path) -> None:
-    """Remove the locks that users take. Who calls this holds `USERS_LOCK`, so there are no users."""
+    """Remove the locks that users take. The caller holds `USERS_LOCK`, so there are no users."""
     (directory / START_LOCK).unlink(missing_ok=True)
     (directory / USERS_LOCK).unlink(missing_ok=True)
 

@@ -256,7 +256,7 @@ def _start(place: _Place) -> None:
         # Ctrl-C goes to the terminal's whole process group; others may need the server longer.
         start_new_session=True,
     )
-    # It goes on in a child of its own, so its end is that of the pipe and no more.
+    # It goes on in a forked child: this one ends when it has reported.
     with supervisor:
         assert supervisor.stdout is not None
         result = supervisor.stdout.read().decode(errors="replace")
@@ -310,7 +310,7 @@ def _server_program() -> str:
 
 
 def _renew_leases() -> None:
-    """In a forked child, which uses the servers as its parent does, and may end later: take locks of its own."""
+    """In a forked child, which uses the servers as its parent does, and may end later: take its own locks."""
     for directory, inherited in list(_leases.items()):
         # A lock that is inherited is one with the parent's.
         with suppress(OSError):

@@ -195,7 +195,7 @@ def advice_on(name: str) -> str | None:
 
 
 def advice_on_serializer(path: str) -> str | None:
-    """What to write in place of another backend's serializer; None for a path that is none."""
+    """What to write in place of another backend's serializer; None for any other path."""
     if path.split(".")[0] not in ("django_redis", "django_valkey", "redis_cache"):
         return None
     known = next((ours for word, ours in _SERIALIZERS.items() if word in path.lower()), "auto")

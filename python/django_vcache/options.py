@@ -235,7 +235,7 @@ def _url(location: object, wrong: Wrong) -> str:
 
 
 def embedded_url(location: object) -> str | None:
-    """The ``embedded://`` URL in a LOCATION; None for another server, and for what is none."""
+    """The ``embedded://`` URL in a LOCATION; None for any other."""
     given = location if isinstance(location, list | tuple) else [location]
     urls = [str(each).strip(" \t\r\n,;") for each in given]
     return next((url for url in urls if url.startswith("embedded:")), None)

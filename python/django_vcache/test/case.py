@@ -19,7 +19,7 @@ class VcacheMixin(_TestCase):
     """Puts the caches of a test case on the server of the process, which each test finds empty.
 
     Stand it before Django's class: ``class PageTests(VcacheMixin, TestCase)``. Each process of ``manage.py test
-    --parallel`` has a server of its own. A ``setUp`` or ``setUpClass`` of yours calls ``super()``'s first.
+    --parallel`` has its own server. A ``setUp`` or ``setUpClass`` of yours calls ``super()``'s first.
     """
 
     vcache_server: ClassVar[Server]

@@ -26,7 +26,7 @@ def outage(
     """Has the server of each ValkeyCache be away inside the block; behind it everything is as before.
 
     No server is touched: the aliases get another address, so it works on any LOCATION and loses no data. Limits, gates,
-    hot paths and ``django.core.cache`` follow at once. A backend object that somebody keeps, such as
+    hot paths and ``django.core.cache`` follow at once. A backend object that is kept, such as
     ``sessions = caches["sessions"]`` at the top of a module, does not: ``aliases["sessions"]`` does.
 
     Args:

@@ -36,8 +36,8 @@ def record_round_trips(using: str | None = None) -> Iterator[list[RoundTrip]]:
     """Records the round trips of the block into a list, which is filled when the block ends.
 
     Those of all threads and loops of this process count, and only those: of the cache, limits, streams and hot paths,
-    also hot paths in modules of yours. Connecting is none, and neither is teaching a server a script that it does not
-    know yet.
+    also hot paths in modules of yours. Connecting does not count, and neither does teaching a server a script that it
+    does not know yet.
 
     Args:
         using: the cache alias; all of them unless said.

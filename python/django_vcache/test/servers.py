@@ -74,7 +74,7 @@ class Server:
         return f"unix://{quote(os.fsencode(self._directory / SOCKET))}"
 
     def command(self, *words: str | bytes | int) -> bytes:
-        """Sends one command over a connection of its own.
+        """Sends one command over a new connection.
 
         Returns:
             The reply as it is on the wire: ``b"+OK\\\\r\\\\n"``.

@@ -8,7 +8,7 @@ use pyo3::sync::PyOnceLock;
 use vcache::Connection;
 use vcache::python::connection_for;
 
-/// Nobody has asked the settings yet, or they have changed since.
+/// The settings have not been read yet, or have changed since.
 const UNKNOWN: u8 = 0;
 const ON: u8 = 1;
 const OFF: u8 = 2;

@@ -51,7 +51,7 @@ pub enum Source {
     Guard,
     /// The outage policies: the server could not be asked.
     Outage,
-    /// Nothing and nobody: limits are switched off.
+    /// Limits are switched off: nothing was asked.
     Disabled,
 }
 

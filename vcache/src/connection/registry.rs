@@ -68,7 +68,7 @@ fn insert(alias: &str, connection: &Connection) {
     });
 }
 
-/// Forgets what `alias` stands for, as if nobody had configured it. Calls that are under way end as they would have.
+/// Forgets what `alias` stands for, as if it had never been configured. Calls that are under way end as they would have.
 pub fn unconfigure(alias: &str) {
     aliases().rcu(|aliases| {
         let mut aliases = Aliases::clone(aliases);
