@@ -41,6 +41,8 @@ def no_other_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     from django_vcache.admission.views import limit
 
     monkeypatch.setattr(limit, "_all", weakref.WeakSet())
+    if ninja := sys.modules.get("django_vcache.ninja"):
+        monkeypatch.setattr(ninja, "_all", weakref.WeakSet())
     others = set(checks.aliases_in_use())
     monkeypatch.setattr(checks, "aliases_in_use", lambda: set(aliases_in_use()) - others)
 

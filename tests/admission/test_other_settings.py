@@ -122,11 +122,13 @@ def test_clear_forgets_refusals(server: ValkeyServer, clear: Any) -> None:
 
 
 @pytest.mark.parametrize("clear", CLEARS.values(), ids=CLEARS)
-def test_clear_by_prefix_forgets_refusals(server: ValkeyServer, clear: Any) -> None:
+def test_clear_by_prefix_forgets_refusals_and_leaves_the_counters(server: ValkeyServer, clear: Any) -> None:
     from django_vcache.admission import Throttle
 
     throttle = Throttle("org", "1/d", prefix="shop", deadline=None)
     with override_settings(CACHES={"default": cache_setting(server, KEY_PREFIX="shop", CLEAR="prefix")}):
+        assert [throttle.check(1).source for _ in range(3)] == ["server", "server", "deny_cache"]
         for _ in range(2):
-            assert [bool(throttle.check(1)) for _ in range(2)] == [True, False]
             clear()
+            refused = throttle.check(1)
+            assert (refused.allowed, refused.source) == (False, "server")

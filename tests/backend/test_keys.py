@@ -205,7 +205,6 @@ def test_a_key_that_has_no_utf8_form_is_refused_by_name(
 
 
 def test_other_parts_that_have_no_utf8_form_are_refused_by_name(cache_factory: Any) -> None:
-    from django_vcache.exceptions import ConfigurationError
 
     with pytest.raises(ValueError, match=f"^version {SHOWN}"):
         cache_factory().get("k", version=LONE)

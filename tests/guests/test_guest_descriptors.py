@@ -31,7 +31,8 @@ arguments = {
 TOLD_TO = ("fails", "panics", "spawned_panic", "bomb", "packet", "raw_call")
 
 def functions(guest):
-    names = (name for name in dir(guest) if inspect.isbuiltin(getattr(guest, name)) and not name.startswith("_"))
+    named = {name: getattr(guest, name) for name in dir(guest) if not name.startswith("_")}
+    names = (name for name, each in named.items() if callable(each) and not inspect.isclass(each))
     return [name for name in names if not name.endswith(TOLD_TO)]
 
 calls = [

@@ -170,7 +170,7 @@ BLOCKING = """
 own = own_id()
 waiting = threading.Thread(target=lambda: report(probe_guest.pop("queue", 0)))
 waiting.start()
-while "cmd=blpop" not in cache.execute("CLIENT", "LIST"):
+while b"cmd=blpop" not in cache.execute("CLIENT", "LIST"):
     time.sleep(0.005)
 
 def child():

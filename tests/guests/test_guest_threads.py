@@ -72,7 +72,7 @@ probe_guest.fetch("warm")
 if {others}:
     # The main thread is not the one that polls: another one waits already.
     threading.Thread(target=probe_guest.pop, args=("other", 0), daemon=True).start()
-    while "cmd=blpop" not in cache.execute("CLIENT", "LIST"):
+    while b"cmd=blpop" not in cache.execute("CLIENT", "LIST"):
         time.sleep(0.005)
 report("waiting")
 try:

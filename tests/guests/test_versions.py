@@ -189,8 +189,8 @@ def test_other_versions_and_what_is_no_table(attempts: Attempts) -> None:
             "table 2.3",
             "go back to",
         )
-        attempts.mismatches(put(f"capsule(made(size={HEADER}, major=3), b'{name}')"), "newer", "table 3.2")
-        attempts.mismatches(put(f"capsule(made(major=0, version='0.0.1'), b'{name}')"), "0.0.1", "older", "table 0.2")
+        attempts.mismatches(put(f"capsule(made(size={HEADER}, major=3), b'{name}')"), "newer", "table 3.3")
+        attempts.mismatches(put(f"capsule(made(major=0, version='0.0.1'), b'{name}')"), "0.0.1", "older", "table 0.3")
     attempts.mismatches(put("capsule(made(), b'django_vcache._capi@2')"))
     # A version that is not told, or not text.
     attempts.mismatches(put("capsule(made(major=2, version_len=0))"), "newer")
