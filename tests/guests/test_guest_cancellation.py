@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from support.caches import cache_setting
-from support.driver import LOOPS
+from support.driver import LOOPS, begun
 from support.guests import default_on
 from support.programs import Program, run_program
 from support.server import ValkeyServer, wait_until
@@ -174,7 +174,8 @@ def test_a_cancelled_wait_is_given_up_by_the_server_and_loses_no_element(
     async def main() -> None:
         own = await probe.aconnection_id()
         for turn in range(3):
-            waiting = asyncio.ensure_future(probe.apop("queue", 0))
+            # Begun at once: a connection that waits for its next command looks like one that is blocked.
+            waiting = begun(probe.apop("queue", 0))
             await until(lambda: blocked(fresh_server))
             if how == "cancel":
                 waiting.cancel()
