@@ -1,4 +1,4 @@
-"""Entries that nobody can work on: they end as dead letters, alone, and the others live on."""
+"""Entries that no handler can process: they end as dead letters, alone, and the others live on."""
 
 from __future__ import annotations
 
