@@ -37,7 +37,7 @@ def recorded_round_trips() -> list[tuple[str, list[str], list[bytes]]]:
     """What was recorded: the alias, the commands' names, and their keys."""
 
 def on_unknown_alias(callable: Callable[[str], None]) -> None:
-    """Registers who configures an alias that a hot path wants and nobody has configured."""
+    """Registers what configures an alias that a hot path wants and that is not configured yet."""
 
 @final
 class Client:
@@ -486,8 +486,8 @@ class Stream:
     Args:
         name: up to 64 letters, digits, ``_``, ``.`` and ``-``. On the server it is part of the key.
         maxlen: the most entries of all shards together, each of which takes its part; None is no bound.
-        full: what happens then: ``"refuse"``, or ``"trim"``, which drops the oldest entries, also those that nobody has
-            read.
+        full: what happens then: ``"refuse"``, or ``"trim"``, which drops the oldest entries, also
+            unread ones.
         using: the cache alias on whose server it is, a ``django_vcache.ValkeyCache``.
         prefix: what the keys on the server begin with, behind the ``KEY_PREFIX`` of the alias.
         owner: the entry of a scope that says which shard it is in, and whom a dedupe id counts for. Without one, the

@@ -79,7 +79,7 @@ def _check_name(name: str, target: Path) -> None:
     if target.exists() or target.is_symlink():
         raise ScaffoldError(f"{target} exists already: nothing was written. Choose another name or --path")
     spec = importlib.util.find_spec(name)
-    # A mere folder of that name, which Python takes for a namespace, is in nobody's way.
+    # A mere folder of that name, which Python takes for a namespace, is in no one's way.
     if spec is not None and spec.origin is not None:
         raise ScaffoldError(
             f"there is a module {name!r} already, in {spec.origin}, which would hide the new one or be hidden by it: "

@@ -301,7 +301,7 @@ class Group:
         try:
             reply = (yield steps) if isinstance(steps, Send) else (yield from steps)
         except BaseException:
-            # Also when whoever waits for the reply is cancelled.
+            # Also when the caller that waits for the reply is cancelled.
             self.lose(self.since)
             raise
         self._heard = time.monotonic()

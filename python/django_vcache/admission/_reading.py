@@ -89,7 +89,7 @@ class Reader:
         return []
 
     def _new(self) -> Steps[list[Entry]]:
-        """Entries that nobody was given yet: a batch of them, or what comes within ``max_wait`` of the first.
+        """Entries that were not handed out yet: a batch of them, or what comes within ``max_wait`` of the first.
 
         Never more than there is room for: what waits for the next batch would grow old, and be taken over by others.
         """
@@ -133,7 +133,7 @@ class Reader:
                         self._poll = min(self._poll * 2, _POLL[1])
                     break
         except BaseException:
-            # Whoever collects is cancelled: nobody was given these.
+            # The caller is cancelled: these were not handed out.
             if entries:
                 self.group.lose(since)
             raise

@@ -45,7 +45,7 @@ class _Handler:
         for watch in told:
             watch.stop()
         if not told:
-            # A forked child that does not consume, or nobody does any more: as it would be without us.
+            # A forked child that does not consume, or no consumer is left: as it would be without us.
             self._hand_on(number, frame)
         elif any(watch.shares for watch in told) and not _breaks_off(self.previous):
             self._hand_on(number, frame)

@@ -35,7 +35,7 @@ Which = Iterable[Entry | str]
 class Batch(Sequence[Entry]):
     """The entries of one delivery, in the order in which they were written to each shard.
 
-    Whoever does nothing special has them acknowledged when the consumer is asked for its next batch. The methods are
+    Without more ado they are acknowledged when the consumer is asked for its next batch. The methods are
     for those who want to say more; each has an awaited form with an ``a`` in front::
 
         for batch in stream.consumer("billing"):

@@ -1,4 +1,4 @@
-"""The consumer of a stream: batches for whoever works on them, in a loop or by a callback, blocking or awaited."""
+"""The consumer of a stream: batches for your code, in a loop or by a callback, blocking or awaited."""
 
 import asyncio
 import contextlib

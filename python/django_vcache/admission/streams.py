@@ -214,7 +214,7 @@ async def acreate_group(stream: StreamLike, group: str) -> bool:
 
 
 def delete_group(stream: StreamLike, group: str, *, trim: bool = False) -> int:
-    """Deletes a consumer group that nobody reads any more, with what is pending for it, in all shards. As long as it is
+    """Deletes a consumer group without a reader, with what is pending for it, in all shards. As long as it is
     there, entries are kept for it. A consumer of the group that is alive creates it again, from the first entry on.
 
     Args:

@@ -23,7 +23,7 @@ _ACTIONS = ("requeue", "drop", "create_group", "delete_group", "trim")
 class Command(BaseCommand):
     help = (
         "Shows the depth of streams, their consumer groups with what is pending and what they lag behind, and their "
-        "dead letters; moves dead letters back or drops them; creates groups, and deletes those that nobody reads any "
+        "dead letters; moves dead letters back or drops them; creates groups, and deletes those that no consumer reads any "
         "more."
     )
 
@@ -42,7 +42,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--create-group", metavar="GROUP", help="create this consumer group, before the first consumer of any runs"
         )
-        parser.add_argument("--delete-group", metavar="GROUP", help="delete this consumer group, which nobody reads")
+        parser.add_argument("--delete-group", metavar="GROUP", help="delete this consumer group, which has no reader")
         parser.add_argument(
             "--trim",
             action="store_true",
