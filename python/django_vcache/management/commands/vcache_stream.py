@@ -23,8 +23,8 @@ _ACTIONS = ("requeue", "drop", "create_group", "delete_group", "trim")
 class Command(BaseCommand):
     help = (
         "Shows the depth of streams, their consumer groups with what is pending and what they lag behind, and their "
-        "dead letters; moves dead letters back or drops them; creates groups, and deletes those that no consumer reads any "
-        "more."
+        "dead letters; moves dead letters back or drops them; creates groups, and deletes those "
+        "without a reader."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
