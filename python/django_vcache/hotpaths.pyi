@@ -1,4 +1,3 @@
-from asyncio import Future
 from typing import NamedTuple
 
 __all__ = [
@@ -42,12 +41,12 @@ def allow(key: str, limit: int, period: float, cost: int = 1) -> Decision:
     TimeoutError or ResponseError, of ``django_vcache.exceptions``, if the server does not answer or refuses.
     """
 
-def aallow(key: str, limit: int, period: float, cost: int = 1) -> Future[Decision]:
-    """As ``allow``, to be awaited: a future that is already under way.
+async def aallow(key: str, limit: int, period: float, cost: int = 1) -> Decision:
+    """As ``allow``, to be awaited. Nothing is asked before that.
 
     >>> decision = await aallow(f"project:{project_id}", limit=100, period=60)  # doctest: +SKIP
 
-    Raises RuntimeError where no event loop runs.
+    It raises TypeError in a boolean context, where an ``await`` was forgotten.
     """
 
 def enqueue(stream: str, payload: bytes | bytearray | memoryview | str, maxlen: int | None = None) -> str:
@@ -62,8 +61,8 @@ def enqueue(stream: str, payload: bytes | bytearray | memoryview | str, maxlen: 
     After a time-out it is not known whether the entry was written.
     """
 
-def aenqueue(stream: str, payload: bytes | bytearray | memoryview | str, maxlen: int | None = None) -> Future[str]:
-    """As ``enqueue``, to be awaited. Raises RuntimeError where no event loop runs."""
+async def aenqueue(stream: str, payload: bytes | bytearray | memoryview | str, maxlen: int | None = None) -> str:
+    """As ``enqueue``, to be awaited."""
 
 def read(key: str) -> bytes | None:
     """The bytes under ``key``, as they are stored, or None.
@@ -73,8 +72,8 @@ def read(key: str) -> bytes | None:
     Raises ConnectionError, TimeoutError or ResponseError, of ``django_vcache.exceptions``.
     """
 
-def aread(key: str) -> Future[bytes | None]:
-    """As ``read``, to be awaited. Raises RuntimeError where no event loop runs."""
+async def aread(key: str) -> bytes | None:
+    """As ``read``, to be awaited."""
 
 def connection_id() -> int:
     """The server's number for the connection that this runs on: its ``CLIENT ID``.
@@ -82,5 +81,5 @@ def connection_id() -> int:
     Raises ConnectionError, TimeoutError or ResponseError, of ``django_vcache.exceptions``.
     """
 
-def aconnection_id() -> Future[int]:
-    """As ``connection_id``, to be awaited. Raises RuntimeError where no event loop runs."""
+async def aconnection_id() -> int:
+    """As ``connection_id``, to be awaited."""
