@@ -57,7 +57,7 @@ def test_python_files_parse(crate: Path) -> None:
 def test_the_package_exports_what_the_stubs_declare(crate: Path) -> None:
     package = crate / "python" / "shop_hot"
     stubs = ast.parse((package / "_native.pyi").read_text())
-    declared = sorted(node.name for node in stubs.body if isinstance(node, ast.FunctionDef))
+    declared = sorted(node.name for node in stubs.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
     source = ast.parse((package / "__init__.py").read_text())
     exported = [ast.literal_eval(node.value) for node in source.body if isinstance(node, ast.Assign)]
     assert exported == [declared]
