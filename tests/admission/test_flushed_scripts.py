@@ -62,6 +62,26 @@ def test_every_call_loads_its_script_again(ask: Any, server: ValkeyServer) -> No
     assert ask(stream, "length") == 8
 
 
+@pytest.mark.usefixtures("default_alias")
+def test_of_many_calls_to_a_server_without_scripts_few_bring_the_text(run: Any, server: ValkeyServer) -> None:
+    """The text has some 12 KB: a thousand times that is more than a server reads in the time that a decision has."""
+    from django_vcache.admission import Throttle
+
+    throttle = Throttle("org", f"{LIMIT}/d")
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(*(throttle.acheck(number % 10) for number in range(500)))
+
+    assert throttle.check(11)
+    for _ in range(3):
+        server.execute("SCRIPT", "FLUSH")
+        server.execute("CONFIG", "RESETSTAT")
+        decisions = run(main())
+        assert {decision.source for decision in decisions} == {"server"}
+        assert 1 <= server.command_counts()["eval"] <= 5
+    assert throttle.peek(1).remaining == LIMIT - 3 * 50
+
+
 def test_calls_under_way_are_charged_once_when_the_scripts_are_flushed_among_them(
     run: Any, default_alias: None, server: ValkeyServer
 ) -> None:
