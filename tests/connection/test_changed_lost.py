@@ -139,6 +139,28 @@ def reluctant() -> Iterator[ValkeyServer]:
         yield server
 
 
+@pytest.mark.parametrize("ignores", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_key_that_may_not_be_read_is_an_error(form: str, ignores: bool) -> None:
+    """To answer at once, as for a change or for the end of the time, would have a caller ask again without end."""
+    from django_vcache.exceptions import ResponseError
+
+    with ValkeyServer(users=["web on >pw ~* &* +@all -get"]) as server:
+        cache = make_cache(server, USERNAME="web", PASSWORD="pw", IGNORE_EXCEPTIONS=ignores)
+        waiting = Waiting(form, cache, "k", PATIENCE)
+        with pytest.raises(ResponseError, match="get"):
+            waiting.result()
+
+
+def test_a_key_that_holds_no_string_has_not_changed_when_the_time_is_over(server: ValkeyServer, form: str) -> None:
+    server.execute("RPUSH", ":1:list", "x")
+    assert Waiting(form, make_cache(server), "list", 0.3).result() is False
+    waiting = Waiting(form, make_cache(server), "list", PATIENCE)
+    until_watched(server, waiting)
+    server.execute("RPUSH", ":1:list", "y")
+    assert waiting.result() is True
+
+
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [
         record.getMessage()

@@ -82,10 +82,9 @@ impl Client {
     {
         let timeout = expiry::seconds_of(timeout)?.map(changes::timeout).transpose()?;
         let future = changes::wait(Arc::clone(&self.shared), keys::build(cache, key, version)?, timeout);
-        let shared = Arc::clone(&self.shared);
-        let finish = move |py: Python<'_>, changed| {
-            // Where exceptions are ignored, nothing changed as far as is known.
-            let changed = shared.outcome(py, changed)?.unwrap_or(false);
+        // It raises also where exceptions are ignored: an answer at once would have its callers ask again and again.
+        let finish = move |py: Python<'_>, changed: vcache::Result<bool>| {
+            let changed = changed.map_err(|error| to_exception(py, &error))?;
             Ok(PyBool::new(py, changed).to_owned().into_any().unbind())
         };
         Ok((future, finish))

@@ -22,7 +22,7 @@ use super::local::{Call, forked};
 use super::push::Listener;
 use super::receiver::{Outcome, Receiver};
 use super::slot::Slot;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::reactor::waiter::{UnderWay, Waiter};
 use crate::scope::{self, Driving};
 use crate::sync::lock;
@@ -239,7 +239,8 @@ impl Watched {
     /// Waits until the key changes, is created, deleted or expires, or for so long. `false`: it did not change.
     ///
     /// A change back between two looks, which follow on a lost connection, is not seen; a key that holds no string counts as
-    /// changed then.
+    /// changed then. A server may also say that a key changed that did not: it tracks names without their database, and
+    /// forgets keys of which it has too many.
     ///
     /// # Errors
     /// Those of a call: the server is looked for again after the connection was lost.
@@ -262,7 +263,9 @@ impl Watched {
             let before = fingerprint(&self.value);
             let again = self.connection.watch(&self.key).await?;
             let after = fingerprint(&again.value);
-            if after.is_none() || before != after {
+            // What the server says of a key that holds no string cannot be compared: a change is then heard of, or missed with
+            // a connection that was lost.
+            if before != after || (after.is_none() && ended == Ended::Lost) {
                 return Ok(true);
             }
             if is_over {
@@ -369,7 +372,7 @@ impl Connection {
                 Value::Array(replies) => replies,
                 single => vec![single],
             };
-            if watched.read(replies, tracking, asked) {
+            if watched.read(replies, tracking, asked)? {
                 return Ok(watched);
             }
         }
@@ -393,9 +396,21 @@ fn look(key: &[u8], tracking: Tracking) -> Packet {
 
 impl Watched {
     /// Takes the replies of a look in. `false`: it has to be repeated, because tracking was not what it was thought to be.
-    fn read(&mut self, mut replies: Vec<Value>, tracking: Tracking, asked: Instant) -> bool {
+    ///
+    /// # Errors
+    /// What the server answers in place of the value, unless the key holds no string; and why it cannot say now whether it
+    /// tracks the key.
+    fn read(&mut self, mut replies: Vec<Value>, tracking: Tracking, asked: Instant) -> Result<bool> {
         let expires = replies.pop();
         self.value = replies.pop().unwrap_or(Value::Nil);
+        if let Value::ServerError(error) = &self.value
+            && error.code() != "WRONGTYPE"
+        {
+            return Err(Error::response(error));
+        }
+        if let Some(Value::ServerError(error)) = replies.iter().find(|reply| is_not_now(reply)) {
+            return Err(Error::response(error));
+        }
         if let Some(Value::Int(left)) = expires
             && let Ok(left) = u64::try_from(left)
         {
@@ -411,10 +426,16 @@ impl Watched {
             // The link is a new one.
             (Tracking::On, true) => {
                 self.driver.changes().set(Tracking::Unknown);
-                return false;
+                return Ok(false);
             }
             (Tracking::On, false) | (Tracking::Refused, _) => {}
         }
-        true
+        Ok(true)
     }
+}
+
+/// Whether it is an error that is no answer to whether the server tracks keys: that is `NOPERM`, or that it does not know the
+/// command.
+fn is_not_now(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(error) if !matches!(error.code(), "NOPERM" | "ERR"))
 }
