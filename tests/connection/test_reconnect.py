@@ -241,6 +241,54 @@ def test_the_last_words_on_a_connection_reach_those_who_waited(run: Any) -> None
         assert len(fake.received("INCR")) == 4
 
 
+def test_what_a_caller_sent_is_not_in_anothers_error(run: Any) -> None:
+    """A server quotes the arguments of a command that it does not know. They are for the caller that sent them."""
+
+    def script(peer: Peer) -> None:
+        if peer.number > 1:
+            return answer_keys(peer)
+        peer.shake_hands()
+        peer.command()
+        peer.command()
+        peer.send(b"-ERR unknown command 'LOGON', with args beginning with: 's3cr3t' 'n3xt' \r\n")
+
+    with FakeServer(script) as fake:
+        cache = make_cache(fake.url, **LIMITS)
+
+        async def main() -> list[Any]:
+            calls = [cache.aexecute("LOGON", "s3cr3t", "n3xt"), cache.aexecute("INCR", "k")]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+        own, another = run(main())
+        assert "s3cr3t" in str(own)
+        assert "unknown command 'LOGON'" in str(another)
+        assert "s3cr3t" not in str(another)
+        assert "n3xt" not in str(another)
+
+
+def test_an_error_long_ago_is_not_why_the_connection_was_closed(run: Any) -> None:
+    def script(peer: Peer) -> None:
+        if peer.number > 1:
+            return answer_keys(peer)
+        peer.shake_hands()
+        peer.command()
+        peer.send(b"-ERR value is not an integer or out of range\r\n")
+        peer.command()
+        time.sleep(0.5)
+
+    with FakeServer(script) as fake:
+        cache = make_cache(fake.url, **LIMITS)
+
+        async def main() -> list[Any]:
+            calls = [cache.aexecute("INCR", "k"), cache.aexecute("INCR", "n")]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+        own, another = run(main())
+        assert "not an integer" in str(own)
+        assert "the server closed it" in str(another)
+        assert "not an integer" not in str(another)
+
+
 def test_last_words_on_an_idle_connection_cost_no_call(drive: Any) -> None:
     def script(peer: Peer) -> None:
         if peer.number > 1:

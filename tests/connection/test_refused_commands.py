@@ -50,6 +50,9 @@ REFUSED = [
     ("REPLCONF", "ACK", 1),
     ("SCRIPT", "debug", "YES"),
     ("CLUSTER", "SYNCSLOTS", "CAPA"),
+    # A server takes them for HTTP and closes the connection.
+    ("POST", "/"),
+    ("Host:", "example.com"),
 ]
 
 

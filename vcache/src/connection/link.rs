@@ -36,8 +36,8 @@ pub(super) struct Up {
     pub(super) since: Instant,
     /// It answered a call, so it is of use.
     pub(super) has_replied: bool,
-    /// The text of its last reply, if that was an error.
-    pub(super) last_words: Option<String>,
+    /// The text of its last reply, if that was an error, and when it was read.
+    pub(super) last_words: Option<Box<(String, Instant)>>,
     /// Until when a probe must be answered that was sent because the link was idle for long. Calls wait for it.
     pub(super) probed_until: Option<Instant>,
     /// The server is no primary any more: no call is sent there, and the link is dropped when those under way are answered.

@@ -10,6 +10,7 @@ const LOOKS_AFTER_ITSELF: &str = "the connection looks after itself";
 const HOLDS_UP: &str = "it waits for what its own connection wrote, and would hold up every other caller; open one with a client library";
 const ANOTHER_ALIAS: &str = "configure another alias with that database number";
 const FOR_NODES: &str = "it is what servers say to each other";
+const OF_HTTP: &str = "it is how HTTP requests begin, and the server closes a connection that sends it";
 const CLIENT_NAME: &str = "set OPTIONS[\"CLIENT_NAME\"], or client_name in the URL";
 const CHANGES: &str =
     "it would change the connection for every other caller; open a separate one with a client library";
@@ -123,6 +124,7 @@ pub(super) static COMMANDS: &[Row] = &[
     ("HLEN", reads(FIRST)),
     ("HMGET", reads(FIRST)),
     ("HMSET", writes(FIRST)),
+    ("HOST:", refused(OF_HTTP)),
     ("HPERSIST", writes(FIRST)),
     ("HPEXPIRE", writes(FIRST)),
     ("HPEXPIREAT", writes(FIRST)),
@@ -179,6 +181,7 @@ pub(super) static COMMANDS: &[Row] = &[
     ("PFMERGE", writes(ALL)),
     ("PFSELFTEST", PLAIN),
     ("PING", INFORMS),
+    ("POST", refused(OF_HTTP)),
     ("PSETEX", writes(FIRST).again(Again::Always)),
     ("PSUBSCRIBE", refused(OWN_CONNECTION)),
     ("PSYNC", refused(OWN_CONNECTION)),

@@ -57,6 +57,8 @@ fn what_changes_the_shared_connection_is_refused_in_any_case() {
         "MONITOR",
         "RESET",
         "QUIT",
+        "POST",
+        "HOST:",
         "HELLO",
         "AUTH",
         "SYNC",

@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 
 /// A connection that is lost earlier is a failure, and the next attempt waits.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
+/// An error that came longer before the end of the stream is not why it ended.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 /// A server that refuses writes is left for another one at most so often.
 const LEAVES_AT_MOST: Duration = Duration::from_secs(1);
 
@@ -153,10 +155,14 @@ impl State {
         None
     }
 
-    /// The server ended the stream. What it said last may be why.
-    pub(super) fn closed(&self) -> Error {
-        let why = match &self.link {
-            Link::Up(Up { last_words: Some(words), .. }) => {
+    /// The server ended the stream. What it said just before may be why.
+    pub(super) fn closed(&self, now: Instant) -> Error {
+        let last_words = match &self.link {
+            Link::Up(up) => up.last_words.as_deref(),
+            _ => None,
+        };
+        let why = match last_words {
+            Some((words, said)) if now.saturating_duration_since(*said) < LAST_WORDS => {
                 format!("the server closed it, and last said '{words}'")
             }
             _ => "the server closed it".to_owned(),

@@ -77,10 +77,10 @@ impl State {
                 Ok(filled) => filled,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
                 Err(error) if up.last_words.is_none() => return Err(self.lost(&error)),
-                Err(_) => return Err(self.closed()),
+                Err(_) => return Err(self.closed(now)),
             };
             if count == 0 {
-                return Err(self.closed());
+                return Err(self.closed(now));
             }
             self.progress = now;
             self.deliver_all(now)?;
@@ -132,7 +132,7 @@ impl State {
         let Link::Up(up) = &mut self.link else { return Ok(()) };
         up.probed_until = None;
         if up.last_words.is_some() || matches!(result, Value::ServerError(_)) {
-            up.last_words = last_words(&result);
+            up.last_words = last_words(&result).map(|words| Box::new((words, now)));
         }
         if is_refused_by_a_replica(&entry.packet, &result) {
             self.refused_by_a_replica(entry, result, now);
@@ -199,11 +199,16 @@ impl State {
     }
 }
 
-/// The text of an error reply.
+/// Where servers begin to quote the arguments of a command that they do not know.
+const ARGUMENTS: &str = ", with args beginning with";
+
+/// The text of an error reply, without what a caller sent: others may see it too.
 fn last_words(reply: &Value) -> Option<String> {
     match reply {
         Value::ServerError(error) => {
-            Some(format!("{} {}", error.code(), error.details().unwrap_or_default()).trim_end().to_owned())
+            let details = error.details().unwrap_or_default();
+            let details = details.split(ARGUMENTS).next().unwrap_or_default();
+            Some(format!("{} {details}", error.code()).trim_end().to_owned())
         }
         _ => None,
     }
