@@ -7,6 +7,8 @@ called from any thread and any loop, so one object is enough.
 
 import os
 import threading
+import weakref
+from collections.abc import Iterator
 from types import MethodType
 from typing import Any, ClassVar, cast
 
@@ -71,17 +73,29 @@ class Aliases:
     """
 
     def __getitem__(self, alias: str) -> ValkeyCache:
+        if not isinstance(alias, str):
+            raise TypeError(f"a cache alias is a str, not {type(alias).__name__}")
         shared = _shared.get(alias)
         if shared is None:
-            made = type("Shared", (_Shared,), {"__slots__": (), "alias": alias})()
+            made = type("Shared", (_Shared,), {"__slots__": ("__weakref__",), "alias": alias})()
             shared = _shared.setdefault(alias, made)
         return cast(ValkeyCache, shared)
+
+    def __iter__(self) -> Iterator[str]:
+        """The aliases of ``settings.CACHES``, as Django's ``caches`` has them."""
+        return iter(settings.CACHES)
+
+    def __contains__(self, alias: object) -> bool:
+        return alias in settings.CACHES
 
     def __repr__(self) -> str:
         return "django_vcache.aliases"
 
 
-_shared: dict[str, _Shared] = {}
+_shared: "weakref.WeakValueDictionary[str, _Shared]" = weakref.WeakValueDictionary()
+"""Each for as long as it is held somewhere, so that names which are no aliases leave nothing behind."""
+_kept: dict[str, _Shared | None] = {}
+"""Those that have had a backend object: they stay."""
 _lock = threading.RLock()
 """Held while a backend object is put into a class or taken out, never while one is made: that may import modules."""
 _changes = 0
@@ -98,6 +112,7 @@ def _backend(shared: type[_Shared]) -> ValkeyCache:
             if seen == _changes:
                 if shared.backend is None:
                     shared.backend = made
+                    _kept[shared.alias] = _shared.get(shared.alias)
                     shared.__getattribute__ = MethodType(getattr, made)  # type: ignore[method-assign]
                 backend = shared.backend
     return backend

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from support.driver import LOOPS, open_runner
 from support.programs import run_program
 from support.server import ValkeyServer, wait_until
 
-from django_vcache import ValkeyCache, aliases, cache, embedded
+from django_vcache import ValkeyCache, _aliases, aliases, cache, embedded
 from django_vcache.exceptions import ConfigurationError
 
 LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
@@ -102,6 +103,24 @@ def test_it_looks_like_the_backend_object() -> None:
     with pytest.raises(AttributeError, match="'ValkeyCache' object has no attribute 'no_such_method'"):
         cache.no_such_method  # noqa: B018
     assert repr(cache) == "django_vcache.aliases['default']"
+
+
+@pytest.mark.usefixtures("default")
+def test_it_lists_the_aliases() -> None:
+    assert list(aliases) == ["default"]
+    assert "default" in aliases
+    assert "other" not in aliases
+    assert [key for key in aliases if aliases[key].get("k") is None] == ["default"]
+    with pytest.raises(TypeError, match="a cache alias is a str, not int"):
+        aliases[0]
+
+
+def test_names_that_are_no_aliases_leave_nothing_behind() -> None:
+    for number in range(3):
+        with pytest.raises(InvalidCacheBackendError):
+            aliases[f"none-{number}"].get("k")
+    gc.collect()
+    assert not [alias for alias in _aliases._shared if alias.startswith("none-")]
 
 
 def test_an_alias_is_one_object(server: ValkeyServer) -> None:
