@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument(
         "--vcache",
         metavar="VERSION_OR_PATH",
-        help="the crate vcache to build with (default: the version of django-vcache, or the crate in its checkout)",
+        help="the crate vcache to build with (default: the crate in the checkout of django-vcache)",
     )
 
     write = commands.add_parser(

@@ -43,17 +43,18 @@ def create(name: str, parent: Path, vcache: str | None = None) -> Path:
         name: Of the crate and of its Python package, such as ``shop_hot``.
         parent: The folder in which the folder ``name`` is made. It must exist.
         vcache: The crate ``vcache`` to build with: a version such as ``0.1``, or the path of its source. None: the
-            version of this package, or, if this package comes from a checkout, the crate in that.
+            crate in the checkout that this package comes from.
 
     Returns:
         The crate's folder.
 
     Raises:
-        ScaffoldError: The name cannot be used, the folder exists, or ``vcache`` is neither a version nor a crate.
+        ScaffoldError: The name cannot be used, the folder exists, ``vcache`` is neither a version nor a crate, or there
+            is no checkout.
     """
     target = parent / name
     _check_name(name, target)
-    values = {"name": name, "requirement": _requirement(_series()), **_dependency(vcache)}
+    values = {"name": name, **_dependency(vcache)}
     files = {_fill(path, values): _fill(text, values) for path, text in _template()}
     try:
         target.mkdir()
@@ -91,7 +92,12 @@ def _dependency(vcache: str | None) -> dict[str, str]:
     """How Cargo.toml asks for the crate `vcache`: alone, and beside other keys."""
     if vcache is None:
         crate = checkout_crate()
-        source = _path_source(crate) if crate else f'version = "{_series()}"'
+        if crate is None:
+            raise ScaffoldError(
+                "the crate vcache is not on crates.io yet, and the checkout of this django-vcache is not here: "
+                "name the crate in one, --vcache PATH/vcache"
+            )
+        source = _path_source(crate)
     elif _VERSION.fullmatch(vcache):
         source = f'version = "{vcache}"'
     elif _is_vcache(Path(vcache)):
@@ -132,19 +138,6 @@ def _is_vcache(folder: Path) -> bool:
 def _path_source(folder: Path) -> str:
     # A JSON string is a TOML string.
     return f"path = {json.dumps(str(folder), ensure_ascii=False)}"
-
-
-def _series() -> str:
-    """The versions that Cargo and pip may choose from, such as 0.1: crate and wheel have one version."""
-    from ._vcache import __version__
-
-    return ".".join(__version__.split(".")[:2])
-
-
-def _requirement(series: str) -> str:
-    """What `vcache = "0.1"` means to Cargo, in the words of pip: no version that may be incompatible."""
-    major, minor = map(int, series.split("."))
-    return f">={series},<{major + 1}" if major else f">={series},<0.{minor + 1}"
 
 
 def _template() -> list[tuple[str, str]]:
