@@ -73,8 +73,8 @@ class ValkeyCache(BaseCache):
         self.default_timeout = default_timeout(alias, params)
         if self._clear_by_prefix and not self.key_prefix:
             raise ConfigurationError(
-                f"cache '{alias}': OPTIONS['CLEAR'] is 'prefix', but KEY_PREFIX is empty: give this cache a prefix "
-                "of its own, or clear by 'flushdb'"
+                f"cache '{alias}': OPTIONS['CLEAR'] is 'prefix', but KEY_PREFIX is empty: give this cache its "
+                "own prefix, or clear by 'flushdb'"
             )
 
     def __repr__(self) -> str:
@@ -203,8 +203,12 @@ class ValkeyCache(BaseCache):
     ) -> bool:
         """Waits until the key is set, deleted or expires, and says whether it did.
 
-        The server says so at once, without being asked again and again. A change that came before this call is not
-        noticed: look at the key first, and wait if it is not as you want it.
+        The server says so at once, without being asked again and again. A change that came before the wait began is not
+        noticed, and now and then a key is said to have changed that did not. So look at the key in a loop, and wait a
+        second or so each time:
+
+        >>> while not cache.add("lock:report", 1, timeout=60):  # doctest: +SKIP
+        ...     cache.wait_changed("lock:report", timeout=1)
 
         Args:
             key: as for :meth:`get`.
@@ -212,7 +216,8 @@ class ValkeyCache(BaseCache):
             version: of the key; None for the cache's own.
 
         Raises:
-            ConnectionError, TimeoutError: the server is away, or does not answer.
+            ConnectionError, TimeoutError: the server is away, or does not answer; also with IGNORE_EXCEPTIONS.
+            ResponseError: the server refuses to read the key.
         """
         return self._client.wait_changed(self, key, timeout, version)
 
@@ -221,8 +226,8 @@ class ValkeyCache(BaseCache):
     ) -> bool:
         """As :meth:`wait_changed`, on the running loop.
 
-        >>> if not await cache.aadd("lock:report", 1, timeout=60):  # doctest: +SKIP
-        ...     await cache.await_changed("lock:report", timeout=60)
+        >>> while not await cache.aadd("lock:report", 1, timeout=60):  # doctest: +SKIP
+        ...     await cache.await_changed("lock:report", timeout=1)
         """
         return await self._client.await_changed(self, key, timeout, version)
 

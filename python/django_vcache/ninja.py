@@ -1,4 +1,4 @@
-"""Throttles for Django Ninja, in place of its own: the same arguments and settings, one round trip, and no two requests
+"""Throttles that replace Django Ninja's: the same arguments and settings, one round trip, and no two requests
 that slip through together.
 
     from django_vcache.ninja import AnonRateThrottle, AuthRateThrottle

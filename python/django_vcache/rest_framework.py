@@ -1,4 +1,4 @@
-"""Throttles for Django REST framework, in place of its own: the same settings and attributes, one round trip, and no
+"""Throttles that replace those of Django REST framework: the same settings and attributes, one round trip, and no
 two requests that slip through together.
 
 In settings::

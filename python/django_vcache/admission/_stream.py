@@ -6,7 +6,7 @@ from django_vcache import _vcache
 
 
 class StreamLike(Protocol):
-    """A stream of one or more shards, each a key of its own on the server."""
+    """A stream of one or more shards, each of them one key on the server."""
 
     @property
     def name(self) -> str: ...

@@ -4,7 +4,7 @@
 ``vcache.E002``  a ``throttle`` decorator is written wrongly, so that the URLs cannot be imported, or limits nothing
 ``vcache.E003``  a gate (or throttle, or quota) of ``VCACHE["GATES"]`` or a stream of ``VCACHE["STREAMS"]`` cannot be
                  imported
-``vcache.E004``  a rate or a burst of REST framework's throttles, in settings or on a class, is none
+``vcache.E004``  a rate or a burst of REST framework's throttles, in settings or on a class, cannot be read
 ``vcache.E005``  a cache alias that is to count does not exist, or is another backend's
 ``vcache.E006``  a ``throttle`` by user stands where the user is not known yet
 ``vcache.E007``  limits of one name have several rates, and share a counter
@@ -99,7 +99,7 @@ def check_names(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         if len(different) > 1:
             listed = "; ".join(sorted(different.values()))
             text = f"The name {name!r} has several rates, which share a counter on the cache alias {alias!r}: {listed}."
-            hint = "Give each a name or scope of its own, or the same rate and burst."
+            hint = "Give each its own name or scope, or the same rate and burst."
             found.append(Error(text, hint=hint, id="vcache.E007"))
     return found
 
@@ -208,7 +208,7 @@ def _check_server(alias: str) -> Iterator[CheckMessage]:
     yield Warning(
         f"The server of the cache alias {alias!r} has the maxmemory-policy {policy}: {when}, it may evict {victims}. "
         "An evicted counter begins anew, so a limit lets more through.",
-        hint="Count on a server of its own that has the maxmemory-policy noeviction: name its alias in "
+        hint="Count on a separate server that has the maxmemory-policy noeviction: name its alias in "
         "VCACHE['THROTTLE_ALIAS'], or with using=.",
         id="vcache.W001",
     )

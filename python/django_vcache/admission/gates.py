@@ -49,7 +49,7 @@ def import_gate(path: str) -> _vcache.Gate | Alone:
     """The gate at a dotted path, such as ``"shop.limits.gate"``, or the throttle or quota that stands alone there.
 
     Raises:
-        ValueError: it cannot be imported, or is none of these.
+        ValueError: it cannot be imported, or is something else.
     """
     gate = _imported(path, "gate")
     if isinstance(gate, _vcache.Throttle | _vcache.Quota):

@@ -116,7 +116,7 @@ def state(stream: StreamLike) -> StreamState:
     """How long a stream is, and who reads it.
 
     Raises:
-        ConfigurationError: if its cache alias is none of ours.
+        ConfigurationError: if its cache alias has another backend.
         VcacheError: the server's errors, and those of the connection.
     """
     return drive(_state(stream), stream.using)
@@ -152,7 +152,7 @@ def requeue(stream: StreamLike, ids: Iterable[str] | None = None) -> int:
         How many were moved.
 
     Raises:
-        ValueError: for an id that is none, or that is given without its shard and two shards have. Nothing was moved.
+        ValueError: for what is no id, or an id without its shard that two shards have. Nothing was moved.
         TypeError: for a string instead of a list. Nothing was moved.
         As :func:`state`; what was moved before the error stays moved.
     """
@@ -174,7 +174,7 @@ def drop_dead_letters(stream: StreamLike, ids: Iterable[str] | None = None) -> i
         How many were deleted.
 
     Raises:
-        ValueError: for an id that is none, or that is given without its shard and two shards have. Nothing was deleted.
+        ValueError: for what is no id, or an id without its shard that two shards have. Nothing was deleted.
         TypeError: for a string instead of a list. Nothing was deleted.
         As :func:`state`; what was deleted before the error stays deleted.
 

@@ -24,7 +24,7 @@ def named(name: str | None, options: Mapping[str, Any]) -> list[StreamLike]:
     """The stream of a name or dotted path; without, all that the settings name.
 
     Raises:
-        CommandError: there is none, or the options do not go together.
+        CommandError: the settings name nothing of the kind, or the options do not go together.
         ValueError: a dotted path is wrong, or a name.
     """
     described = {name: options[name] for name in ("shards", "prefix", "using") if options[name] is not None}

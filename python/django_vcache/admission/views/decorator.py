@@ -170,7 +170,7 @@ def _decorated_class(limit: Limit, view_class: Any) -> Any:
         limits, inner = limits + known[1], known[0]
 
     def dispatch(self: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        # A class that inherits this has a budget of its own.
+        # A class that inherits this has its own budget.
         path = path_of_class(type(self))
         rules = tuple((limit, name_for(path, limit)) for limit in limits)
         late = _late((self, request), inner, True)

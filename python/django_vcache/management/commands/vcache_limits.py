@@ -35,7 +35,7 @@ class Command(BaseCommand):
         "Shows the state of every rule of the gates in VCACHE['GATES'], or of one gate, for a scope: "
         "manage.py vcache_limits org=1 project=42. For user=5 or ip=192.0.2.1 also that of decorated views."
     )
-    # A gate that cannot be imported is one of its own errors.
+    # The command reports a gate that cannot be imported itself.
     requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -144,7 +144,7 @@ class Command(BaseCommand):
                 self.stdout.write(f"  {line}")
 
     def _of_each(self, limits: Mapping[str, Limits], ask: Callable[[str, Limits], T]) -> dict[str, T]:
-        """What each says. One that is by other entries of the scope is told of, unless all are."""
+        """What each says. Those that cannot answer are warned of; if all of them cannot, the command fails."""
         answers: dict[str, T] = {}
         problems = []
         for path, each in limits.items():
@@ -194,7 +194,7 @@ def _to_reset(limits: Mapping[str, Limits], rule: Any) -> dict[str, Limits]:
         raise CommandError(
             f"no rule is called {rule!r}; there are {known}" if rule is not ALL else "there are no rules"
         )
-    # A rule of a gate's that is by the owner would take the user for one.
+    # A rule whose key is the owner would take the user for the owner.
     if VIEWS in chosen and len(chosen) > 1:
         paths = " or ".join(f"--gate {path}" for path in chosen)
         raise CommandError(f"reset what? The scope may be meant for views and for gates: add {paths}")
