@@ -67,7 +67,7 @@ class ValkeyCache(BaseCache):
 
     def __init__(self, location: object, params: dict[str, Any]) -> None:
         super().__init__(params)
-        alias, self._client, self._clear_by_prefix = build(location, params)
+        alias, self._client, self._clear_by_prefix = build(location, params, type(self))
         self._alias = alias
         # Django's own reading of it turns half a second into none, and a timedelta into five minutes.
         self.default_timeout = default_timeout(alias, params)

@@ -60,7 +60,7 @@ class Settings(NamedTuple):
     clear_by_prefix: bool
 
 
-def build(location: object, params: Mapping[str, Any]) -> Settings:
+def build(location: object, params: Mapping[str, Any], backend: type) -> Settings:
     """Checks one cache's settings and makes its client; the same settings again give the same client.
 
     Django makes a backend object per thread, and per request under ASGI, so this is quick when nothing is new.
@@ -68,11 +68,12 @@ def build(location: object, params: Mapping[str, Any]) -> Settings:
     Args:
         location: LOCATION of the cache.
         params: the rest of its entry in CACHES, without BACKEND.
+        backend: the class of the backend object, which BACKEND names.
 
     Raises:
         ConfigurationError: for any setting that is not understood.
     """
-    alias = _alias_of(location, params)
+    alias = _alias_of(location, params, backend)
     options = params.get("OPTIONS") or {}
     for name in params:
         _check_place(name, functools.partial(_wrong, alias))
@@ -312,10 +313,21 @@ def _serializer(choice: object, wrong: Wrong) -> tuple[str, Any, Any]:
         raise wrong(f"OPTIONS['SERIALIZER'] {choice!r} needs the functions dumps and loads: {error}") from error
 
 
-def _alias_of(location: object, params: Mapping[str, Any]) -> str:
+def _alias_of(location: object, params: Mapping[str, Any], backend: type) -> str:
     """The alias in CACHES with these settings. Django does not tell a backend, and errors should."""
+    alike = []
     for alias, config in settings.CACHES.items():
         rest = {name: value for name, value in config.items() if name not in ("BACKEND", "LOCATION")}
         if config.get("LOCATION", "") == location and rest == params:
-            return str(alias)
-    return "unnamed"
+            alike.append(alias)
+    if len(alike) > 1:
+        # Such as an alias with the backend from before, on the same server.
+        alike = [alias for alias in alike if _names(settings.CACHES[alias]["BACKEND"], backend)] or alike
+    return str(alike[0]) if alike else "unnamed"
+
+
+def _names(path: str, backend: type) -> bool:
+    try:
+        return import_string(path) is backend
+    except ImportError:
+        return False

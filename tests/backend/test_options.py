@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 import valkey.connection
+from django.core.cache import caches
 from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
 from support.caches import make_cache
 from support.server import ValkeyServer
 
+from django_vcache.exceptions import ConfigurationError
 from django_vcache.foreign import FOREIGN, advice_on
 from django_vcache.options import _BESIDE, _KNOWN
 
@@ -92,6 +95,18 @@ def test_every_option_that_redis_py_takes_has_an_advice() -> None:
 @pytest.mark.parametrize("name", ["connect_timeout", "Compress_Min_Len", "clear"])
 def test_an_option_in_small_letters_is_told_to_be_in_capitals(server: ValkeyServer, name: str) -> None:
     assert refused(server, name, 1).endswith(f"Names are in capitals: write {name.upper()}.")
+
+
+def test_an_error_names_the_alias_of_this_backend_among_those_with_its_settings(server: ValkeyServer) -> None:
+    entry = {"LOCATION": server.url, "OPTIONS": {"FOO": 1}}
+    backends = {
+        "old": "django.core.cache.backends.redis.RedisCache",
+        "gone": "no_such_package.Cache",
+        "new": "django_vcache.ValkeyCache",
+    }
+    configured = {alias: {**entry, "BACKEND": path} for alias, path in backends.items()}
+    with override_settings(CACHES=configured), pytest.raises(ConfigurationError, match=r"^cache 'new': "):
+        caches["new"]
 
 
 @pytest.mark.parametrize("name", ["PASSWORD", "CLEAR", "RESPONSE_TIMEOUT"])
