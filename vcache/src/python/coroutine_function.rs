@@ -128,7 +128,7 @@ fn new_class(py: Python<'_>, binding: Binding) -> PyResult<Py<PyType>> {
         slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
         slot(ffi::Py_tp_traverse, traverse as *mut c_void),
         slot(ffi::Py_tp_clear, clear as *mut c_void),
-        slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut c_void),
+        slot(ffi::Py_tp_call, PyVectorcall_Call as *mut c_void),
         slot(ffi::Py_tp_repr, repr as *mut c_void),
         slot(ffi::Py_tp_members, members.as_mut_ptr().cast()),
         slot(ffi::Py_tp_getset, attributes.as_mut_ptr().cast()),
@@ -185,6 +185,12 @@ unsafe extern "C" fn get(function: *mut PyObject, object: *mut PyObject, _: *mut
 unsafe extern "C" {
     /// A bound method. PyO3 does not declare it.
     fn PyMethod_New(function: *mut PyObject, object: *mut PyObject) -> *mut PyObject;
+    /// A call with a tuple and a dict. PyO3 0.29 looks for it by a name that CPython 3.11 does not export.
+    fn PyVectorcall_Call(
+        callable: *mut PyObject,
+        arguments: *mut PyObject,
+        names: *mut PyObject,
+    ) -> *mut PyObject;
 }
 
 /// # Safety
