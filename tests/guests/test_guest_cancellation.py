@@ -252,7 +252,7 @@ def test_ten_thousand_cancelled_calls_a_round_leave_nothing_behind(server: Valke
     measured = run_program(MANY, {"default": cache_setting(server)}, loop)
     sizes, objects, references, descriptors, threads = zip(*measured, strict=True)
     # The allocators' pools grow by whole pieces, in any of the first rounds: what counts is that the size stays then.
-    assert min(sizes[18:]) - max(sizes[:12]) < 8 * 1024 * 1024, sizes
+    assert min(sizes[18:]) - max(sizes[:12]) < 16 * 1024 * 1024, sizes
     assert objects[-1] - objects[2] < 500, objects
     assert references[-1] == references[0] < 5, references
     assert descriptors[-1] <= descriptors[1], descriptors

@@ -36,7 +36,13 @@ def begun(call: Any) -> asyncio.Future[Any]:
 
     >>> begun(throttle.acheck(1)).cancel()  # doctest: +SKIP
     """
-    future: asyncio.Future[Any] = next(call.__await__())
+    try:
+        future: asyncio.Future[Any] = next(call.__await__())
+    except StopIteration as done:
+        # The answer was there at once.
+        future = asyncio.get_running_loop().create_future()
+        future.set_result(done.value)
+        return future
     # As if nothing had begun to await it.
     future._asyncio_future_blocking = False
     return future
