@@ -14,6 +14,7 @@ from support.driver import LOOPS, open_runner
 from support.limits import be_patient
 from support.server import ValkeyServer
 from support.streams import FORMS, Form, Shards
+from support.views import Call, caller
 
 
 @pytest.fixture
@@ -35,6 +36,13 @@ def default_alias(default_cache: None) -> None:
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits wait for a slow machine."""
     be_patient(monkeypatch)
+
+
+@pytest.fixture(params=LOOPS)
+def call(request: pytest.FixtureRequest) -> Iterator[Call]:
+    """Calls a view, and awaits what it returns if that has to be."""
+    with caller(request.param) as call:
+        yield call
 
 
 class Ask:

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.http import HttpResponse
 from django.test import RequestFactory
-from support.driver import LOOPS
 from support.server import ValkeyServer
-from support.views import Call, caller
+from support.views import Call
 
 pytestmark = pytest.mark.usefixtures("default_alias", "patient")
-
-
-@pytest.fixture(params=LOOPS)
-def call(request: pytest.FixtureRequest) -> Iterator[Call]:
-    """Calls a view, and awaits what it returns if that has to be."""
-    with caller(request.param) as call:
-        yield call
 
 
 def sync_view(request: Any) -> HttpResponse:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,13 +14,11 @@ from django.http import HttpResponse
 from django.test import override_settings
 from django.views.decorators.csrf import csrf_exempt
 from support.caches import cache_setting
-from support.driver import LOOPS
 from support.server import ValkeyServer
 from support.views import (
     Call,
     async_class,
     async_function,
-    caller,
     functions,
     get,
     shapes,
@@ -30,13 +27,6 @@ from support.views import (
 )
 
 pytestmark = pytest.mark.usefixtures("default_alias", "patient")
-
-
-@pytest.fixture(params=LOOPS)
-def call(request: pytest.FixtureRequest) -> Iterator[Call]:
-    """Calls a view, and awaits what it returns if that has to be."""
-    with caller(request.param) as call:
-        yield call
 
 
 @shapes

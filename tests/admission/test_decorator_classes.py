@@ -4,7 +4,6 @@ Each class has a budget of its own, in whatever order they are first called."""
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,18 +11,10 @@ from django.http import HttpResponse
 from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
-from support.driver import LOOPS
 from support.server import ValkeyServer
-from support.views import Call, async_class, caller, refusing_strangers, statuses, sync_class
+from support.views import Call, async_class, refusing_strangers, statuses, sync_class
 
 pytestmark = pytest.mark.usefixtures("default_alias", "patient")
-
-
-@pytest.fixture(params=LOOPS)
-def call(request: pytest.FixtureRequest) -> Iterator[Call]:
-    """Calls a view, and awaits what it returns if that has to be."""
-    with caller(request.param) as call:
-        yield call
 
 
 class Answering(View):

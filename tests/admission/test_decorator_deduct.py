@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,18 +10,10 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse
 from django.test import override_settings
 from support.caches import cache_setting
-from support.driver import LOOPS
 from support.server import ValkeyServer
-from support.views import SHAPES, Call, async_function, caller, functions, get, statuses, sync_function
+from support.views import SHAPES, Call, async_function, functions, get, statuses, sync_function
 
 pytestmark = pytest.mark.usefixtures("default_alias", "patient")
-
-
-@pytest.fixture(params=LOOPS)
-def call(request: pytest.FixtureRequest) -> Iterator[Call]:
-    """Calls a view, and awaits what it returns if that has to be."""
-    with caller(request.param) as call:
-        yield call
 
 
 def failed(response: Any) -> bool:

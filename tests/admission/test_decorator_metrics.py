@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.http import HttpResponse
 from django.test import override_settings
 from support.caches import cache_setting
-from support.driver import LOOPS
 from support.server import ValkeyServer
-from support.views import Call, caller, functions, get, shapes, statuses, sync_function
+from support.views import Call, functions, get, shapes, statuses, sync_function
 
 pytestmark = pytest.mark.usefixtures("default_alias", "patient")
 
 NOTHING = dict.fromkeys(
     ("admitted", "refused", "deny_cache", "guard", "outages", "outage_open", "outage_closed", "outage_local"), 0
 )
-
-
-@pytest.fixture(params=LOOPS)
-def call(request: pytest.FixtureRequest) -> Iterator[Call]:
-    """Calls a view, and awaits what it returns if that has to be."""
-    with caller(request.param) as call:
-        yield call
 
 
 @pytest.fixture(autouse=True)

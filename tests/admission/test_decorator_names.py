@@ -3,24 +3,15 @@ such a name nor anything that it is made of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.http import HttpResponse
 from django.test import RequestFactory, override_settings
-from support.driver import LOOPS
 from support.server import ValkeyServer
-from support.views import SHAPES, Call, caller, functions, get, statuses
+from support.views import SHAPES, Call, functions, get, statuses
 
 pytestmark = pytest.mark.usefixtures("default_alias", "patient")
-
-
-@pytest.fixture(params=LOOPS)
-def call(request: pytest.FixtureRequest) -> Iterator[Call]:
-    """Calls a view, and awaits what it returns if that has to be."""
-    with caller(request.param) as call:
-        yield call
 
 
 @pytest.fixture(autouse=True)

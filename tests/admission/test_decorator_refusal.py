@@ -13,8 +13,7 @@ import pytest
 from django.core.exceptions import PermissionDenied
 from django.http import HttpResponse
 from django.test import override_settings
-from support.driver import LOOPS
-from support.views import Call, async_function, caller, functions, get, shapes, statuses, sync_function
+from support.views import Call, async_function, functions, get, shapes, statuses, sync_function
 
 pytestmark = pytest.mark.usefixtures("default_alias", "patient")
 
@@ -31,13 +30,6 @@ TEMPLATES = [
         },
     }
 ]
-
-
-@pytest.fixture(params=LOOPS)
-def call(request: pytest.FixtureRequest) -> Iterator[Call]:
-    """Calls a view, and awaits what it returns if that has to be."""
-    with caller(request.param) as call:
-        yield call
 
 
 class TooFast(Exception):
