@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SOURCES := $(shell find vcache hotpath-macros python Cargo.toml Cargo.lock pyproject.toml -type f \
 	-not -path '*/__pycache__/*' -not -name '*.so')
 
-# Processes of the Python tests. Each has servers of its own.
+# Processes of the Python tests. Each has its own servers.
 WORKERS ?= 2
 
 # All that the crate can do, tests included.

@@ -115,7 +115,7 @@ async def until(condition: Callable[[], bool]) -> None:
 class Lagging(Ours):
     """Requests that compute, and then ask a throttle of five a minute with its default settings.
 
-    Each is somebody else's, so all are admitted; the figure is by whom. What no server decided in
+    Each is somebody else's, so all are admitted; the figure says by whom. What no server decided in
     time is let through by the policy for outages.
     """
 

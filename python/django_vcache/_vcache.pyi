@@ -239,7 +239,7 @@ class Decision:
     def rule(self, name: str) -> RuleState:
         """The state of a rule.
 
-        Raises KeyError if there is none of this name.
+        Raises KeyError if no rule has this name.
         """
     def as_dict(self) -> dict[str, Any]:
         """All attributes as a dict that JSON takes; the rules are dicts too."""

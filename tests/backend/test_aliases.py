@@ -31,7 +31,7 @@ LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
 
 
 class Loud(ValkeyCache):
-    """Has what a project may add: keys and a method of its own, and a state that other backends do not have."""
+    """Has what a project may add: its own keys and method, and a state that other backends do not have."""
 
     def __init__(self, location: object, params: dict[str, Any]) -> None:
         super().__init__(location, params)

@@ -57,7 +57,7 @@ execute_from_command_line(sys.argv)
 
 
 class Project:
-    """A folder with a project, whose embedded servers are in a folder of its own."""
+    """A folder with a project, whose embedded servers are in a separate folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -128,7 +128,7 @@ def test_the_server_survives_a_reload_and_is_shared_by_commands(
     assert before == [before[0], before[0], "None"]
     assert project.run("cache.set('command', 'stored'); print(cache.get('first'))") == before[0]
     project.write("shop_urls.py", URLS + "# changed\n")
-    # The next process is another one, on the same server: nobody else used it meanwhile, and it does not linger.
+    # The next process is another one, on the same server: no other process used it meanwhile, and it does not linger.
     after = wait_until(lambda: (now := project.get()) and now[0] != before[0] and now, what="it is reloaded")
     assert after[1:] == [before[0], "stored"]
 

@@ -1,4 +1,4 @@
-"""Waits for a change of a key, each in a thread of its own, by each of the forms that there are."""
+"""Waits for a change of a key, each in its own thread, by each of the forms that there are."""
 
 from __future__ import annotations
 

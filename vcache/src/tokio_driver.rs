@@ -17,7 +17,7 @@ use crate::fork::{PerProcess, epoch};
 use crate::reactor::reactor;
 use crate::sync::lock;
 
-/// The runtimes that drive. A forked child has a list of its own, because it may have inherited the parent's locked.
+/// The runtimes that drive. A forked child has its own list, because it may have inherited the parent's locked.
 type Runtimes = Mutex<Vec<(Id, Arc<Notify>)>>;
 static RUNTIMES: PerProcess<Runtimes> = PerProcess::new();
 

@@ -100,7 +100,7 @@ impl PyDecision {
 
     /// The state of a rule.
     ///
-    /// Raises KeyError if there is none of this name.
+    /// Raises KeyError if no rule has this name.
     fn rule(&self, name: &str) -> PyResult<PyRuleState> {
         self.0.rule(name).cloned().map(PyRuleState).ok_or_else(|| {
             let known: Vec<_> = self.0.rules.iter().map(|rule| format!("{:?}", rule.name)).collect();

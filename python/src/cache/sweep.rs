@@ -108,7 +108,7 @@ fn is_limit_or_stream(key: &[u8]) -> bool {
     digits > 0 && matches!(shard[digits..], [b'}', b':', b't' | b'q' | b'd' | b'r' | b's', b':', ..])
 }
 
-/// Unlinks each key by a command of its own: those of a cluster can be in different slots.
+/// Unlinks each key by its own command: those of a cluster can be in different slots.
 async fn unlink(connection: &Connection, keys: &[Vec<u8>]) -> Result<i64> {
     // Unlinking a key twice is as good as once: the count is all that differs.
     let mut packet = Packet::pipeline().repeatable(true);

@@ -19,7 +19,7 @@ impl Limits {
         self.timeout.into_iter().chain(self.patience).min()
     }
 
-    /// When a call that waits for a connection since `now` is given up. A time-out beyond the clock's end is none.
+    /// When a call that waits for a connection since `now` is given up. A time-out beyond the clock's end never comes.
     #[cfg(feature = "driver")]
     pub(crate) fn wait_from(&self, now: Instant) -> Option<Instant> {
         self.shortest().and_then(|timeout| now.checked_add(timeout)).into_iter().chain(self.deadline).min()

@@ -284,7 +284,7 @@ fn is_asked_by_asyncio(py: Python<'_>) -> bool {
 /// As Python does of its own coroutines.
 #[cold]
 fn warn(name: &str) {
-    // At the interpreter's end there is nobody to warn.
+    // At the interpreter's end a warning reaches no one.
     Python::try_attach(|py| {
         // A coroutine may be dropped while an exception is on its way.
         let raised = PyErr::take(py);

@@ -265,7 +265,7 @@ pub(super) unsafe extern "C" fn submit(
         let receiver = Arc::clone(&call) as Arc<dyn Receiver>;
         let submitted = contained(None, || {
             let limits = limits(&command, timeout);
-            // SAFETY: nobody has the ticket yet who could give it up.
+            // SAFETY: the caller does not have the ticket yet, so it cannot have given it up.
             let route = unsafe { call.route() };
             Some(route.map_or(Ok(()), |route| route.submit(packet, receiver, limits, driven)))
         });

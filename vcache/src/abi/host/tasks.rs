@@ -179,7 +179,7 @@ unsafe extern "C" fn waker_drop(waker: *const Waker) {
     });
 }
 
-/// What a guest gets in place of the copy of a waker whose copying panicked: it wakes nobody.
+/// What a guest gets in place of the copy of a waker whose copying panicked: it wakes nothing.
 static NO_WAKER: Waker = Waker { vtable: &raw const NO_WAKER_VTABLE };
 static NO_WAKER_VTABLE: WakerVTable =
     WakerVTable { clone: no_waker_clone, wake: no_waker, wake_by_ref: no_waker, drop: no_waker };
