@@ -13,6 +13,9 @@ SOURCES := $(shell find vcache hotpath-macros python Cargo.toml Cargo.lock pypro
 # Processes of the Python tests. Each has its own servers.
 WORKERS ?= 2
 
+# Crates outside the workspace that are built with the lock file they have: it must know the workspace's dependencies.
+GUESTS := benches/guest examples/quota_guest tests/guests/probe_guest
+
 # All that the crate can do, tests included.
 FEATURES := vcache/testing,vcache/admission,vcache/json,vcache/dict,vcache/awaitable,vcache/spawn
 
@@ -72,6 +75,7 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@cargo fmt --all --check
+	@for guest in $(GUESTS); do cargo metadata --quiet --locked --format-version 1 --manifest-path $$guest/Cargo.toml >/dev/null || exit 1; done
 	@cargo clippy --workspace --all-targets --features $(FEATURES) --quiet -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --no-default-features --features driver -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --no-default-features --features driver,admission -- -D warnings
