@@ -13,7 +13,7 @@ import pytest
 from django.conf import settings
 from support.caches import make_cache
 from support.driver import LOOPS, AsyncDriven, open_runner
-from support.server import ValkeyServer
+from support.server import ValkeyServer, redis_binary
 
 # Some tests panic a thousand times, and a backtrace each takes minutes to resolve. The programs that tests start
 # inherit it.
@@ -45,6 +45,11 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if redis_binary() is None:
+        terminalreporter.write_line("There is no redis-server 7 on PATH: the scripts of admission ran on Valkey only.")
 
 
 @pytest.fixture(scope="session")

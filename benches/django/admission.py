@@ -77,7 +77,6 @@ TIGHT = 3
 class Contestant(Session):
     """One way to admit events; a subclass makes the functions that are called while it is timed."""
 
-    stream_key = STREAM
     refuses = True
     """Whether it limits anything; the floor does not."""
 
@@ -90,6 +89,10 @@ class Contestant(Session):
         if key not in self.made:
             self.made[key] = make(*arguments)
         return self.made[key]
+
+    def stream_key(self) -> str:
+        """Where its gate writes."""
+        return STREAM
 
     async def athrottle(self, rule: Rule) -> AsyncCheck:
         raise NotImplementedError
@@ -193,7 +196,7 @@ def judge(rules: tuple[Rule, ...], answers: list[bool]) -> None:
 def judge_stream(session: Contestant, operation: str, admin_port: int) -> None:
     """Each rule let ``TIGHT`` events through, and the stream must hold those and no other."""
     if operation in GATES:
-        length = int(server.command(admin_port, ("SELECT", "1"), ("XLEN", session.stream_key))[1])
+        length = int(server.command(admin_port, ("SELECT", "1"), ("XLEN", session.stream_key()))[1])
         if length != TIGHT * len(RULES):
             raise Surprise(f"{TIGHT * len(RULES)} events were admitted, and the stream holds {length}")
 

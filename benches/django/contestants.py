@@ -56,11 +56,16 @@ class Ours(InDjango):
     """``django_vcache.admission``."""
 
     backend = OURS_BACKEND
-    stream_key = f"vcache:{{v00}}:s:{STREAM}"
 
     def __init__(self, port: int, deny_cache: bool = True) -> None:
         super().__init__(port)
         self.deny_cache = deny_cache
+
+    def stream_key(self) -> str:
+        from django_vcache.admission import Stream
+
+        (key,) = Stream(STREAM).keys
+        return key
 
     def _throttle(self, rule: Rule) -> Any:
         from django_vcache.admission import Throttle

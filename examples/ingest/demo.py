@@ -67,7 +67,7 @@ class Server:
         return self.ask("INFO server").split("valkey_version:")[1].split("\r\n")[0]
 
     def other_connections(self) -> int:
-        """How many connections there are besides this one: nobody but the worker has the URL."""
+        """How many connections there are besides this one: only the worker has the URL."""
         own = f"id={self.ask('CLIENT ID')} "
         clients = self.ask("CLIENT LIST").strip().splitlines()
         return sum(not client.startswith(own) for client in clients)
@@ -154,7 +154,7 @@ def free_port() -> int:
 
 
 def stats(port: int) -> dict[str, int]:
-    """What the project says of itself; a ConnectionError while nobody listens."""
+    """What the project says of itself; a ConnectionError while it does not listen."""
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=START_TIMEOUT)) as web:
         web.request("GET", "/stats/")
         answer = web.getresponse()
@@ -180,7 +180,7 @@ def send_load(port: int) -> dict[int, int]:
 def demo(stack: ExitStack, directory: Path) -> None:
     """Run the project under load, and report."""
     print("\nvcache: a Django project that takes in events, under load\n")
-    with step("starting a Valkey server on a socket of its own"):
+    with step("starting a Valkey server on a private socket"):
         url = start_server(stack, directory)
         server = stack.enter_context(closing(Server(url)))
     with step("starting granian, one worker"):
@@ -230,7 +230,7 @@ def serve(stack: ExitStack, directory: Path) -> None:
     web, port = start_web(stack, start_server(stack, directory), log=None)
     address = f"http://127.0.0.1:{port}"
     print(f"""
-The ingest project is up, with an empty Valkey of its own. Try:
+The ingest project is up, with a private, empty Valkey. Try:
 
   curl -i {address}/api/1/store/ -d '{{"message": "it broke"}}'
   curl -i {address}/api/1/store-sync/ -d '{{"message": "it broke"}}'

@@ -233,7 +233,7 @@ pub fn module(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// It takes `conn: &mut Connection`, or `conn: Connection`, and after it, if it needs it, `server: &mut Server`. It may
 /// return a `Result`. `#[should_panic]` and `#[ignore]` work as on any test. Each test starts a server, empty and known to
-/// nobody else, and is driven by `vcache::block_on`; so tests may run at once, which is what `cargo test` does.
+/// no other test, and is driven by `vcache::block_on`; so tests may run at once, which is what `cargo test` does.
 ///
 /// ```ignore
 /// use vcache::prelude::*;

@@ -204,7 +204,7 @@ pub(crate) fn returned(signature: &Signature) -> Result<Type> {
 }
 
 /// Whether a type is written as a `Result`: `Result<T, E>`, `vcache::Result<T>`, `PyResult<T>`, `RedisResult<T>`. A
-/// `SearchResult` without parameters is somebody's own type.
+/// `SearchResult` without parameters is a type of the author's.
 pub(crate) fn is_result(ty: &Type) -> bool {
     last_segment(ty).is_some_and(|(ident, arguments)| {
         ident == "Result" || (ident.to_string().ends_with("Result") && !arguments.is_none())

@@ -3,7 +3,7 @@
 from asyncio import Future
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, Literal, Required, TypeAlias, TypedDict, final
 from uuid import UUID
 
 from django.core.cache.backends.base import BaseCache
@@ -121,7 +121,25 @@ _Payload: TypeAlias = bytes | bytearray | memoryview | str
 _Value: TypeAlias = int | str | UUID
 _Scope: TypeAlias = Mapping[str, int] | Mapping[str, str] | Mapping[str, UUID] | Mapping[str, _Value]
 _Of: TypeAlias = _Scope | _Value
+
+class _Admission(TypedDict, total=False):
+    """The arguments of ``Gate.admit``, for ``Gate.admit_many``."""
+
+    scope: Required[_Scope]
+    payload: _Payload | None
+    cost: int
+    costs: dict[str, int] | None
+    dedupe: str | None
+    limits: dict[str, int] | None
+    rates: dict[str, str] | None
+
 _Outage: TypeAlias = Literal["open", "closed", "local", "raise"]
+
+def check_policy(given: dict[str, Any]) -> None:
+    """Raises ValueError or TypeError for keywords that ``VCACHE["DEFAULTS"]`` or a policy cannot have."""
+
+def aliases_with_streams() -> list[str]:
+    """The cache aliases on which streams of this process store events."""
 
 def aliases_in_use() -> list[str]:
     """The cache aliases that the throttles, quotas, gates and streams of this process count on."""
@@ -338,6 +356,7 @@ class Throttle:
         key: str | Sequence[str] | None = None,
         *,
         using: str = "default",
+        policy: str | None = None,
         prefix: str = "vcache",
         shards: int = 1,
         outage: _Outage = "open",
@@ -426,6 +445,7 @@ class Quota:
         keep: float | None = None,
         *,
         using: str = "default",
+        policy: str | None = None,
         prefix: str = "vcache",
         shards: int = 1,
         outage: _Outage = "open",
@@ -452,10 +472,10 @@ class Quota:
 
         It raises TypeError in a boolean context, where an ``await`` was forgotten.
         """
-    def usage(self, scope: _Of, *, limit: int | None = None) -> RuleState:
+    def peek(self, scope: _Of, *, limit: int | None = None) -> RuleState:
         """How it stands in the window that is now. Raises as ``Throttle.peek``."""
-    async def ausage(self, scope: _Of, *, limit: int | None = None) -> RuleState:
-        """As ``usage``, to be awaited."""
+    async def apeek(self, scope: _Of, *, limit: int | None = None) -> RuleState:
+        """As ``peek``, to be awaited."""
     def refund(self, receipt: str) -> Refund:
         """Gives back what was taken under a receipt, once, in the window that it was taken in.
 
@@ -467,7 +487,7 @@ class Quota:
     async def arefund(self, receipt: str) -> Refund:
         """As ``refund``, to be awaited."""
     def reset(self, scope: _Of) -> bool:
-        """Forgets what was counted in the window that is now; whether there was anything. Raises as ``usage``."""
+        """Forgets what was counted in the window that is now; whether there was anything. Raises as ``peek``."""
     async def areset(self, scope: _Of) -> bool:
         """As ``reset``, to be awaited."""
     def metrics(self) -> dict[str, int]:
@@ -477,7 +497,7 @@ class Stream:
     """A stream of entries for a batch job to find.
 
     >>> mails = Stream("mails", maxlen=100_000)
-    >>> decision = mails.add(b"to: somebody", {"org": 1}, dedupe="mail-17")  # doctest: +SKIP
+    >>> decision = mails.add(b"to: a@example.com", {"org": 1}, dedupe="mail-17")  # doctest: +SKIP
     >>> for batch in mails.consumer("sender"):  # doctest: +SKIP
     ...     send([entry.payload for entry in batch])
 
@@ -511,6 +531,7 @@ class Stream:
         full: Literal["refuse", "trim"] = "refuse",
         *,
         using: str = "default",
+        policy: str | None = None,
         prefix: str = "vcache",
         owner: str | None = None,
         shards: int = 1,
@@ -587,7 +608,7 @@ class Stream:
             reclaim_after: seconds after which what was not acknowledged is delivered again; at least twice max_wait.
             max_deliveries: how often before an entry goes to the dead letters; None is no end.
             delete: whether to delete entries that all groups have acknowledged.
-            signals: the signals that stop it, SIGTERM and SIGINT; ``()`` where somebody else handles them.
+            signals: the signals that stop it, SIGTERM and SIGINT; ``()`` where another handler has them.
 
         Raises ValueError or TypeError for an argument that makes no sense.
         """
@@ -608,7 +629,7 @@ class Gate:
     >>> decision = await gate.aadmit({"org": 1, "project": 42}, payload=b"{}", dedupe="0b51")  # doctest: +SKIP
 
     Args:
-        throttles, quotas: the rules, up to 64, each with a name of its own.
+        throttles, quotas: the rules, up to 64, each with its own name.
         stream: where payloads are written.
         using: the cache alias whose server decides; that of the parts if left out.
         outage: as for ``Throttle``, for rules that do not say so themselves. What has a payload is refused in an
@@ -632,6 +653,7 @@ class Gate:
         stream: Stream | None = None,
         *,
         using: str = "default",
+        policy: str | None = None,
         prefix: str = "vcache",
         owner: str | None = None,
         shards: int = 1,
@@ -659,6 +681,7 @@ class Gate:
         *,
         payload: _Payload | None = None,
         cost: int = 1,
+        costs: dict[str, int] | None = None,
         dedupe: str | None = None,
         limits: dict[str, int] | None = None,
         rates: dict[str, str] | None = None,
@@ -670,6 +693,8 @@ class Gate:
             payload: what is written to the stream; without one nothing is.
             cost: units that every rule is charged. At 0 it is asked whether a unit is left and nothing is charged; a
                 payload is written all the same.
+            costs: units that rules are charged instead of ``cost``, by their names: ``{"bytes": 5000}``. A rule with 0
+                is left out of this call: it is charged nothing and refuses nothing.
             dedupe: an id, 1 to 512 bytes, under which it is admitted only once for its owner: a second time charges and
                 writes nothing, and answers the first id and receipt. Only with one is it sent again after a time-out.
             limits: other limits for this call, by the rule's name: ``{"events": 500}``.
@@ -687,6 +712,7 @@ class Gate:
         *,
         payload: _Payload | None = None,
         cost: int = 1,
+        costs: dict[str, int] | None = None,
         dedupe: str | None = None,
         limits: dict[str, int] | None = None,
         rates: dict[str, str] | None = None,
@@ -695,6 +721,17 @@ class Gate:
 
         It raises TypeError in a boolean context, where an ``await`` was forgotten.
         """
+    def admit_many(self, admissions: Iterable[_Admission]) -> list[Decision]:
+        """Decides several admissions, sent at once, each by itself, in their order. Blocks, with the GIL released.
+
+        Each is a mapping with the arguments of ``admit`` by name, such as
+        ``{"scope": {"org": 1}, "payload": b"{}", "costs": {"bytes": 2}}``. The decisions have the same order.
+
+        Raises as ``admit``: ValueError and TypeError, for any of them, before anything is sent. Under
+        ``outage="raise"`` an error of one is raised when all have been decided.
+        """
+    async def aadmit_many(self, admissions: Iterable[_Admission]) -> list[Decision]:
+        """As ``admit_many``, to be awaited."""
     def peek(
         self, scope: _Scope, *, limits: dict[str, int] | None = None, rates: dict[str, str] | None = None
     ) -> tuple[RuleState, ...]:

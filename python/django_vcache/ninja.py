@@ -17,9 +17,9 @@ from django.http import HttpRequest
 from ninja import throttling
 from ninja.conf import settings as ninja_settings
 
-from django_vcache.admission import Decision, Throttle
+from django_vcache.admission import Decision
 from django_vcache.admission import parse_rate as parse
-from django_vcache.admission.views.classes import decide, ident_of, name_of
+from django_vcache.admission.views.classes import decide, ident_of, name_of, said_by, throttle_of
 from django_vcache.admission.views.users import auth_value, client_of
 from django_vcache.exceptions import ConfigurationError
 
@@ -66,11 +66,14 @@ class ValkeyRateThrottle(throttling.SimpleRateThrottle):
     """Requests that may come at once; as many as the rate has if it is None."""
     using: str | None = None
     """The cache alias whose server counts: that of ``cache``, or ``VCACHE["THROTTLE_ALIAS"]``, if it is None."""
-    outage: Literal["open", "closed", "local", "raise"] = "open"
+    policy: str | None = None
+    """The name of a policy in ``VCACHE["POLICIES"]``."""
+    outage: Literal["default", "open", "closed", "local", "raise"] = "default"
     """What happens when the server cannot be asked: "open", "closed" (429, the one status that Ninja has), "local" or
-    "raise"."""
-    deadline: float | None = 0.1
-    """Seconds that the server may take before ``outage`` decides; None is the alias's RESPONSE_TIMEOUT."""
+    "raise"; or what the policy or ``VCACHE["DEFAULTS"]`` says, which is "open" unless they do."""
+    deadline: float | Literal["default"] | None = "default"
+    """Seconds that the server may take before ``outage`` decides; None is the alias's RESPONSE_TIMEOUT. "default" is as
+    for ``outage``, and 0.1 if nothing is said there."""
 
     def __init__(self, rate: str | None = None, *, scope: str | None = None) -> None:
         if scope is not None:
@@ -83,7 +86,7 @@ class ValkeyRateThrottle(throttling.SimpleRateThrottle):
             self.name = f"{self.name}.{self.num_requests}-{self.duration:g}s"[-64:]
         try:
             # Not kept: nothing counts on this alias.
-            Throttle(self.name, "1/s", self.burst, using="default", outage=self.outage, deadline=self.deadline)
+            throttle_of.__wrapped__(self.name, 1, 1.0, self.burst, "default", *said_by(self))
         except (ValueError, TypeError, OverflowError) as error:
             raise ConfigurationError(f"{type(self).__name__}: {error}") from None
         _all.add(self)

@@ -16,7 +16,7 @@ The classes are here under REST framework's names too, so that subclasses of you
 
 import math
 import re
-from typing import Any
+from typing import Any, Literal
 
 from rest_framework import status, throttling
 from rest_framework.exceptions import APIException
@@ -24,7 +24,7 @@ from rest_framework.settings import api_settings
 
 from django_vcache.admission import Decision
 from django_vcache.admission import parse_rate as parse
-from django_vcache.admission.views.classes import decide, ident_of, name_of
+from django_vcache.admission.views.classes import decide, ident_of, name_of, said_by
 from django_vcache.admission.views.classes import throttle_of as _throttle
 from django_vcache.exceptions import ConfigurationError
 
@@ -72,11 +72,14 @@ class ValkeyRateThrottle(throttling.SimpleRateThrottle):
     """Requests that may come at once; as many as the rate has if it is None."""
     using: str | None = None
     """The cache alias whose server counts: unless it is said that of ``cache``, or ``VCACHE["THROTTLE_ALIAS"]``."""
-    outage: str = "open"
-    """What happens when the server cannot be asked: "open", "closed" (503), "local" or "raise"."""
-
-    deadline: float | None = 0.1
-    """Seconds that the server may take before ``outage`` decides; None is the alias's RESPONSE_TIMEOUT."""
+    policy: str | None = None
+    """The name of a policy in ``VCACHE["POLICIES"]``."""
+    outage: str = "default"
+    """What happens when the server cannot be asked: "open", "closed" (503), "local" or "raise"; or what the policy or
+    ``VCACHE["DEFAULTS"]`` says, which is "open" unless they do."""
+    deadline: float | Literal["default"] | None = "default"
+    """Seconds that the server may take before ``outage`` decides; None is the alias's RESPONSE_TIMEOUT. "default" is as
+    for ``outage``, and 0.1 if nothing is said there."""
 
     decision: Decision | None = None
     """What the server said of this request."""
@@ -174,7 +177,7 @@ def problem_of(throttle: Any, where: str, rate: str | None) -> str | None:
             requests, seconds = parse_rate(rate)
         except ConfigurationError as error:
             return f"{where}: {error}"
-    said = throttle.burst, "default", throttle.outage, throttle.deadline
+    said = throttle.burst, "default", *said_by(throttle)
     # What is a property is known with the request.
     if not any(isinstance(value, property) for value in said):
         try:

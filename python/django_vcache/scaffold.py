@@ -29,6 +29,63 @@ FILES = {
 }
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+# Rust's keywords, and the crates that a crate of this name would hide: cargo refuses them, or takes one for the other.
+_RUST_KEYWORDS = frozenset(
+    [
+        "abstract",
+        "as",
+        "async",
+        "await",
+        "become",
+        "box",
+        "break",
+        "const",
+        "continue",
+        "crate",
+        "do",
+        "dyn",
+        "else",
+        "enum",
+        "extern",
+        "false",
+        "final",
+        "fn",
+        "for",
+        "gen",
+        "if",
+        "impl",
+        "in",
+        "let",
+        "loop",
+        "macro",
+        "match",
+        "mod",
+        "move",
+        "mut",
+        "override",
+        "priv",
+        "pub",
+        "ref",
+        "return",
+        "self",
+        "static",
+        "struct",
+        "super",
+        "trait",
+        "true",
+        "try",
+        "type",
+        "typeof",
+        "unsafe",
+        "unsized",
+        "use",
+        "virtual",
+        "where",
+        "while",
+        "yield",
+    ]
+)
+_CRATES = frozenset({"alloc", "core", "proc_macro", "pyo3", "redis", "std", "vcache"})
 _VERSION = re.compile(r"\d+(\.\d+){0,2}")
 
 
@@ -74,6 +131,13 @@ def _check_name(name: str, target: Path) -> None:
         )
     if keyword.iskeyword(name):
         raise ScaffoldError(f"{name!r} is a keyword of Python, which cannot be imported: choose another name")
+    if name in _RUST_KEYWORDS:
+        raise ScaffoldError(f"{name!r} is a keyword of Rust, which no crate can be called: choose another name")
+    if name in _CRATES:
+        raise ScaffoldError(
+            f"{name!r} is a crate that the new one is built with, and would be hidden by it: choose another name, such "
+            f"as {name}_hot"
+        )
     if name in sys.stdlib_module_names:
         raise ScaffoldError(f"{name!r} is a module of Python's own library: choose another name, such as {name}_hot")
     # Also a dangling link, which `exists` does not see.

@@ -22,8 +22,8 @@ mod _vcache {
     #[pymodule_export]
     use crate::admission::{
         _restore_decision, _restore_refund, _restore_refusal, _restore_rule_state, PyDecision, PyGate,
-        PyQuota, PyRefund, PyRefusal, PyRuleState, PyStream, PyThrottle, aliases_in_use, forget_enabled,
-        parse_rate,
+        PyQuota, PyRefund, PyRefusal, PyRuleState, PyStream, PyThrottle, aliases_in_use,
+        aliases_with_streams, check_policy, forget_enabled, parse_rate,
     };
     #[pymodule_export]
     use crate::cache::Client;
@@ -36,7 +36,7 @@ mod _vcache {
     use pyo3::types::PyBytes;
     use vcache::python::mark_methods;
 
-    /// Registers `callable(alias)`, which is asked to configure an alias that a hot path wants and nobody has configured.
+    /// Registers `callable(alias)`, which is asked to configure an alias that a hot path wants and that is not configured.
     #[pyfunction]
     fn on_unknown_alias(callable: Py<PyAny>) {
         vcache::python::on_unknown_alias(callable);
@@ -81,7 +81,7 @@ mod _vcache {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
         mark_methods(&py.get_type::<PyThrottle>(), &["acheck", "apeek", "areset"])?;
-        mark_methods(&py.get_type::<PyQuota>(), &["aconsume", "ausage", "arefund", "areset"])?;
+        mark_methods(&py.get_type::<PyQuota>(), &["aconsume", "apeek", "arefund", "areset"])?;
         mark_methods(&py.get_type::<PyStream>(), &["aadd", "aadd_many", "alength"])?;
         mark_methods(&py.get_type::<PyGate>(), &["aadmit", "apeek", "arefund", "areset"])?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;

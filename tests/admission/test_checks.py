@@ -36,7 +36,7 @@ def no_other_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of other tests may be wrong on purpose."""
     import weakref
 
-    from django_vcache._vcache import aliases_in_use
+    from django_vcache._vcache import aliases_in_use, aliases_with_streams
     from django_vcache.admission import checks
     from django_vcache.admission.views import limit
 
@@ -45,6 +45,8 @@ def no_other_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ninja, "_all", weakref.WeakSet())
     others = set(checks.aliases_in_use())
     monkeypatch.setattr(checks, "aliases_in_use", lambda: set(aliases_in_use()) - others)
+    storing = set(aliases_with_streams())
+    monkeypatch.setattr(checks, "aliases_with_streams", lambda: set(aliases_with_streams()) - storing)
 
 
 @pytest.fixture
@@ -209,7 +211,7 @@ def test_a_stream_that_cannot_be_imported_is_an_error(module: Any, server: Valke
     module.stream = Stream("events")
     module.gate = Gate([Throttle("org", "1/s")])
     module.number = 5
-    settings = {"CACHES": {"default": cache_setting(server)}}
+    settings = {"CACHES": {"default": cache_setting(server, KEY_PREFIX="shop", CLEAR="prefix")}}
     fine = ["limits_of_a_test.stream", "limits_of_a_test.gate"]
     assert found(VCACHE={"STREAMS": fine}, **settings) == {}
     wrong = found(VCACHE={"STREAMS": ["limits_of_a_test.number"]}, **settings)

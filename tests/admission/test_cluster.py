@@ -122,12 +122,12 @@ def test_a_quota_stands_alone(ask: Any, shards: int) -> None:
         decision = ask(quota, "consume", org, 3)
         assert decision
         assert not ask(quota, "consume", org)
-        assert ask(quota, "usage", org).used == 3
+        assert ask(quota, "peek", org).used == 3
         assert ask(quota, "refund", decision.receipt)
         assert not ask(quota, "refund", decision.receipt)
         assert ask(quota, "consume", org, 2)
         assert ask(quota, "reset", org)
-        assert ask(quota, "usage", org).used == 0
+        assert ask(quota, "peek", org).used == 0
 
 
 @pytest.mark.parametrize("maxlen", [None, 1000])

@@ -43,7 +43,7 @@ def test_every_call_loads_its_script_again(ask: Any, server: ValkeyServer) -> No
         assert flushed(throttle, "check", 1, 3).source == "server"
         assert flushed(throttle, "peek", 1).remaining == 1000 - 3 * turn
         receipt = flushed(quota, "consume", 1, 5).receipt
-        assert flushed(quota, "usage", 1).used == 3 * (turn - 1) + 5
+        assert flushed(quota, "peek", 1).used == 3 * (turn - 1) + 5
         # What is given back is of another size than what stays.
         assert flushed(quota, "refund", receipt).used == {"exports": 3 * (turn - 1)}
         assert not flushed(quota, "refund", receipt)

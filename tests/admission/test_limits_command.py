@@ -244,7 +244,7 @@ def test_a_throttle_and_a_quota_that_stand_alone_are_shown_reset_and_refunded(ga
         assert re.fullmatch(r"  org   throttle  20 / 1 d +10 +6 .*", lines[2])
         assert re.fullmatch(r"  mails  quota +100 / 1 d +30 +70 .*", lines[5])
         assert run("--refund", receipt) == "refunded limits_of_a_shop.mails\n"
-        assert gates.mails.usage({"org": 7}).used == 0
+        assert gates.mails.peek({"org": 7}).used == 0
         assert run("org=7", "--reset", "org").startswith("reset limits_of_a_shop.lookups: org\n")
         assert gates.lookups.peek({"org": 7}).remaining == 10
     with pytest.raises(CommandError, match="a throttle gives no receipts"):

@@ -59,7 +59,7 @@ def test_the_outage_policy_decides_and_nothing_is_charged(
     }
     assert state_of() == before
     # What writes nothing is answered by the server, as ever.
-    assert ask(quota, "usage", 1).used == 1
+    assert ask(quota, "peek", 1).used == 1
     assert [rule.remaining for rule in ask(gate, "peek", SCOPE)] == [999, 999]
 
 

@@ -53,18 +53,18 @@ def test_the_key_names_the_entries(ask: Any, server: ValkeyServer) -> None:
     ]
 
 
-def test_usage_and_reset(ask: Any, server: ValkeyServer) -> None:
+def test_peek_and_reset(ask: Any, server: ValkeyServer) -> None:
     from django_vcache.admission import Quota
 
     quota = Quota("events", 10, "day", key="org")
-    assert ask(quota, "usage", 1).used == 0
+    assert ask(quota, "peek", 1).used == 0
     assert server.keys() == []
     ask(quota, "consume", 1, 7)
-    state = ask(quota, "usage", 1)
+    state = ask(quota, "peek", 1)
     assert (state.used, state.remaining, state.limit, state.burst) == (7, 3, 10, 10)
     assert ask(quota, "reset", 1) is True
     assert ask(quota, "reset", 1) is False
-    assert ask(quota, "usage", 1).used == 0
+    assert ask(quota, "peek", 1).used == 0
 
 
 def test_a_refund_is_given_once(ask: Any) -> None:
@@ -79,7 +79,7 @@ def test_a_refund_is_given_once(ask: Any) -> None:
     again = ask(quota, "refund", receipt)
     assert not again
     assert (again.refunded, again.used, repr(again)) == (False, {"events": 2}, "<Refund of nothing>")
-    assert ask(quota, "usage", 1).used == 2
+    assert ask(quota, "peek", 1).used == 2
 
 
 def test_a_receipt_of_something_else_is_refused(ask: Any, server: ValkeyServer) -> None:
@@ -114,7 +114,7 @@ def test_a_limit_may_be_a_callable_of_the_scope(ask: Any) -> None:
     assert [bool(ask(quota, "consume", {"org": 1})) for _ in range(2)] == [True, False]
     assert [bool(ask(quota, "consume", 2)) for _ in range(3)] == [True, True, False]
     assert all(ask(quota, "consume", 3) for _ in range(3))
-    assert ask(quota, "usage", 3).remaining is None
+    assert ask(quota, "peek", 3).remaining is None
     assert asked[0] == {"org": 1}
 
 
@@ -148,7 +148,7 @@ def test_a_call_may_have_a_limit_of_its_own(ask: Any) -> None:
     assert ask(quota, "consume", 1)
     assert not ask(quota, "consume", 1)
     assert ask(quota, "consume", 1, limit=5)
-    assert ask(quota, "usage", 1, limit=5).remaining == 3
+    assert ask(quota, "peek", 1, limit=5).remaining == 3
 
 
 def test_what_each_mode_does_at_the_limit(ask: Any) -> None:
@@ -157,7 +157,7 @@ def test_what_each_mode_does_at_the_limit(ask: Any) -> None:
     def admitted(mode: Any) -> tuple[list[bool], int]:
         quota = Quota(f"m-{mode}", 5, "day", mode=mode, key="org")
         answers = [bool(ask(quota, "consume", 1, 3)) for _ in range(3)]
-        return answers, ask(quota, "usage", 1).used
+        return answers, ask(quota, "peek", 1).used
 
     assert admitted("strict") == ([True, False, False], 3)
     assert admitted("crossing") == ([True, True, False], 6)
@@ -172,7 +172,7 @@ def test_days_are_those_of_utc_unless_it_is_said(ask: Any) -> None:
 
     # As it is without what `patient` presets.
     original: Any = Quota.__base__
-    state = ask(original("zone", 5, "day", key="org"), "usage", 1)
+    state = ask(original("zone", 5, "day", key="org"), "peek", 1)
     end = datetime.now(UTC) + timedelta(seconds=state.reset_after + 30)
     assert (end.hour, end.minute) == (0, 0)
 
@@ -184,7 +184,7 @@ def test_windows_are_those_of_the_time_zone(ask: Any) -> None:
     from django_vcache.admission import Quota
 
     for name in ("UTC", "Asia/Kathmandu", "America/New_York"):
-        state = ask(Quota("zone", 5, "day", timezone=name, key="org"), "usage", 1)
+        state = ask(Quota("zone", 5, "day", timezone=name, key="org"), "peek", 1)
         # Counted in UTC: the sum of a zone's own time and a span is off by an hour where its clocks change in between.
         # Rounded, for the moments between the server's clock and this one.
         end = datetime.now(UTC) + timedelta(seconds=state.reset_after + 30)
@@ -264,7 +264,7 @@ def test_tasks_and_threads_together_get_exactly_the_limit(run: Any, default_alia
 
     run(main())
     assert (len(admitted), sum(admitted)) == (800, 500)
-    assert quota.usage(1).used == 500
+    assert quota.peek(1).used == 500
 
 
 DEAD = """
@@ -277,7 +277,7 @@ async def main():
         for decision in (await quota.aconsume(1), quota.consume(1)):
             found.append([decision.allowed, decision.source, decision.status, decision.receipt])
     report(found)
-    for call in (quota.usage, quota.reset):
+    for call in (quota.peek, quota.reset):
         try:
             call(1)
         except exceptions.VcacheError as error:

@@ -66,7 +66,7 @@ def test_everything_is_admitted_and_no_server_is_asked(ask: Any, backend: dict[s
                 assert [(state.remaining, state.used) for state in decision.rules] == [(1, 0)] * len(decision.rules)
         assert len(ask(gate, "admit", SCOPE).rules) == 2
         assert ask(throttle, "peek", 1).remaining == 1
-        assert ask(quota, "usage", SCOPE).used == 0
+        assert ask(quota, "peek", SCOPE).used == 0
         assert [state.remaining for state in ask(gate, "peek", SCOPE)] == [1, 1]
         assert ask(throttle, "reset", 1) is False
         assert ask(quota, "reset", SCOPE) is False

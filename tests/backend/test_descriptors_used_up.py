@@ -68,7 +68,7 @@ def calls(server: ValkeyServer) -> str:
     return f"{WALK}\nRECEIPTS = {receipts!r}\n{OBJECTS}{CALLS}"
 
 
-BLOCKING = {"cache.get", "cache.set_many", "hotpaths.read", "throttle.peek", "quota.usage", "stream.length"}
+BLOCKING = {"cache.get", "cache.set_many", "hotpaths.read", "throttle.peek", "quota.peek", "stream.length"}
 AWAITED = {f"{owner}.a{name}" for owner, name in (name.split(".") for name in BLOCKING)}
 
 

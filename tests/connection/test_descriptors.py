@@ -130,6 +130,31 @@ def test_a_process_that_closed_all_descriptors_keeps_its_own_files(
     assert wrong == [], outcomes
 
 
+FORKED = """
+use("before")
+close_all()
+files = open_files()
+pid = os.fork()
+if pid == 0:
+    report(what_became_of(files))
+    os._exit(0)
+report(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize("address", ["tcp_url", "url"])
+def test_the_child_of_a_process_that_closed_all_descriptors_keeps_its_files(
+    server: ValkeyServer, tmp_path: Path, address: str
+) -> None:
+    """A child closes the sockets that it inherits: by their numbers, which may be files of the user's by now. (On asyncio:
+    libuv closes some of its own in the child of every fork, by their numbers.)"""
+    source = HELPERS + f"folder = {str(tmp_path)!r}\n" + FORKED
+    setting = {**cache_setting(server), "LOCATION": getattr(server, address)}
+    wrong, code = run_program(source, {"default": setting}, "asyncio")
+    assert wrong == []
+    assert code == 0
+
+
 INHERITED = """
 import fcntl
 

@@ -84,7 +84,7 @@ def limit(_: Any) -> None:
     quota = Quota("q", 5, "month", key="org")
     receipt = quota.consume({"org": 1}).receipt
     assert receipt
-    quota.usage({"org": 1})
+    quota.peek({"org": 1})
     assert quota.refund(receipt)
     assert quota.reset({"org": 1})
 

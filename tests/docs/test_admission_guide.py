@@ -44,7 +44,8 @@ def guide(run: Any, server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> It
     module: Any = types.ModuleType("guide")
     module.build_export = lambda org_id: f"export of {org_id}"
     sys.modules["guide"] = module
-    with override_settings(CACHES={"default": cache_setting(server)}):
+    policies = {"payments": {"outage": "closed", "deadline": None}}
+    with override_settings(CACHES={"default": cache_setting(server)}, VCACHE={"POLICIES": policies}):
         publish_alias("default")
 
         async def all_of_it() -> None:
@@ -154,7 +155,7 @@ def test_what_was_stored_is_consumed(guide: Any) -> None:
 
 def test_quotas_and_streams_do_what_the_guide_says(guide: Any, run: Any, server: ValkeyServer) -> None:
     assert run(guide.export(1)) == "export of 1"
-    assert guide.exports.usage(1).used == 1
+    assert guide.exports.peek(1).used == 1
 
     def fails(org_id: int) -> str:
         raise OSError("the disk is full")
@@ -162,7 +163,7 @@ def test_quotas_and_streams_do_what_the_guide_says(guide: Any, run: Any, server:
     guide.build_export = fails
     with pytest.raises(OSError, match="the disk is full"):
         run(guide.export(1))
-    assert guide.exports.usage(1).used == 1
+    assert guide.exports.peek(1).used == 1
     assert guide.decision.id
     assert (len(guide.ids), guide.waiting) == (2, 3)
     assert guide.payments.admit({"card": 1, "ip": 2})
@@ -179,9 +180,9 @@ def test_the_throttles_for_rest_framework_limit(guide: Any) -> None:
 def test_overridden_settings_take_effect_at_once(guide: Any, server: ValkeyServer) -> None:
     assert guide.exports.consume(1)
     with override_settings(CACHES={"default": cache_setting(server, DB=1)}):
-        assert guide.exports.usage(1).used == 0
+        assert guide.exports.peek(1).used == 0
     assert guide.exports_without_a_limit() == ["disabled"] * 3
-    assert guide.exports.usage(1).used == 1
+    assert guide.exports.peek(1).used == 1
 
 
 def test_the_settings_of_the_guide_are_understood(guide: Any) -> None:

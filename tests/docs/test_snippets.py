@@ -10,7 +10,7 @@ import pytest
 
 CHECKOUT = Path(__file__).parents[2]
 PAGES = [
-    CHECKOUT / "README.md",
+    *(CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((CHECKOUT / "docs").glob("*.md")),
     *sorted((CHECKOUT / "examples").glob("*/README.md")),
 ]

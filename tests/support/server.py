@@ -44,6 +44,16 @@ def server_binary() -> str:
     return str(get_binary_path())
 
 
+def redis_binary() -> str | None:
+    """The path of a redis-server of version 7 or newer; None if there is none."""
+    path = shutil.which("redis-server")
+    if path is None:
+        return None
+    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+    major = version.partition("v=")[2].partition(".")[0]
+    return path if major.isdigit() and int(major) >= 7 else None
+
+
 def wait_until(condition, *, timeout: float = 60.0, interval: float = 0.005, what: str = ""):
     """Poll until `condition()` is truthy and return its value; AssertionError at the deadline."""
     deadline = time.monotonic() + timeout

@@ -152,10 +152,10 @@ impl Error {
         Self::new(ErrorKind::Configuration, message)
     }
 
-    /// The error of a future that is polled where nobody drives the connections.
+    /// The error of a future that is polled where nothing drives the connections.
     pub(crate) fn nobody_drives() -> Self {
         Self::configuration(
-            "nobody drives the connection here: await it on an asyncio loop, in a tokio runtime with I/O and time enabled, \
+            "nothing drives the connection here: await it on an asyncio loop, in a tokio runtime with I/O and time enabled, \
              or inside vcache::block_on",
         )
     }

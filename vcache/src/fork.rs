@@ -14,7 +14,7 @@ mod descriptor;
 mod per_process;
 
 #[cfg(feature = "driver")]
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 #[cfg(feature = "driver")]
 use std::sync::Once;
 #[cfg(feature = "driver")]
@@ -33,7 +33,36 @@ static EPOCH: AtomicU64 = AtomicU64::new(1);
 static INSTALL: Once = Once::new();
 /// Every open socket of this process. One that finds no place here is closed by the child when it execs or exits.
 #[cfg(feature = "driver")]
-static SOCKETS: [AtomicI32; 128] = [const { AtomicI32::new(-1) }; 128];
+static SOCKETS: [Place; 128] = [const { Place::new() }; 128];
+
+/// A socket's number, and which file that was: a daemon may have closed it and opened a file of the user's under it.
+#[cfg(feature = "driver")]
+struct Place {
+    fd: AtomicI32,
+    device: AtomicU64,
+    inode: AtomicU64,
+}
+
+/// No socket.
+#[cfg(feature = "driver")]
+const FREE: RawFd = -1;
+/// A thread writes here just now.
+#[cfg(feature = "driver")]
+const TAKEN: RawFd = -2;
+
+#[cfg(feature = "driver")]
+impl Place {
+    const fn new() -> Self {
+        Self { fd: AtomicI32::new(FREE), device: AtomicU64::new(0), inode: AtomicU64::new(0) }
+    }
+
+    /// Whether the number still is that of the socket.
+    fn is_same(&self, fd: RawFd) -> bool {
+        // SAFETY: the number is only asked about, and it need not be open for that.
+        let found = descriptor::file(unsafe { BorrowedFd::borrow_raw(fd) });
+        found == Some((self.device.load(Ordering::Relaxed), self.inode.load(Ordering::Relaxed)))
+    }
+}
 
 /// The number of this process in the line of forks that led to it.
 #[cfg(feature = "driver")]
@@ -45,7 +74,7 @@ pub(crate) fn epoch() -> u64 {
 #[cfg(feature = "driver")]
 pub(crate) fn watch() {
     INSTALL.call_once(|| {
-        // SAFETY: the handler only touches atomics and calls close(2), both async-signal-safe.
+        // SAFETY: the handler only touches atomics and calls fstat(2) and close(2), all of it async-signal-safe.
         unsafe {
             libc::pthread_atfork(None, None, Some(in_child));
         }
@@ -60,10 +89,10 @@ fn watch() {}
 extern "C" fn in_child() {
     EPOCH.fetch_add(1, Ordering::AcqRel);
     for place in &SOCKETS {
-        let fd = place.swap(-1, Ordering::AcqRel);
-        if fd >= 0 {
+        let fd = place.fd.swap(FREE, Ordering::AcqRel);
+        if fd >= 0 && place.is_same(fd) {
             // SAFETY: the descriptor was inherited from the parent and nothing in the child uses it: every handle to
-            // it is stale from this epoch on, and a stale descriptor's drop closes nothing.
+            // it is stale from this epoch on, and a stale descriptor's drop closes nothing. It is not the user's.
             unsafe {
                 libc::close(fd);
             }
@@ -74,8 +103,13 @@ extern "C" fn in_child() {
 /// Notes a socket for the child to close.
 #[cfg(feature = "driver")]
 pub(crate) fn register(fd: RawFd) {
+    // SAFETY: the caller has it open.
+    let Some((device, inode)) = descriptor::file(unsafe { BorrowedFd::borrow_raw(fd) }) else { return };
     for place in &SOCKETS {
-        if place.compare_exchange(-1, fd, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        if place.fd.compare_exchange(FREE, TAKEN, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            place.device.store(device, Ordering::Relaxed);
+            place.inode.store(inode, Ordering::Relaxed);
+            place.fd.store(fd, Ordering::Release);
             return;
         }
     }
@@ -85,7 +119,7 @@ pub(crate) fn register(fd: RawFd) {
 #[cfg(feature = "driver")]
 pub(crate) fn unregister(fd: RawFd) {
     for place in &SOCKETS {
-        if place.compare_exchange(fd, -1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        if place.fd.compare_exchange(fd, FREE, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             return;
         }
     }

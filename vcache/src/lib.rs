@@ -40,7 +40,7 @@
 //! # A Rust program
 //!
 //! With `default-features = false, features = ["driver"]` the crate is the connection itself. There is no I/O thread:
-//! whoever waits for a reply polls it. That is a tokio runtime or a blocking thread ([`block_on`]), any number of them at
+//! the caller that waits for a reply polls it. That is a tokio runtime or a blocking thread ([`block_on`]), any number of them at
 //! a time, all on one socket.
 //!
 //! ```
@@ -91,7 +91,7 @@
 #[cfg(not(any(feature = "driver", feature = "python")))]
 compile_error!(
     "enable `python` (the default: an extension module that shares the connection of the wheel django-vcache) or `driver` (a \
-     program with a connection of its own)"
+     program that connects itself)"
 );
 
 #[cfg(feature = "python")]

@@ -208,7 +208,9 @@ fn a_future_that_nobody_drives_is_an_error() {
     let mut future = std::pin::pin!(conn.get::<_, Option<String>>("key"));
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     match std::future::Future::poll(future.as_mut(), &mut cx) {
-        std::task::Poll::Ready(Err(error)) => assert!(error.to_string().contains("nobody drives"), "{error}"),
+        std::task::Poll::Ready(Err(error)) => {
+            assert!(error.to_string().contains("nothing drives"), "{error}")
+        }
         other => panic!("{other:?}"),
     }
 }

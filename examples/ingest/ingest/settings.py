@@ -24,7 +24,7 @@ CACHES = {
 # A larger request body is answered with 413.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 200 * 1024  # bytes
 
-# What a project may send if it has no limit of its own: this many events in this many seconds.
+# What a project may send if none is set for it: this many events in this many seconds.
 INGEST_LIMIT = int(os.environ.get("INGEST_LIMIT", "600"))
 INGEST_PERIOD = 60
 

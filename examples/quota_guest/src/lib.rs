@@ -1,4 +1,4 @@
-//! A quota per project, decided on the server in one round trip, as an extension module of its own. It is built apart from
+//! A quota per project, decided on the server in one round trip, as a separate extension module. It is built apart from
 //! the wheel `django-vcache`, and runs on the connection that `CACHES["default"]` uses.
 
 /// Quotas on the connection of the cache alias `default`.
@@ -9,7 +9,7 @@ mod _native {
     use vcache::prelude::*;
     use vcache::redis::{self, Script};
 
-    /// Takes the cost off what is left, if that is enough. A quota that nobody set is 0.
+    /// Takes the cost off what is left, if that is enough. A quota that was never set is 0.
     static SPEND: LazyLock<Script> = LazyLock::new(|| {
         Script::new(
             "local left = tonumber(redis.call('GET', KEYS[1]) or '0')

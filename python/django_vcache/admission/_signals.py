@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a request to stop, for as long as somebody consumes. It is the same for loops and for threads:
+"""SIGTERM and SIGINT as a request to stop, while there is a consumer. It is the same for loops and for threads:
 a handler set from Python, since that, unlike a loop's, can be read before and put back after.
 
 A loop that a web server runs has the server's handlers: they are called as well, or the server would not stop. Those of
@@ -29,7 +29,7 @@ class Watch:
 class _Handler:
     """A handler of ours, and the one that was there before it.
 
-    Each time it is another one: somebody who sets a handler meanwhile may hand on to ours for good, also when we have
+    Each time it is another one: a handler that is set meanwhile may hand on to ours for good, also when we have
     long set another one before theirs, and each then knows what comes after it.
     """
 
@@ -111,7 +111,7 @@ def _put_back_unwatched() -> None:
     for number in set(_handlers).difference(*(watch.signals for watch in list(_watches))):
         handler = _handlers.pop(number)
         previous = handler.previous
-        # Somebody who set a handler meanwhile keeps it.
+        # A handler that was set meanwhile stays.
         if signal.getsignal(number) is handler:
             signal.signal(number, previous)
 

@@ -29,7 +29,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Seconds to wait. A pause with ``until_stopped`` ends early when the consumer is told to stop."""
+    """Seconds to wait. A pause with ``until_stopped`` ends early when the consumer is stopped."""
 
     seconds: float
     until_stopped: bool = False
@@ -84,7 +84,7 @@ def drive(steps: Steps[T], alias: str, wait: Callable[[float], object] = time.sl
     """Runs a procedure on this thread.
 
     Args:
-        wait: waits for so many seconds, or until the consumer is told to stop.
+        wait: waits for so many seconds, or until the consumer is stopped.
     """
     execute = cache_of(alias).execute
     try:

@@ -65,13 +65,13 @@ class Batch(Sequence[Entry]):
         After that, only what is acknowledged in so many words is: the others are delivered again, ``reclaim_after``
         seconds after this delivery. ``batch.ack([])`` leaves all of them.
 
-        While the server cannot be reached it tries again, until the consumer is told to stop and 10 seconds more.
+        While the server cannot be reached it tries again, until the consumer is stopped, and for 10 seconds more.
 
         Args:
             which: entries of this batch, or their ids; without, all that is open.
 
         Returns:
-            How many were pending until now. An entry that somebody else has acknowledged is not counted.
+            How many were pending until now. An entry that another consumer has acknowledged is not counted.
 
         Raises:
             ValueError: for an id that this batch does not have, or has in two shards: give the entry instead.

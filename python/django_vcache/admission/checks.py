@@ -9,6 +9,7 @@
 ``vcache.E006``  a ``throttle`` by user stands where the user is not known yet
 ``vcache.E007``  limits of one name have several rates, and share a counter
 ``vcache.E008``  what ``VCACHE["REFUSAL"]`` names cannot be loaded
+``vcache.E009``  ``cache.clear()`` would delete a stream's events
 ``vcache.W001``  a server's maxmemory-policy may evict counters (``--deploy``)
 ``vcache.W002``  a server could not be asked for its policy (``--deploy``)
 ``vcache.W003``  limits count by address, and ``VCACHE["TRUSTED_PROXIES"]`` is not set (``--deploy``)
@@ -24,7 +25,7 @@ from django.core.cache import caches
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.utils.module_loading import import_string
 
-from django_vcache._vcache import aliases_in_use
+from django_vcache._vcache import aliases_in_use, aliases_with_streams
 from django_vcache.admission.gates import import_gate, import_stream
 from django_vcache.admission.settings import current, problems
 from django_vcache.admission.views.found import (
@@ -105,6 +106,31 @@ def check_names(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 @register(TAG)
+def check_streams(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Whether ``cache.clear()`` leaves the events alone that wait in streams."""
+    if problems(getattr(settings, "VCACHE", {})):
+        return []
+    found: list[CheckMessage] = []
+    for alias in _stream_aliases():
+        place = _database(alias)
+        # Another alias of the same database empties it as well.
+        emptying = [other for other in settings.CACHES if _empties(other) and _database(other) == place]
+        if place is None or not emptying:
+            continue
+        culprit = alias if alias in emptying else emptying[0]
+        text = (
+            f"A stream stores its events on the cache alias {alias!r}, and caches[{culprit!r}].clear() deletes them: "
+            "OPTIONS['CLEAR'] is 'flushdb' there, the default, which empties the whole database."
+        )
+        hint = (
+            f"Give {culprit!r} a KEY_PREFIX and OPTIONS = {{'CLEAR': 'prefix'}}, or give the stream an alias with a "
+            "separate database."
+        )
+        found.append(Error(text, hint=hint, id="vcache.E009"))
+    return found
+
+
+@register(TAG)
 def check_rest_framework(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Whether the rates and bursts of REST framework's throttles, of settings and of views, are some."""
     found: set[str] = set()
@@ -168,6 +194,36 @@ def _aliases() -> list[str]:
     if "THROTTLE_ALIAS" in getattr(settings, "VCACHE", {}):
         known.add(default)
     return sorted(known.union(aliases_in_use()))
+
+
+def _stream_aliases() -> list[str]:
+    """The cache aliases that streams store events on."""
+    known = set(aliases_with_streams())
+    for path in (*current().gates, *current().streams):
+        with contextlib.suppress(ValueError):
+            if (stream := import_stream(path)) is not None:
+                known.add(stream.using)
+    return sorted(known)
+
+
+def _is_ours(alias: str) -> bool:
+    try:
+        backend = import_string(settings.CACHES[alias]["BACKEND"])
+    except (ImportError, KeyError):
+        return False
+    return isinstance(backend, type) and issubclass(backend, ValkeyCache)
+
+
+def _database(alias: str) -> Any:
+    """What tells the database of an alias from others, as far as settings show it; None if it is not ours."""
+    if not _is_ours(alias):
+        return None
+    setting = settings.CACHES[alias]
+    return setting.get("LOCATION"), (setting.get("OPTIONS") or {}).get("DB")
+
+
+def _empties(alias: str) -> bool:
+    return _is_ours(alias) and (settings.CACHES[alias].get("OPTIONS") or {}).get("CLEAR", "flushdb") == "flushdb"
 
 
 def _check_alias(alias: str) -> list[CheckMessage]:

@@ -52,7 +52,7 @@ class Consumer:
     ``batch.ack(ids)`` and ``batch.reject(ids)`` say more, see :class:`.Batch`. So every entry is delivered at least
     once, and now and then twice: work that must not be done twice goes by the entry's id, or by one in its payload.
 
-    The iteration ends only when the consumer is told to stop, by :meth:`stop`, or on the main thread by SIGTERM or
+    The iteration ends only when the consumer is stopped, by :meth:`stop`, or on the main thread by SIGTERM or
     SIGINT: the batch in hand is worked on to its end and acknowledged, and nothing more is fetched. An awaited consumer
     hands the signal on to the handler from before, which may be a web server's. While the server is away it waits and
     tries again; if the stream or the group is deleted, it creates them again.
@@ -201,7 +201,7 @@ class Consumer:
             self._end(turn)
 
     def run(self, handler: Callable[[Batch], object]) -> None:
-        """Calls `handler` with each batch, until it is told to stop.
+        """Calls `handler` with each batch, until it is stopped.
 
         The batch is acknowledged when the handler has returned, unless the handler has said something else of it
         (:meth:`.Batch.ack`). If it raises, that is logged, the batch is left to be delivered again, and there is a
@@ -338,7 +338,7 @@ class _Turn:
 
 
 class _Bell:
-    """Wakes a thread that pauses when the consumer is told to stop, also from a signal handler of that very thread."""
+    """Wakes a thread that pauses when the consumer is stopped, also from a signal handler of that very thread."""
 
     def __init__(self) -> None:
         self._rung = False

@@ -34,7 +34,7 @@ class Alone(NamedTuple):
 
     def peek(self, scope: Mapping[str, int | str]) -> tuple[_vcache.RuleState, ...]:
         rule = self.rule
-        return (rule.peek(scope) if isinstance(rule, _vcache.Throttle) else rule.usage(scope),)
+        return (rule.peek(scope),)
 
     def reset(self, scope: Mapping[str, int | str], rule: str | None = None) -> int:
         return int(self.rule.reset(scope))

@@ -16,19 +16,25 @@
 ``REFUSAL`` (``"text"``)
     What a refused client gets: ``"text"``, ``"json"``, ``"template:429.html"``, or the dotted path of a callable of the
     request and the decision, or of an exception that is raised with a message.
+``DEFAULTS`` (``{}``)
+    Keywords of limits, gates and streams that do not say otherwise: ``{"outage": "local", "processes": 8}``.
+``POLICIES`` (``{}``)
+    The same under names, for those that say ``policy=``: ``{"payments": {"outage": "closed", "deadline": 0.05}}``.
 """
 
 import difflib
 import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from django_vcache import _vcache
 from django_vcache.exceptions import ConfigurationError
 
-__all__ = ["VcacheSettings", "current", "limits_are_enabled", "problems"]
+__all__ = ["VcacheSettings", "current", "keywords_for", "limits_are_enabled", "problems"]
 
 
 class VcacheSettings(NamedTuple):
@@ -41,6 +47,8 @@ class VcacheSettings(NamedTuple):
     legacy_headers: bool = False
     throttle_alias: str = "default"
     refusal: str = "text"
+    defaults: Mapping[str, Any] = {}
+    policies: Mapping[str, Mapping[str, Any]] = {}
 
 
 @functools.cache
@@ -86,11 +94,58 @@ def _problem(name: str, value: object) -> str:
             return "" if fits else "a list of dotted paths"
         case "ENABLED" | "LEGACY_HEADERS":
             return "" if isinstance(value, bool) else "True or False"
+        case "DEFAULTS":
+            return _keywords_problem(value)
+        case "POLICIES":
+            if not isinstance(value, dict):
+                return "a dict of dicts of keywords by their policy's name"
+            wrong = ((policy, _keywords_problem(keywords)) for policy, keywords in value.items())
+            return next((f"{problem} (policy {policy!r})" for policy, problem in wrong if problem), "")
         case "REFUSAL":
             fits = isinstance(value, str) and (value in ("text", "json") or _names_something(value))
             return "" if fits else "'text', 'json', 'template:<name>' or a dotted path"
         case _:
             return "" if isinstance(value, str) and value else "the name of a cache alias"
+
+
+def _keywords_problem(value: object) -> str:
+    wanted = "a dict of keywords of limits, such as {'outage': 'local'}"
+    if not isinstance(value, dict):
+        return wanted
+    try:
+        _vcache.check_policy(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        return f"{wanted}; {error}"
+    return ""
+
+
+def keywords_for(policy: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The keywords in ``VCACHE["DEFAULTS"]``, and those of a policy. Rust asks for them when a limit is made.
+
+    Raises:
+        TypeError: the policy is not named by a str.
+        ValueError: there is no policy of this name.
+    """
+    try:
+        given = getattr(settings, "VCACHE", {})
+    except ImproperlyConfigured:
+        # A program without settings may have limits, with what each says itself.
+        given = {}
+    # NOTE: what else is wrong with VCACHE is told by the system checks, and not by each module that makes a limit.
+    if not isinstance(given, dict):
+        given = {}
+    defaults, policies = given.get("DEFAULTS", {}), given.get("POLICIES", {})
+    for name, value in (("DEFAULTS", defaults), ("POLICIES", policies)):
+        if problem := _problem(name, value):
+            raise ConfigurationError(f"VCACHE[{name!r}] must be {problem}, not {value!r}")
+    if policy is None:
+        return defaults, {}
+    if not isinstance(policy, str):
+        raise TypeError(f"policy must be a str, the name of one in VCACHE['POLICIES'], not {type(policy).__name__}")
+    if policy not in policies:
+        known = f"there are {', '.join(sorted(policies))}" if policies else "there is none"
+        raise ValueError(f"there is no policy {policy!r} in VCACHE['POLICIES']: {known}")
+    return defaults, policies[policy]
 
 
 def _names_something(value: str) -> bool:

@@ -368,7 +368,7 @@ def _letter(shard: int, id: str, words: list[bytes]) -> DeadLetter:
         value: bytes = fields.pop(f"dead:{name}", b"")
         return value.decode(errors="replace")
 
-    # Somebody else may have written to the key.
+    # Another program may have written to the key.
     deliveries, at = ours("deliveries"), ours("at")
     return DeadLetter(
         id=id,

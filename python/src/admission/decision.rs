@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 use vcache::Error;
 use vcache::admission::{Decision, Refund, Refusal, RuleState};
 
@@ -21,9 +21,14 @@ impl PyDecision {
         }
         Ok(Bound::new(py, Self(decision))?.into_any().unbind())
     }
+
+    pub(super) fn make_all(py: Python<'_>, decisions: Vec<Decision>) -> PyResult<Py<PyAny>> {
+        let decisions = decisions.into_iter().map(|decision| Self::make(py, decision));
+        Ok(PyList::new(py, decisions.collect::<PyResult<Vec<_>>>()?)?.into_any().unbind())
+    }
 }
 
-/// Has it logged that the server was not asked: with the policy "open" nobody else would notice.
+/// Has it logged that the server was not asked: with the policy "open" nothing else shows it.
 #[cold]
 fn report(py: Python<'_>, error: &Error) -> PyResult<()> {
     static UNASKED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();

@@ -7,12 +7,12 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use vcache::admission::{
-    Admission, Decision, Event, Gate, Quota, Rate, Receipt, Refund, RuleState, Stream, Throttle,
-};
+use vcache::Connection;
+use vcache::admission::{Admission, Decision, Gate, Quota, Receipt, Refund, RuleState, Stream, Throttle};
 use vcache::python::{Bytes, Coroutine, connection_for, to_exception};
 
 use super::alias::Alias;
+use super::asked::{Arguments, Asked, Named, Terms};
 use super::call::{Call, Outcome, plain};
 use super::decision::{PyDecision, PyRefund, PyRuleState, metrics};
 use super::limit::{GivenLimit, GivenRate, cost as cost_of, limit, rate};
@@ -39,25 +39,6 @@ pub(crate) struct PyGate {
     using: Alias,
     throttles: Vec<Py<PyThrottle>>,
     quotas: Vec<Py<PyQuota>>,
-}
-
-/// What of an admission differs from call to call.
-#[derive(Default)]
-struct Terms {
-    limits: Vec<(Arc<str>, i64)>,
-    rates: Vec<(Arc<str>, Rate)>,
-}
-
-impl Terms {
-    fn of<'a>(&'a self, mut admission: Admission<'a>) -> Admission<'a> {
-        for (rule, limit) in &self.limits {
-            admission = admission.limit(rule, *limit);
-        }
-        for (rule, rate) in &self.rates {
-            admission = admission.rate(rule, *rate);
-        }
-        admission
-    }
 }
 
 impl PyGate {
@@ -96,49 +77,65 @@ impl PyGate {
         Ok(terms)
     }
 
+    fn asked(&self, arguments: Arguments<'_, '_>) -> PyResult<Asked> {
+        let terms = self.terms(arguments.scope, arguments.limits, arguments.rates)?;
+        Asked::new(arguments, terms)
+    }
+
+    /// Where events are stored while limits are switched off.
+    fn store(
+        &self,
+        py: Python<'_>,
+        conn: Option<&Connection>,
+        payload: bool,
+    ) -> PyResult<Option<Connection>> {
+        (conn.is_none() && payload).then(|| connection_for(py, &self.using)).transpose()
+    }
+
     fn admitted(
         &self,
-        scope: &Bound<'_, PyAny>,
-        payload: Option<Bytes>,
-        cost: i64,
-        dedupe: Option<String>,
-        limits: Option<&Bound<'_, PyDict>>,
-        rates: Option<&Bound<'_, PyDict>>,
+        arguments: Arguments<'_, '_>,
     ) -> PyResult<Call<impl Outcome<Decision> + use<>, Decision>> {
-        let Given(owned) = scope.extract()?;
-        let terms = self.terms(scope, limits, rates)?;
-        let (conn, gate) = (server(scope.py(), &self.using)?, Arc::clone(&self.gate));
-        // An event is stored also where everything is admitted.
-        let store = match (&conn, &payload) {
-            (None, Some(_)) => Some(connection_for(scope.py(), &self.using)?),
-            _ => None,
+        let py = arguments.scope.py();
+        let asked = self.asked(arguments)?;
+        let (conn, gate) = (server(py, &self.using)?, Arc::clone(&self.gate));
+        let store = self.store(py, conn.as_ref(), asked.has_payload())?;
+        let admit = async move {
+            match conn {
+                Some(conn) => gate.admit(&conn, asked.admission()).await,
+                None => asked.waived(&gate, store.as_ref()).await,
+            }
         };
-        Ok(Call::new(
-            async move {
-                let mut admission = terms.of(Admission::new(&owned).cost(cost));
-                if let Some(payload) = &payload {
-                    admission = admission.payload(&**payload);
-                }
-                if let Some(id) = &dedupe {
-                    admission = admission.dedupe(id);
-                }
-                let Some(conn) = conn else {
-                    let waived = gate.waive(admission)?;
-                    let (Some(store), Some(payload), Some(stream)) = (store, &payload, gate.stream()) else {
-                        return Ok(waived);
-                    };
-                    let mut event = Event::new(&**payload).scope(&owned);
-                    if let Some(id) = &dedupe {
-                        event = event.dedupe(id);
-                    }
-                    let mut decision = stream.add(&store, event).await?;
-                    decision.rules = waived.rules;
-                    return Ok(decision);
-                };
-                gate.admit(&conn, admission).await
-            },
-            PyDecision::make,
-        ))
+        Ok(Call::new(admit, PyDecision::make))
+    }
+
+    fn all_admitted(
+        &self,
+        admissions: &Bound<'_, PyAny>,
+    ) -> PyResult<Call<impl Outcome<Vec<Decision>> + use<>, Vec<Decision>>> {
+        let py = admissions.py();
+        let mut asked = Vec::new();
+        for given in admissions.try_iter()? {
+            asked.push(self.asked(Named::read(&given?)?.arguments()?)?);
+        }
+        let (conn, gate) = (server(py, &self.using)?, Arc::clone(&self.gate));
+        let store = self.store(py, conn.as_ref(), asked.iter().any(Asked::has_payload))?;
+        let admit = async move {
+            let admissions = || asked.iter().map(Asked::admission);
+            if let Some(conn) = conn {
+                return gate.admit_many(&conn, admissions()).await?.into_iter().collect();
+            }
+            // What is wrong with any of them is told before an event of another is stored.
+            for admission in admissions() {
+                gate.untouched(admission)?;
+            }
+            let mut decisions = Vec::with_capacity(asked.len());
+            for one in &asked {
+                decisions.push(one.waived(&gate, store.as_ref()).await?);
+            }
+            Ok(decisions)
+        };
+        Ok(Call::new(admit, PyDecision::make_all))
     }
 
     fn peeked(
@@ -231,12 +228,13 @@ impl PyGate {
     #[new]
     #[pyo3(signature = (throttles = None, quotas = None, stream = None, **settings))]
     fn new(
+        py: Python<'_>,
         throttles: Option<&Bound<'_, PyAny>>,
         quotas: Option<&Bound<'_, PyAny>>,
         stream: Option<&Bound<'_, PyStream>>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let Keywords { using, settings, .. } = Keywords::new(settings, "Gate", settings::OF_GATES)?;
+        let Keywords { using, settings, .. } = Keywords::new(py, settings, "Gate", settings::OF_GATES)?;
         let throttles: Vec<Bound<'_, PyThrottle>> = parts(throttles, "throttles", "Throttle")?;
         let quotas: Vec<Bound<'_, PyQuota>> = parts(quotas, "quotas", "Quota")?;
         let aliases = throttles
@@ -267,7 +265,7 @@ impl PyGate {
         }
         Ok(Self {
             gate: Arc::new(gate),
-            using: Alias::new(Some(using)),
+            using: Alias::of(Some(using), stream.is_some()),
             throttles: throttles.into_iter().map(Bound::unbind).collect(),
             quotas: quotas.into_iter().map(Bound::unbind).collect(),
         })
@@ -296,35 +294,54 @@ impl PyGate {
     /// Decides, charges and writes: all of it, or nothing.
     ///
     /// `payload` is written to the stream. `cost` is what every rule is charged; at 0 nothing is charged, and it is asked
-    /// whether there is anything left. Under an id `dedupe` it is admitted once only. `limits` and `rates` are others for
-    /// this call, by the rule's name.
+    /// whether a unit is left. `costs` is what some rules are charged instead, by their names; a rule with 0 there is left
+    /// out. Under an id `dedupe` it is admitted once only. `limits` and `rates` are others for this call, by the rule's name.
     ///
     /// Raises ValueError for what cannot be decided, before anything is sent.
-    #[pyo3(signature = (scope, *, payload = None, cost = 1, dedupe = None, limits = None, rates = None))]
+    #[pyo3(signature = (scope, *, payload = None, cost = 1, costs = None, dedupe = None, limits = None, rates = None))]
+    #[expect(clippy::too_many_arguments, reason = "they are keywords")]
     fn admit(
         &self,
         scope: &Bound<'_, PyAny>,
         payload: Option<Bytes>,
         #[pyo3(from_py_with = cost_of)] cost: i64,
+        costs: Option<&Bound<'_, PyDict>>,
         dedupe: Option<String>,
         limits: Option<&Bound<'_, PyDict>>,
         rates: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        self.admitted(scope, payload, cost, dedupe, limits, rates)?.block(scope.py())
+        let arguments = Arguments { scope, payload, cost, costs, dedupe, limits, rates };
+        self.admitted(arguments)?.block(scope.py())
     }
 
     /// As admit, to be awaited.
-    #[pyo3(signature = (scope, *, payload = None, cost = 1, dedupe = None, limits = None, rates = None))]
+    #[pyo3(signature = (scope, *, payload = None, cost = 1, costs = None, dedupe = None, limits = None, rates = None))]
+    #[expect(clippy::too_many_arguments, reason = "they are keywords")]
     fn aadmit<'py>(
         &self,
         scope: &Bound<'py, PyAny>,
         payload: Option<Bytes>,
         #[pyo3(from_py_with = cost_of)] cost: i64,
+        costs: Option<&Bound<'py, PyDict>>,
         dedupe: Option<String>,
         limits: Option<&Bound<'_, PyDict>>,
         rates: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Bound<'py, Coroutine>> {
-        self.admitted(scope, payload, cost, dedupe, limits, rates)?.defer(scope.py(), "Gate.aadmit")
+        let arguments = Arguments { scope, payload, cost, costs, dedupe, limits, rates };
+        self.admitted(arguments)?.defer(scope.py(), "Gate.aadmit")
+    }
+
+    /// As admit for each of several, sent at once: mappings with admit's arguments. Each is decided by itself, in this
+    /// order, and the decisions have the same order.
+    ///
+    /// Raises ValueError if any of them cannot be decided, before anything is sent.
+    fn admit_many(&self, admissions: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        self.all_admitted(admissions)?.block(admissions.py())
+    }
+
+    /// As admit_many, to be awaited.
+    fn aadmit_many<'py>(&self, admissions: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Coroutine>> {
+        self.all_admitted(admissions)?.defer(admissions.py(), "Gate.aadmit_many")
     }
 
     /// How every rule stands; nothing is charged.

@@ -6,6 +6,7 @@
 //! | [`throttle`], [`quota`], [`stream`], [`gate`] | a class each |
 //! | [`decision`], [`pickled`] | what they answer |
 //! | [`alias`] | the cache aliases that are counted on |
+//! | [`asked`] | the arguments of a gate's admission |
 //! | [`call`] | a call in its two forms |
 //! | [`scope`] | a scope, or the value that stands for one |
 //! | [`limit`] | limits and rates that are callables of the scope |
@@ -13,6 +14,7 @@
 //! | [`settings`] | the keywords that all constructors have |
 
 mod alias;
+mod asked;
 mod call;
 mod decision;
 mod gate;
@@ -25,11 +27,12 @@ mod settings;
 mod stream;
 mod throttle;
 
-pub(crate) use alias::aliases_in_use;
+pub(crate) use alias::{aliases_in_use, aliases_with_streams};
 pub(crate) use decision::{PyDecision, PyRefund, PyRefusal, PyRuleState};
 pub(crate) use gate::PyGate;
 pub(crate) use pickled::{_restore_decision, _restore_refund, _restore_refusal, _restore_rule_state};
 pub(crate) use quota::PyQuota;
 pub(crate) use server::forget_enabled;
+pub(crate) use settings::check_policy;
 pub(crate) use stream::PyStream;
 pub(crate) use throttle::{PyThrottle, parse_rate};

@@ -32,6 +32,8 @@ use super::settings::{self, Keywords};
 pub(crate) struct PyQuota {
     /// Shared with the calls that are under way.
     quota: Arc<Quota>,
+    /// As a gate takes it, where that is something else: without the project's defaults, which the gate has itself.
+    part: Option<Quota>,
     /// As it is in the gate that it was given to: there is where it is charged.
     joined: OnceLock<(Arc<Quota>, String)>,
     pub(super) limit: GivenLimit,
@@ -45,7 +47,7 @@ impl PyQuota {
 
     /// As it was made, for a gate.
     pub(super) fn made(&self) -> &Quota {
-        &self.quota
+        self.part.as_ref().unwrap_or(&self.quota)
     }
 
     /// As it is asked.
@@ -108,7 +110,7 @@ impl PyQuota {
         ))
     }
 
-    fn used(
+    fn peeked(
         &self,
         of: &Bound<'_, PyAny>,
         limit: Option<&Bound<'_, PyAny>>,
@@ -120,8 +122,8 @@ impl PyQuota {
             async move {
                 let Some(conn) = conn else { return quota.untouched(of.subject(), limit) };
                 match limit {
-                    None => quota.usage(&conn, of.subject()).await,
-                    Some(limit) => quota.usage_at(&conn, of.subject(), limit).await,
+                    None => quota.peek(&conn, of.subject()).await,
+                    Some(limit) => quota.peek_at(&conn, of.subject(), limit).await,
                 }
             },
             PyRuleState::make,
@@ -165,6 +167,7 @@ impl PyQuota {
     ))]
     #[expect(clippy::too_many_arguments, reason = "one keyword for each")]
     fn new(
+        py: Python<'_>,
         name: &str,
         limit: &Bound<'_, PyAny>,
         period: &str,
@@ -174,7 +177,7 @@ impl PyQuota {
         keep: Option<&Bound<'_, PyAny>>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let Keywords { using, outage, settings } = Keywords::new(settings, "Quota", settings::OF_RULES)?;
+        let keywords = Keywords::new(py, settings, "Quota", settings::OF_RULES)?;
         let period: Period = period.parse()?;
         let mode: Mode = mode.parse()?;
         let limit = GivenLimit::new(limit)?;
@@ -189,13 +192,14 @@ impl PyQuota {
         if let Some(key) = key {
             quota = quota.key(settings::key(key)?)?;
         }
-        if let Some(outage) = outage {
+        if let Some(outage) = keywords.outage {
             quota = quota.outage(outage);
         }
         Ok(Self {
-            quota: Arc::new(quota.settings(settings)?),
+            part: keywords.of_a_part().map(|said| quota.clone().settings(said.clone())).transpose()?,
+            quota: Arc::new(quota.settings(keywords.settings)?),
             limit,
-            using: Alias::new(using),
+            using: Alias::new(keywords.using),
             joined: OnceLock::new(),
         })
     }
@@ -239,18 +243,18 @@ impl PyQuota {
 
     /// How it stands in the window that is now.
     #[pyo3(signature = (scope, *, limit = None))]
-    fn usage(&self, scope: &Bound<'_, PyAny>, limit: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
-        self.used(scope, limit)?.block(scope.py())
+    fn peek(&self, scope: &Bound<'_, PyAny>, limit: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        self.peeked(scope, limit)?.block(scope.py())
     }
 
-    /// As usage, to be awaited.
+    /// As peek, to be awaited.
     #[pyo3(signature = (scope, *, limit = None))]
-    fn ausage<'py>(
+    fn apeek<'py>(
         &self,
         scope: &Bound<'py, PyAny>,
         limit: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Bound<'py, Coroutine>> {
-        self.used(scope, limit)?.defer(scope.py(), "Quota.ausage")
+        self.peeked(scope, limit)?.defer(scope.py(), "Quota.apeek")
     }
 
     /// Gives back what was taken under a receipt, once, in the window that it was taken in.

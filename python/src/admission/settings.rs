@@ -1,25 +1,61 @@
-//! The keywords that the constructors share: where keys are, and what is done without the server.
+//! The keywords that the constructors share: where keys are, and what is done without the server. What is not said is the
+//! project's, `VCACHE["DEFAULTS"]`, or vcache's own default.
 
 use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyAnyMethods, PyBool, PyDict, PyFloat, PyInt};
-use vcache::admission::{Outage, Settings};
+use vcache::admission::{Gate, Outage, Settings, Throttle};
 use vcache::python::to_exception;
 
 /// What rules and gates take.
-pub(super) const OF_RULES: &[&str] =
-    &["using", "prefix", "shards", "outage", "deny_cache", "guard", "processes", "deadline", "breaker"];
-/// What streams take.
-pub(super) const OF_STREAMS: &[&str] =
-    &["using", "prefix", "owner", "shards", "outage", "deadline", "breaker", "dedupe_for", "max_payload"];
-/// What gates take: all of it.
-pub(super) const OF_GATES: &[&str] = &[
+pub(super) const OF_RULES: &[&str] = &[
     "using",
+    "policy",
+    "prefix",
+    "shards",
+    "outage",
+    "deny_cache",
+    "guard",
+    "processes",
+    "deadline",
+    "breaker",
+];
+/// What streams take.
+pub(super) const OF_STREAMS: &[&str] = &[
+    "using",
+    "policy",
     "prefix",
     "owner",
     "shards",
+    "outage",
+    "deadline",
+    "breaker",
+    "dedupe_for",
+    "max_payload",
+];
+/// What gates take: all of it.
+pub(super) const OF_GATES: &[&str] = &[
+    "using",
+    "policy",
+    "prefix",
+    "owner",
+    "shards",
+    "outage",
+    "deny_cache",
+    "guard",
+    "processes",
+    "deadline",
+    "breaker",
+    "dedupe_for",
+    "max_payload",
+];
+
+/// What the project's defaults and policies may say.
+const OF_POLICIES: &[&str] = &[
+    "prefix",
     "outage",
     "deny_cache",
     "guard",
@@ -34,16 +70,23 @@ pub(super) const OF_GATES: &[&str] = &[
 pub(super) struct Keywords {
     /// The cache alias whose server is asked, if it is named.
     pub(super) using: Option<String>,
-    /// The policy, if there is one among them.
+    /// The outage policy, if it was said.
     pub(super) outage: Option<Outage>,
+    /// All of it, the project's defaults included.
     pub(super) settings: Settings,
+    /// Without the project's defaults, where these make a difference: what a gate's part may not say otherwise than the gate.
+    said: Option<Settings>,
 }
 
 impl Keywords {
     /// `class` is what the errors call it, `known` which keywords it has.
-    pub(super) fn new(given: Option<&Bound<'_, PyDict>>, class: &str, known: &[&str]) -> PyResult<Self> {
-        let mut keywords = Self { using: None, outage: None, settings: Settings::default() };
-        for (name, value) in given.into_iter().flatten() {
+    pub(super) fn new(
+        py: Python<'_>,
+        given: Option<&Bound<'_, PyDict>>,
+        class: &str,
+        known: &[&str],
+    ) -> PyResult<Self> {
+        for (name, _) in given.into_iter().flatten() {
             let name: String = name.extract()?;
             if !known.contains(&name.as_str()) {
                 return Err(PyTypeError::new_err(format!(
@@ -51,9 +94,45 @@ impl Keywords {
                     known.join(", ")
                 )));
             }
-            keywords.set(&name, &value)?;
         }
-        Ok(keywords)
+        let policy = given.map_or(Ok(None), |given| given.get_item("policy"))?;
+        let (defaults, policy) = project(py, policy)?;
+        let applies = |name: &str| known.contains(&name);
+        let say = |keywords: &mut Self| {
+            keywords.set_all(&policy, applies)?;
+            given.map_or(Ok(()), |given| keywords.set_all(given, |name| name != "policy"))
+        };
+        let mut said = Self::empty();
+        say(&mut said)?;
+        if defaults.is_empty() {
+            return Ok(said);
+        }
+        let mut all = Self::empty();
+        all.set_all(&defaults, applies)?;
+        // What the project says of all is not what this one says.
+        all.outage = None;
+        say(&mut all)?;
+        all.said = Some(said.settings);
+        Ok(all)
+    }
+
+    /// As a part of a gate says it, if that is something else.
+    pub(super) fn of_a_part(&self) -> Option<&Settings> {
+        self.said.as_ref()
+    }
+
+    fn empty() -> Self {
+        Self { using: None, outage: None, settings: Settings::default(), said: None }
+    }
+
+    fn set_all(&mut self, given: &Bound<'_, PyDict>, applies: impl Fn(&str) -> bool) -> PyResult<()> {
+        for (name, value) in given {
+            let name: String = name.extract()?;
+            if applies(&name) {
+                self.set(&name, &value)?;
+            }
+        }
+        Ok(())
     }
 
     fn set(&mut self, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -83,6 +162,39 @@ impl Keywords {
         }
         Ok(())
     }
+}
+
+/// `VCACHE["DEFAULTS"]`, and the policy of `VCACHE["POLICIES"]` that is named.
+fn project<'py>(
+    py: Python<'py>,
+    policy: Option<Bound<'py, PyAny>>,
+) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyDict>)> {
+    static KEYWORDS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    KEYWORDS
+        .import(py, "django_vcache.admission.settings", "keywords_for")?
+        .call1((policy,))?
+        .extract()
+        .map_err(Into::into)
+}
+
+/// What is wrong with the keywords of the project's defaults, or of a policy: raises `ValueError` or `TypeError`.
+#[pyfunction]
+pub(crate) fn check_policy(given: &Bound<'_, PyDict>) -> PyResult<()> {
+    for (name, _) in given {
+        let name = name.str()?;
+        if !OF_POLICIES.contains(&name.to_str()?) {
+            return Err(PyTypeError::new_err(format!(
+                "there is no keyword {:?} here; there are {}",
+                name.to_str()?,
+                OF_POLICIES.join(", ")
+            )));
+        }
+    }
+    let mut keywords = Keywords::empty();
+    keywords.set_all(given, |_| true)?;
+    let throttle = Throttle::per_call("check")?;
+    Gate::builder().throttle(throttle).settings(keywords.settings).build()?;
+    Ok(())
 }
 
 fn text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {

@@ -18,7 +18,7 @@ use super::settings::{self, Keywords};
 /// A stream of entries for a batch job to find.
 ///
 /// In a gate it takes on the gate's keywords. `maxlen` is the greatest length of all its shards together; None is none.
-/// `full` is what happens at it: "refuse", or "trim", which drops the oldest entries, also those that nobody has read.
+/// `full` is what happens at it: "refuse", or "trim", which drops the oldest entries, also unread ones.
 ///
 /// Keywords: using="default" (the cache alias), prefix="vcache", shards=1, outage="open" (without the server an entry is
 /// refused; "raise" is an exception instead), deadline=0.1 (seconds, None is the alias's RESPONSE_TIMEOUT), breaker=True,
@@ -29,6 +29,8 @@ use super::settings::{self, Keywords};
 pub(crate) struct PyStream {
     /// Shared with the calls that are under way.
     stream: Arc<Stream>,
+    /// As a gate takes it, where that is something else: without the project's defaults, which the gate has itself.
+    part: Option<Stream>,
     using: Alias,
     /// As it is in the gate that it was given to: there is where its entries are.
     joined: OnceLock<(Arc<Stream>, String)>,
@@ -39,7 +41,7 @@ type Ids = Vec<Option<String>>;
 
 impl PyStream {
     pub(super) fn of(stream: Stream, using: Option<String>) -> Self {
-        Self { stream: Arc::new(stream), using: Alias::new(using), joined: OnceLock::new() }
+        Self { stream: Arc::new(stream), using: Alias::of(using, true), part: None, joined: OnceLock::new() }
     }
 
     pub(super) fn stream(&self) -> &Arc<Stream> {
@@ -48,7 +50,7 @@ impl PyStream {
 
     /// As it was made, for a gate.
     pub(super) fn made(&self) -> &Stream {
-        &self.stream
+        self.part.as_ref().unwrap_or(&self.stream)
     }
 
     pub(super) fn alias(&self) -> &str {
@@ -129,12 +131,13 @@ impl PyStream {
     #[new]
     #[pyo3(signature = (name, maxlen = None, full = "refuse", **settings))]
     fn new(
+        py: Python<'_>,
         name: &str,
         maxlen: Option<&Bound<'_, PyAny>>,
         full: &str,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let Keywords { using, settings, .. } = Keywords::new(settings, "Stream", settings::OF_STREAMS)?;
+        let keywords = Keywords::new(py, settings, "Stream", settings::OF_STREAMS)?;
         let full = match full {
             "refuse" => Full::Refuse,
             "trim" => Full::Trim,
@@ -150,7 +153,8 @@ impl PyStream {
             }
             stream = stream.maxlen(maxlen);
         }
-        Ok(Self::of(stream.settings(settings)?, using))
+        let part = keywords.of_a_part().map(|said| stream.clone().settings(said.clone())).transpose()?;
+        Ok(Self { part, ..Self::of(stream.settings(keywords.settings)?, keywords.using) })
     }
 
     /// The stream's name.

@@ -1,4 +1,4 @@
-//! `Throttle`: a rate limit of its own.
+//! `Throttle`: a rate limit.
 
 use std::sync::{Arc, OnceLock};
 
@@ -21,7 +21,7 @@ use super::settings::{self, Keywords};
 ///
 /// In any window of W seconds at most `burst + rate * W` units pass. `rate` is "100/m" or "10/30s", or a callable of the
 /// scope that returns one, or None for no limit; "-1/s" is no limit, a limit of 0 refuses all. `burst` is the rate's limit
-/// unless it is said. `key` names the entry of the scope that it is by, or several; unless it is said, the one called as
+/// unless it is said. `key` names the entry of the scope that it is keyed by, or several; unless it is said, the one called as
 /// the throttle.
 ///
 /// Keywords: using="default" (the cache alias), prefix="vcache", shards=1, outage="open" ("closed", "local", "raise"),
@@ -32,6 +32,8 @@ use super::settings::{self, Keywords};
 pub(crate) struct PyThrottle {
     /// Shared with the calls that are under way.
     throttle: Arc<Throttle>,
+    /// As a gate takes it, where that is something else: without the project's defaults, which the gate has itself.
+    part: Option<Throttle>,
     /// As it is in the gate that it was given to: there is where it is charged.
     joined: OnceLock<(Arc<Throttle>, String)>,
     pub(super) rate: GivenRate,
@@ -45,7 +47,7 @@ impl PyThrottle {
 
     /// As it was made, for a gate.
     pub(super) fn made(&self) -> &Throttle {
-        &self.throttle
+        self.part.as_ref().unwrap_or(&self.throttle)
     }
 
     /// As it is asked.
@@ -148,13 +150,14 @@ impl PyThrottle {
     #[new]
     #[pyo3(signature = (name, rate, burst = None, key = None, **settings))]
     fn new(
+        py: Python<'_>,
         name: &str,
         rate: &Bound<'_, PyAny>,
         burst: Option<&Bound<'_, PyAny>>,
         key: Option<&Bound<'_, PyAny>>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let Keywords { using, outage, settings } = Keywords::new(settings, "Throttle", settings::OF_RULES)?;
+        let keywords = Keywords::new(py, settings, "Throttle", settings::OF_RULES)?;
         let rate = GivenRate::new(rate)?;
         let mut throttle = match &rate {
             GivenRate::Fixed(rate) => Throttle::new(name, *rate)?,
@@ -166,13 +169,14 @@ impl PyThrottle {
         if let Some(key) = key {
             throttle = throttle.key(settings::key(key)?)?;
         }
-        if let Some(outage) = outage {
+        if let Some(outage) = keywords.outage {
             throttle = throttle.outage(outage);
         }
         Ok(Self {
-            throttle: Arc::new(throttle.settings(settings)?),
+            part: keywords.of_a_part().map(|said| throttle.clone().settings(said.clone())).transpose()?,
+            throttle: Arc::new(throttle.settings(keywords.settings)?),
             rate,
-            using: Alias::new(using),
+            using: Alias::new(keywords.using),
             joined: OnceLock::new(),
         })
     }

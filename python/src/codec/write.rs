@@ -31,7 +31,7 @@ const LONG: usize = 64;
 pub(super) struct Writer<'a, 'py> {
     types: &'a Types,
     out: Sink<'a>,
-    /// Whether a refusal is shown to somebody: then it is worth saying where it was.
+    /// Whether a refusal is shown: then it is worth saying where it was.
     explain: bool,
     memo: Memo<'py>,
     /// How many containers were around the innermost one so far, itself included.

@@ -69,7 +69,8 @@ def assemble(name: str, clock: str | None = None) -> str:
 
 
 def admit_arguments(call: Admission) -> list[Any]:
-    args: list[Any] = [call.cost, len(call.throttles), len(call.quotas), int(call.stream is not None)]
+    cost = "".join(f"{cost}," for cost in call.cost) if isinstance(call.cost, tuple) else call.cost
+    args: list[Any] = [cost, len(call.throttles), len(call.quotas), int(call.stream is not None)]
     args += [call.dedupe.keep if call.dedupe else 0, call.receipt]
     for throttle in call.throttles:
         args += [throttle.limit, throttle.period, throttle.burst]
@@ -133,8 +134,9 @@ class Scripts:
             args += [rule.limit, rule.period, rule.burst]
         return self.run("peek", [rule.key for rule in (*throttles, *quotas)], args)
 
-    def refund(self, marker: str, keys: list[str], cost: int, keep: int = 1) -> list[int]:
-        return self.run("refund", [marker, *keys], [cost, keep])
+    def refund(self, marker: str, keys: list[str], cost: int | list[int], keep: int = 1) -> list[int]:
+        costs = [cost] * len(keys) if isinstance(cost, int) else cost
+        return self.run("refund", [marker, *keys], [keep, *costs])
 
     def snapshot(self) -> list[Any]:
         """Every key byte for byte, and whether it expires."""

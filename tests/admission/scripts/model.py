@@ -60,7 +60,8 @@ class Dedupe:
 class Admission:
     """All that one call asks for."""
 
-    cost: int = 1
+    # Of every rule, or one for each.
+    cost: int | tuple[int, ...] = 1
     throttles: tuple[Throttle, ...] = ()
     quotas: tuple[Quota, ...] = ()
     stream: Stream | None = None
@@ -73,6 +74,22 @@ class Admission:
         """In the order of KEYS."""
         parts = (*self.throttles, *self.quotas, self.stream, self.dedupe)
         return [part.key for part in parts if part is not None]
+
+    @property
+    def costs(self) -> tuple[int, ...]:
+        """Of the throttles, then of the quotas."""
+        if isinstance(self.cost, tuple):
+            return self.cost
+        return (self.cost,) * (len(self.throttles) + len(self.quotas))
+
+    @property
+    def asked(self) -> tuple[int, ...]:
+        """For how many units each is asked. Without a cost for each, one of 0 asks for a unit."""
+        return self.costs if isinstance(self.cost, tuple) else tuple(max(cost, 1) for cost in self.costs)
+
+    @property
+    def charges(self) -> bool:
+        return max(self.cost, default=0) > 0 if isinstance(self.cost, tuple) else self.cost > 0
 
 
 class ThrottleState(NamedTuple):
@@ -148,15 +165,15 @@ class Model:
     def admit(self, call: Admission, entry_id: str = "") -> Reply:
         """`entry_id` is what XADD is to answer."""
         self.moment, self.redated = self.now, set()
-        if not 0 <= call.cost <= LARGEST:
+        costs = call.cost if isinstance(call.cost, tuple) else (call.cost,)
+        if not all(0 <= cost <= LARGEST for cost in costs):
             raise Rejected
         known = self.values.get(call.dedupe.key) if call.dedupe else None
-        asked = max(call.cost, 1)
         waits: list[tuple[float, int]] = []
 
         owed = [self.owed(rule) for rule in call.throttles]
         retries = []
-        for index, (rule, (units, _)) in enumerate(zip(call.throttles, owed, strict=True), 1):
+        for index, (rule, (units, _), asked) in enumerate(zip(call.throttles, owed, call.asked, strict=False), 1):
             short = asked - (rule.burst - units)
             retries.append(-1 if asked > rule.burst else max(0, ceil(short * rule.period / rule.limit)))
             if retries[-1]:
@@ -164,12 +181,14 @@ class Model:
 
         used = [self.values.get(rule.key, 0) for rule in call.quotas]
         overflows = False
-        for index, (quota, count) in enumerate(zip(call.quotas, used, strict=True), len(owed) + 1):
+        charged = zip(call.asked[len(owed) :], call.costs[len(owed) :], strict=True)
+        rows = zip(call.quotas, used, charged, strict=True)
+        for index, (quota, count, (asked, cost)) in enumerate(rows, len(owed) + 1):
             if known is None and not quota.start * 1000 <= self.moment < quota.end * 1000:
                 return Reply(STALE, index, self.moment, "", "")
             if (wait := self._quota_wait(quota, count, asked)) is not None:
                 waits.append((wait, index))
-            elif quota.mode != CHECK_ONLY and count + call.cost >= LARGEST and known is None:
+            elif quota.mode != CHECK_ONLY and count + cost >= LARGEST and known is None:
                 overflows = True
 
         length = self.values.get(call.stream.key, 0) if call.stream else None
@@ -200,21 +219,22 @@ class Model:
             self.values[call.stream.key] = length
         else:
             entry_id = ""
-        if call.dedupe and (call.cost or call.stream):
+        if call.dedupe and (call.charges or call.stream):
             self.put(call.dedupe.key, (entry_id, call.receipt), call.dedupe.keep)
-        if call.cost:
-            owed = [(units + call.cost, False) for units, _ in owed]
-            for rule, (units, _) in zip(call.throttles, owed, strict=True):
-                self.charge(rule, units)
-            for index, quota in enumerate(call.quotas):
-                if quota.mode != CHECK_ONLY:
-                    used[index] += call.cost
+        if call.charges:
+            owed = [(units + cost, False) for (units, _), cost in zip(owed, call.costs, strict=False)]
+            for rule, (units, _), cost in zip(call.throttles, owed, call.costs, strict=False):
+                if cost:
+                    self.charge(rule, units)
+            for index, (quota, cost) in enumerate(zip(call.quotas, call.costs[len(owed) :], strict=True)):
+                if quota.mode != CHECK_ONLY and cost:
+                    used[index] += cost
                     self.put(quota.key, used[index], quota.end + quota.keep - self.now_ms)
         return reply(ADMITTED, 0, entry_id, call.receipt)
 
     def _quota_wait(self, quota: Quota, used: int, asked: int) -> float | None:
         """Microseconds until it may let the call through; None if it does."""
-        if quota.limit < 0 or quota.mode == SHADOW:
+        if quota.limit < 0 or quota.mode == SHADOW or not asked:
             return None
         if quota.mode == CROSSING:
             if used < quota.limit:
@@ -234,14 +254,14 @@ class Model:
             reply += [state.remaining, state.reset]
         return reply + [self.values.get(quota.key, 0) for quota in quotas]
 
-    def refund(self, marker: str, keys: list[str], cost: int, keep: int) -> list[int]:
+    def refund(self, marker: str, keys: list[str], costs: list[int], keep: int) -> list[int]:
         used = [self.values.get(key, 0) for key in keys]
         if marker in self.values:
             return [0, *used]
         self.put(marker, 1, max([keep, *(self.expiries[key] - self.now_ms for key in keys if key in self.values)]))
         given_back = 0
         for index, key in enumerate(keys):
-            back = min(cost, used[index])
+            back = min(costs[index], used[index])
             given_back = max(given_back, min(back, 1))
             used[index] -= back
             if key in self.values:

@@ -234,7 +234,7 @@ def test_duplicates_are_charged_once_however_many_send_them(crowd: Callable[...,
 def test_a_receipt_is_refunded_once_however_many_try(crowd: Callable[..., list[Any]], scripts: Scripts) -> None:
     quota = window()
     scripts.admit(Admission(1000, (), (quota,)))
-    replies = crowd("all_the_same", script="refund", keys=[f"{TAG}:r:", quota.key], args=[7, 1], turns=50, which=0)
+    replies = crowd("all_the_same", script="refund", keys=[f"{TAG}:r:", quota.key], args=[1, 7], turns=50, which=0)
     assert Counter(receipt for receipt, (refunded, _) in replies if refunded) == {number: 1 for number in range(50)}
     assert scripts.peek((), (quota,))[1:] == [1000 - 350]
 

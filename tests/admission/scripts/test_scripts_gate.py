@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from lua import START, TAG, Scripts
+from lua import START, TAG, Scripts, admit_arguments
 from model import ADMITTED, DUPLICATE, REFUSED, STALE, Admission, Dedupe, Quota, Stream, Throttle
 from support.resp import ServerError
 
@@ -137,6 +137,33 @@ def test_a_cost_of_nothing_writes_the_payload_and_charges_nothing(timeless: Scri
 def test_a_cost_of_nothing_without_a_payload_writes_nothing(timeless: Scripts) -> None:
     before = timeless.snapshot()
     assert timeless.admit(replace(GATE, cost=0, stream=None)).verdict == ADMITTED
+    assert timeless.snapshot() == before
+
+
+# A cost for each rule.
+
+
+def test_each_rule_is_charged_its_own(timeless: Scripts) -> None:
+    reply = timeless.admit(replace(GATE, cost=(1, 2, 0, 4)))
+    assert (reply.verdict, reply.quotas) == (ADMITTED, (0, 4))
+    assert [state.remaining for state in reply.throttles] == [999, 3]
+    assert timeless.server.execute("EXISTS", GATE.quotas[0].key) == 0
+
+
+def test_a_rule_at_no_cost_refuses_nothing(timeless: Scripts) -> None:
+    timeless.admit(replace(GATE, cost=5, dedupe=None))
+    shut = replace(GATE, dedupe=None, quotas=(replace(MONTH, limit=0), DAY))
+    assert timeless.admit(replace(shut, cost=(1, 0, 1, 1))).rule == 3
+    assert timeless.admit(replace(shut, cost=(1, 0, 0, 1))).verdict == ADMITTED
+
+
+@pytest.mark.parametrize("costs", ["1,1,1,", "1,1,1,1,1,", ",", "1,1,1,1", "1,1,x,1,", "1,1,-1,1,", "1,1,0.5,1,"])
+def test_costs_that_are_no_numbers_or_not_as_many_as_rules_are_an_error(timeless: Scripts, costs: str) -> None:
+    before = timeless.snapshot()
+    args = admit_arguments(GATE)
+    args[0] = costs
+    with pytest.raises(ServerError, match=r"^ERR .*cost"):
+        timeless.run("admit", GATE.keys, args)
     assert timeless.snapshot() == before
 
 

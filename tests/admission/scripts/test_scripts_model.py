@@ -86,6 +86,8 @@ dedupes = weighted(
     known=(1, st.builds(Dedupe, st.sampled_from([f"{TAG}:d:{n}" for n in "abcdef"]), st.sampled_from([1, 500, HOUR]))),
 )
 costs = st.sampled_from([0, 1, 1, 1, 2, 3, 7] * 5 + [50, 20_000, 2**32, 2**52, 2**53 - 1, 2**53, -1, 2**53 + 2])
+# Of all rules, or of each; as many as rules there are at most.
+costs = weighted(alike=(3, costs), each=(2, st.lists(costs, min_size=5, max_size=5).map(tuple)))
 moves = weighted(
     little=(6, st.integers(0, 2000)),
     ahead=(6, st.sampled_from([1, 999, 99_999, 100_000, 333_333, SECOND, 60 * SECOND, 86_400 * SECOND, 10**13])),
@@ -112,7 +114,7 @@ class History:
         scripts.move_clock(START)
         self.scripts = scripts
         self.model = Model(START)
-        self.receipts: list[tuple[str, list[str], int]] = []
+        self.receipts: list[tuple[str, list[tuple[str, int]]]] = []
         self.last: Admission | None = None
         self.snapshot = scripts.snapshot()
 
@@ -130,8 +132,13 @@ class History:
             made.append(Quota(f"{TAG}:q:{name}:{hours}:{start}", limit, start, start + width, mode, keep))
         return tuple(made)
 
-    def admit(self, cost: int, throttles: list[Throttle], quotas: list[Any], stream: Any, dedupe: Any) -> None:
-        receipt = f"nonce{len(self.receipts)}.{cost}"
+    def admit(
+        self, cost: int | tuple[int, ...], throttles: list[Throttle], quotas: list[Any], stream: Any, dedupe: Any
+    ) -> None:
+        if isinstance(cost, tuple):
+            # Without a rule there is none to name.
+            cost = cost[: len(throttles) + len(quotas)] or 1
+        receipt = f"nonce{len(self.receipts)}"
         self.ask(Admission(cost, tuple(throttles), self.quotas(quotas), stream, ("payload", "x"), dedupe, receipt))
 
     def again(self) -> None:
@@ -150,8 +157,9 @@ class History:
         assert reply == self.model.admit(call, reply.id)
         if reply.verdict == ADMITTED:
             self.snapshot = self.scripts.snapshot()
-            charged = [quota.key for quota in call.quotas if quota.mode != 2]
-            self.receipts.append((f"{TAG}:r:{len(self.receipts)}", charged, call.cost))
+            charged = zip(call.quotas, call.costs[len(call.throttles) :], strict=True)
+            counted = [(quota.key, cost) for quota, cost in charged if quota.mode != 2]
+            self.receipts.append((f"{TAG}:r:{len(self.receipts)}", counted))
         elif reply.verdict == REFUSED and self.model.redated:
             self.only_redated()
         else:
@@ -183,10 +191,11 @@ class History:
     def refund(self, which: int, keep: int) -> None:
         if not self.receipts:
             return
-        marker, keys, cost = self.receipts[-1 - which % len(self.receipts)]
+        marker, counted = self.receipts[-1 - which % len(self.receipts)]
+        keys, costs = [key for key, _ in counted], [cost for _, cost in counted]
         known = marker in self.model.values
-        reply = self.scripts.refund(marker, keys, cost, keep)
-        assert reply == self.model.refund(marker, keys, cost, keep)
+        reply = self.scripts.refund(marker, keys, costs, keep)
+        assert reply == self.model.refund(marker, keys, costs, keep)
         if known:
             self.unchanged()
         else:

@@ -181,5 +181,5 @@ def test_a_refund_of_no_whole_number_is_an_error(timeless: Scripts, cost: str) -
     consume(timeless)
     before = timeless.snapshot()
     with pytest.raises(ServerError, match=r"^ERR"):
-        timeless.run("refund", [MARKER, KEY], [cost, 1000])
+        timeless.run("refund", [MARKER, KEY], [1000, cost])
     assert timeless.snapshot() == before

@@ -45,7 +45,7 @@
 //! **Python.** Functions marked *attached* are called, and call back, with the GIL held; they fail as C functions of Python
 //! do, with the exception set. All others may be called with or without it. Object pointers are owned references.
 //!
-//! **Ownership.** Whoever allocated something frees it. Handles are counted.
+//! **Ownership.** The side that allocated something frees it. Handles are counted.
 //!
 //! **Forks.** [`epoch`](table::Table::epoch) changes in a forked child. Handles from before answer
 //! [`Status::FORKED`](table::Status::FORKED), and are acquired again by their alias.

@@ -18,7 +18,7 @@ pub const CAPSULE: &CStr = c"django_vcache._capi@1";
 /// What every capsule's name begins with.
 pub const CAPSULE_PREFIX: &str = "django_vcache._capi@";
 
-/// [`Table::reactor_fd`] and [`Table::reactor_drive`] are there: a guest may drive from a runtime of its own (1.1).
+/// [`Table::reactor_fd`] and [`Table::reactor_drive`] are there: a guest may drive from its own runtime (1.1).
 pub const FEATURE_REACTOR: u64 = 1;
 
 /// UTF-8 that the other side owns; null and 0 is no text. It never changes.
@@ -77,7 +77,7 @@ impl Status {
     pub const ERROR: Self = Self(1);
     /// The handle is the parent process's: acquire it again.
     pub const FORKED: Self = Self(2);
-    /// Nobody drives the connection on this thread; see [`Command::DRIVEN`].
+    /// Nothing drives the connection on this thread; see [`Command::DRIVEN`].
     pub const NOBODY_DRIVES: Self = Self(3);
     /// A panic was caught, on the other side.
     pub const PANIC: Self = Self(4);
@@ -335,16 +335,16 @@ impl Task {
 
     /// It makes one call.
     pub const ONE: u32 = 0;
-    /// It makes any number of calls, and is dropped between two of them when nobody awaits it any more.
+    /// It makes any number of calls, and is dropped between two of them when it is not awaited any more.
     pub const MANY: u32 = 1;
-    /// It makes any number of calls, and runs to its end also if nobody awaits it any more.
+    /// It makes any number of calls, and runs to its end also if it is not awaited any more.
     pub const ALL: u32 = 2;
 
     /// Not yet.
     pub const PENDING: u32 = 0;
     /// Its output is there.
     pub const READY: u32 = 1;
-    /// Not yet, and it wants to be dropped at once if nobody awaits it any more.
+    /// Not yet, and it wants to be dropped at once if it is not awaited any more.
     pub const PENDING_WATCHED: u32 = 2;
 }
 

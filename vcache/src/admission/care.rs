@@ -48,12 +48,12 @@ impl Inner {
         let parts = receipt.parts()?;
         let keys = self.refunded_keys(conn.key_head(), &parts)?;
         let local_keys: Vec<_> = keys.iter().map(|(key, _)| local::key_of(self.id, key)).collect();
-        // Now too: whoever gives this up meanwhile may have given back all the same.
+        // Now too: a call that is given up meanwhile may have given back all the same.
         self.forget(&local_keys);
         let reply = script::run(conn, &REFUND, None, |head| {
             // A second time answers otherwise than the first, so it is not for the connection to repeat.
             let mut packet = Packet::pipeline();
-            head.append(&mut packet, 1 + keys.len(), 2);
+            head.append(&mut packet, 1 + keys.len(), 1 + keys.len());
             packet.arg(
                 self.space
                     .text(conn.key_head(), parts.shard, &format!("}}:r:{:016x}", parts.nonce))
@@ -62,7 +62,8 @@ impl Inner {
             for (key, _) in &keys {
                 packet.arg(key);
             }
-            packet.int(parts.cost).int(self.marker_ms(&parts)?);
+            packet.int(self.marker_ms(&parts)?);
+            parts.costs.iter().for_each(|cost| _ = packet.int(*cost));
             Ok(packet)
         })
         .await;

@@ -14,7 +14,7 @@ use super::reply::{Numbers, Packed};
 use super::window::Window;
 use crate::error::Result;
 
-/// Nobody knows when a full stream has room again: what a client is told to wait.
+/// When a full stream has room again is not known: the wait that a client is told.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
 /// What the server decided.
@@ -88,7 +88,7 @@ impl Plan<'_> {
             let (limit, used, window) = (self.limit(at), reply.int()?, self.windows[at]);
             let state = quota_state(&quota.name, limit, used, window, now);
             if verdict == 0 {
-                let retry = self.quota_wait(quota.mode, limit, used, state.reset_after);
+                let retry = self.quota_wait(rules.len(), quota.mode, limit, used, state.reset_after);
                 if retry != Wait::None {
                     self.remember(rules.len(), retry, &state, sent)?;
                 }
@@ -133,10 +133,10 @@ impl Plan<'_> {
     }
 
     /// How long a quota refuses, as the script decides it.
-    fn quota_wait(&self, mode: Mode, limit: i64, used: i64, left: Duration) -> Wait {
-        let asked = self.cost.max(1);
+    fn quota_wait(&self, rule: usize, mode: Mode, limit: i64, used: i64, left: Duration) -> Wait {
+        let asked = self.asked(rule);
         let refuses = match mode {
-            _ if limit < 0 => false,
+            _ if limit < 0 || asked == 0 => false,
             Mode::Shadow => false,
             Mode::Crossing => used >= limit,
             Mode::Strict | Mode::CheckOnly => asked > limit - used,
@@ -154,7 +154,7 @@ impl Plan<'_> {
     /// nothing may be refused here that it would admit.
     fn remember(&self, rule: usize, wait: Wait, state: &RuleState, sent: Instant) -> Result<()> {
         let inner = self.inner;
-        if !inner.settings.deny_cache || self.cost == 0 || inner.forgets() != self.forgets {
+        if !inner.settings.deny_cache || self.cost(rule) == 0 || inner.forgets() != self.forgets {
             return Ok(());
         }
         let retry_at = wait.known().map(|wait| sent + wait);
@@ -162,7 +162,7 @@ impl Plan<'_> {
         let until = retry_at.map_or(longest, |retry_at| retry_at.min(longest));
         let denial = Denial {
             version: self.version(rule),
-            cost: self.cost,
+            cost: self.cost(rule),
             until,
             retry_at,
             reset_at: sent + state.reset_after,
@@ -182,10 +182,10 @@ impl Plan<'_> {
     /// Whether a rule has as much as is asked for when nothing is used of it.
     fn may_ever_pass(&self, rule: usize) -> bool {
         match rule.checked_sub(self.inner.throttles.len()) {
-            None => self.rate(rule).counted().is_none_or(|counted| self.cost <= counted.burst),
+            None => self.rate(rule).counted().is_none_or(|counted| self.cost(rule) <= counted.burst),
             Some(at) => {
                 let limit = self.limit(at);
-                limit < 0 || self.cost <= limit || self.inner.quotas[at].mode == Mode::Crossing
+                limit < 0 || self.cost(rule) <= limit || self.inner.quotas[at].mode == Mode::Crossing
             }
         }
     }
@@ -195,13 +195,15 @@ impl Plan<'_> {
     /// A dedupe id is always asked for: who comes twice is to get the first answer, whatever has been used up since.
     pub(super) fn denied(&self, now: Instant) -> Result<Option<Decision>> {
         let settings = &self.inner.settings;
-        if !settings.deny_cache || self.cost == 0 || self.dedupe.is_some() || !self.inner.may_deny(now) {
+        if !settings.deny_cache || self.is_free() || self.dedupe.is_some() || !self.inner.may_deny(now) {
             return Ok(None);
         }
         let mut longest = None;
         for rule in 0..self.inner.throttles.len() + self.inner.quotas.len() {
             let key = self.local_key(rule)?;
-            if let Some(denial) = deny::find(&key, &self.version(rule), self.cost, now) {
+            if self.cost(rule) > 0
+                && let Some(denial) = deny::find(&key, &self.version(rule), self.cost(rule), now)
+            {
                 let wait = match denial.retry_at {
                     Some(at) if self.may_ever_pass(rule) => Wait::For(at.saturating_duration_since(now)),
                     _ => Wait::Never,
@@ -223,6 +225,7 @@ impl Plan<'_> {
     pub(super) fn settled(&self) -> Result<Option<Decision>> {
         let inner = self.inner;
         let nothing = |rule: usize| match rule.checked_sub(inner.throttles.len()) {
+            _ if self.asked(rule) == 0 => false,
             None => self.rate(rule).flow == Flow::Nothing,
             Some(at) => self.limit(at) == 0 && inner.quotas[at].mode != Mode::Shadow,
         };

@@ -1,4 +1,4 @@
-//! Quotas at the edges of their windows, on a server that is told what time it is: the client's calendar, the bounds that
+//! Quotas at the edges of their windows, on a server whose time the test sets: the client's calendar, the bounds that
 //! it sends, the script's look at them, and the key of the counter, together.
 
 use jiff::Timestamp;

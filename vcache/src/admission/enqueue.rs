@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 /// Appends `payload` to a stream, as the field `payload`, and returns the entry's id.
 ///
 /// With `maxlen` the stream is trimmed to about that length (`MAXLEN ~`), which silently drops the oldest entries, also
-/// ones that nobody has read; without, it grows.
+/// ones that have not been read; without, it grows.
 ///
 /// # Errors
 /// [`ErrorKind::Value`](crate::ErrorKind::Value) for an empty name; a connection's errors otherwise. After a time-out it

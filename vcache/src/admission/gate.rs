@@ -1,8 +1,10 @@
 //! Rules and a stream, decided together in one round trip.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::slice;
 use std::sync::Arc;
+use std::task::Poll;
 
 use super::decision::{Decision, Refund, RuleState, Source};
 use super::inner::{Inner, QuotaSpec, StreamSpec, ThrottleSpec};
@@ -35,6 +37,7 @@ pub struct Admission<'a> {
     pub(super) scope: &'a Scope<'a>,
     pub(super) payload: Option<&'a [u8]>,
     pub(super) cost: i64,
+    pub(super) costs: Vec<(&'a str, i64)>,
     pub(super) dedupe: Option<&'a str>,
     pub(super) overrides: Vec<(&'a str, Override)>,
 }
@@ -43,7 +46,7 @@ impl<'a> Admission<'a> {
     /// An admission at the cost of 1, without a payload.
     #[must_use]
     pub fn new(scope: &'a Scope<'a>) -> Self {
-        Self { scope, payload: None, cost: 1, dedupe: None, overrides: Vec::new() }
+        Self { scope, payload: None, cost: 1, costs: Vec::new(), dedupe: None, overrides: Vec::new() }
     }
 
     /// What is written to the gate's stream, as the field `payload`, and behind it a field for each of the scope's
@@ -58,6 +61,21 @@ impl<'a> Admission<'a> {
     #[must_use]
     pub fn cost(self, cost: i64) -> Self {
         Self { cost, ..self }
+    }
+
+    /// Units that one rule is charged, by its name; the others are charged [`cost`](Self::cost). A rule that is charged 0 so
+    /// is left out: it refuses nothing.
+    ///
+    /// ```
+    /// use vcache::admission::{Admission, Scope};
+    ///
+    /// let scope = Scope::new().with("org", 1);
+    /// let admission = Admission::new(&scope).cost_of("bytes", 5_000);
+    /// ```
+    #[must_use]
+    pub fn cost_of(mut self, rule: &'a str, cost: i64) -> Self {
+        self.costs.push((rule, cost));
+        self
     }
 
     /// An id under which this is admitted once only, for [`Settings::dedupe_for`]: a second time charges nothing, writes
@@ -293,6 +311,26 @@ impl Gate {
         plan.admit(conn).await
     }
 
+    /// As [`Gate::admit`] for each of several, sent at once. Each is decided by itself, in this order; the answers have the
+    /// same order.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) if any of them cannot be decided, before anything is sent. Each answer
+    /// has its own error otherwise.
+    pub async fn admit_many(
+        &self,
+        conn: &Connection,
+        admissions: impl IntoIterator<Item = Admission<'_>>,
+    ) -> Result<Vec<Result<Decision>>> {
+        let key_head = conn.key_head();
+        let plans: Vec<_> = admissions
+            .into_iter()
+            .map(|admission| Plan::new(&self.inner, key_head, &admission, None))
+            .collect::<Result<_>>()?;
+        plans.iter().try_for_each(Plan::check_keys)?;
+        Ok(all(plans.into_iter().map(|mut plan| async move { plan.admit(conn).await })).await)
+    }
+
     /// The answer where limits are switched off, for tests and development: yes, with [`Source::Disabled`]. No server is
     /// asked, nothing is charged and nothing written. A payload is checked; [`Gate::stream`] writes it.
     ///
@@ -370,6 +408,26 @@ impl Gate {
     pub fn metrics(&self) -> Metrics {
         self.inner.counters.read()
     }
+}
+
+/// Runs futures side by side until all have ended.
+async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut futures: Vec<_> = futures.map(Box::pin).collect();
+    let mut outputs: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        let mut left = false;
+        for (future, output) in futures.iter_mut().zip(&mut outputs) {
+            if output.is_none() {
+                match future.as_mut().poll(context) {
+                    Poll::Ready(ready) => *output = Some(ready),
+                    Poll::Pending => left = true,
+                }
+            }
+        }
+        if left { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    outputs.into_iter().flatten().collect()
 }
 
 /// The state of a rule that stands alone.

@@ -9,6 +9,7 @@ use super::limits::Limits;
 use super::local::breaker::Breaker;
 use super::local::{self, deny};
 use super::metrics::Counters;
+use super::plan::check_cost;
 use super::quota::Mode;
 use super::rate::Rate;
 use super::scope::{Scope, ScopeValue};
@@ -241,6 +242,30 @@ impl Inner {
             ))
         })?;
         scope.get(name).ok_or_else(|| missing(&Rule::Owner, name, scope))
+    }
+
+    /// What each rule is charged, throttles first: what is named, and `cost` for the others.
+    ///
+    /// # Errors
+    /// `Value` for a name that no rule has, and for what is no cost.
+    pub(super) fn costs(&self, cost: i64, named: &[(&str, i64)]) -> Result<Vec<i64>> {
+        let names = || {
+            self.throttles.iter().map(|rule| &*rule.name).chain(self.quotas.iter().map(|rule| &*rule.name))
+        };
+        let mut costs = vec![cost; self.throttles.len() + self.quotas.len()];
+        for (name, cost) in named {
+            let Some(at) = names().position(|rule| rule == *name) else {
+                let known: Vec<_> = names().collect();
+                return Err(Error::value(format!(
+                    "there is a cost for {name:?}, and no rule of that name: there {} {}",
+                    if known.len() == 1 { "is" } else { "are" },
+                    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+                )));
+            };
+            check_cost(format_args!("the cost of {name:?}"), *cost)?;
+            costs[at] = *cost;
+        }
+        Ok(costs)
     }
 
     /// Whether it is a stream that stands alone.

@@ -1,8 +1,10 @@
 //! One admission worked out against a gate: which rules are asked, at which limits, in which windows, under which keys.
 
+use std::fmt;
+
 use super::gate::Admission;
 use super::inner::{Inner, to_int};
-use super::keys::{Rule, shard_of, write_entry, write_text};
+use super::keys::{Rule, shard_of, write_entry, write_int, write_text};
 use super::limits::{Counted, Flow, Limits};
 use super::local::deny::Version;
 use super::quota::Mode;
@@ -28,7 +30,10 @@ pub(super) struct Plan<'a> {
     pub(super) key_head: &'a [u8],
     pub(super) scope: &'a Scope<'a>,
     pub(super) payload: Option<&'a [u8]>,
-    pub(super) cost: i64,
+    /// Of every rule, unless each has a cost of its own.
+    cost: i64,
+    /// Throttles, then quotas; empty if all cost the same.
+    costs: Vec<i64>,
     pub(super) dedupe: Option<&'a str>,
     pub(super) shard: u32,
     /// How often something had been forgotten when this began.
@@ -51,10 +56,8 @@ impl<'a> Plan<'a> {
         admission: &Admission<'a>,
         shard: Option<u32>,
     ) -> Result<Self> {
-        let Admission { scope, payload, cost, dedupe, ref overrides } = *admission;
-        if !(0..=LARGEST).contains(&cost) {
-            return Err(Error::value(format!("the cost is {cost}: give a whole number from 0 to 2^53")));
-        }
+        let Admission { scope, payload, cost, ref costs, dedupe, ref overrides } = *admission;
+        check_cost("the cost", cost)?;
         if let Some(payload) = payload {
             if inner.stream.is_none() {
                 return Err(Error::value("there is a payload, but the gate has no stream to write it to"));
@@ -67,6 +70,9 @@ impl<'a> Plan<'a> {
             None => Self::bare(inner, key_head, scope)?,
         };
         (plan.payload, plan.cost, plan.dedupe) = (payload, cost, dedupe);
+        if !costs.is_empty() {
+            plan.costs = inner.costs(cost, costs)?;
+        }
         for (rule, change) in overrides {
             plan.change(rule, *change)?;
         }
@@ -97,6 +103,7 @@ impl<'a> Plan<'a> {
             scope,
             payload: None,
             cost: 0,
+            costs: Vec::new(),
             dedupe: None,
             shard,
             forgets: inner.forgets(),
@@ -116,7 +123,7 @@ impl<'a> Plan<'a> {
                 (Override::Limit(limit), Some(rate)) => super::Rate::new(limit, rate.period())?,
                 (Override::Limit(_), None) => {
                     return Err(Error::value(format!(
-                        "throttle '{rule}' has no rate of its own whose limit could be changed: give a rate"
+                        "throttle '{rule}' has no fixed rate whose limit could be changed: give a rate"
                     )));
                 }
             };
@@ -141,7 +148,7 @@ impl<'a> Plan<'a> {
         for (at, throttle) in self.inner.throttles.iter().enumerate() {
             if throttle.limits.is_none() && !self.rates.iter().any(|(known, _)| *known == at) {
                 return Err(Error::value(format!(
-                    "throttle '{}' has no rate of its own: each call has to give one",
+                    "throttle '{}' has no fixed rate: each call has to give one",
                     throttle.name
                 )));
             }
@@ -149,7 +156,7 @@ impl<'a> Plan<'a> {
         for (at, quota) in self.inner.quotas.iter().enumerate() {
             if quota.limit.is_none() && !self.limits.iter().any(|(known, _)| *known == at) {
                 return Err(Error::value(format!(
-                    "quota '{}' has no limit of its own: each call has to give one",
+                    "quota '{}' has no fixed limit: each call has to give one",
                     quota.name
                 )));
             }
@@ -185,9 +192,29 @@ impl<'a> Plan<'a> {
         (0..self.inner.throttles.len()).filter_map(|at| Some((at, self.rate(at).counted()?)))
     }
 
+    /// What a rule is charged.
+    pub(super) fn cost(&self, rule: usize) -> i64 {
+        self.costs.get(rule).copied().unwrap_or(self.cost)
+    }
+
+    /// For how many units a rule is asked: a cost of 0 asks for one, and a rule that has a cost of 0 for itself is not asked.
+    pub(super) fn asked(&self, rule: usize) -> i64 {
+        self.costs.get(rule).copied().unwrap_or(self.cost.max(1))
+    }
+
+    /// Whether all of it is free.
+    pub(super) fn is_free(&self) -> bool {
+        self.costs.iter().max().copied().unwrap_or(self.cost) == 0
+    }
+
     /// Whether an admission is charged to any quota, so that there is something to refund.
     pub(super) fn is_charged(&self) -> bool {
-        self.cost > 0 && self.inner.quotas.iter().any(super::inner::QuotaRule::charges)
+        let throttles = self.inner.throttles.len();
+        self.inner
+            .quotas
+            .iter()
+            .enumerate()
+            .any(|(at, quota)| quota.charges() && self.cost(throttles + at) > 0)
     }
 
     pub(super) fn throttle_key(&self, at: usize, out: &mut Vec<u8>) -> Result<()> {
@@ -251,7 +278,7 @@ impl<'a> Plan<'a> {
 
     /// The call of the script that decides and writes.
     pub(super) fn encode(&self, head: Head<'_>, receipt: &str) -> Result<Packet> {
-        let repeatable = self.dedupe.is_some() || (self.cost == 0 && self.payload.is_none());
+        let repeatable = self.dedupe.is_some() || (self.is_free() && self.payload.is_none());
         let rules = self.inner.throttles.len() + self.inner.quotas.len();
         let room = head.size() + 256 + 160 * rules + receipt.len() + self.payload.map_or(0, <[u8]>::len);
         let mut packet = Packet::with_room(room).repeatable(repeatable);
@@ -284,7 +311,7 @@ impl<'a> Plan<'a> {
         if let Some(id) = self.dedupe {
             packet.arg_with(|out| self.dedupe_key(id, out))?;
         }
-        packet.int(self.cost);
+        self.append_costs(packet);
         if usual && stream.is_none() && self.dedupe.is_none() {
             packet.encoded_args(&inner.usual.wire, inner.usual.args);
         } else {
@@ -307,6 +334,21 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
+    fn append_costs(&self, packet: &mut Packet) {
+        if self.costs.is_empty() {
+            packet.int(self.cost);
+            return;
+        }
+        let throttles = self.inner.throttles.len();
+        let asked = self.counted().map(|(at, _)| at).chain(throttles..throttles + self.inner.quotas.len());
+        let mut text = Vec::with_capacity(64);
+        for rule in asked {
+            write_int(self.cost(rule), &mut text);
+            text.push(b',');
+        }
+        packet.arg(&text);
+    }
+
     /// The call of the script that looks.
     pub(super) fn encode_peek(&self, head: Head<'_>) -> Result<Packet> {
         let throttles = self.counted().count();
@@ -327,16 +369,18 @@ impl<'a> Plan<'a> {
     }
 
     /// The receipt of this admission in its windows; its nonce stays the same in every attempt.
-    /// Without quotas that are charged it only tells this admission from others. `None` if nobody needs it.
+    /// Without quotas that are charged it only tells this admission from others. `None` where no caller needs it.
     pub(super) fn receipt(&self) -> Result<Option<Receipt>> {
         if !self.is_charged() && self.dedupe.is_none() {
             return Ok(None);
         }
-        let mut draft = Draft::new(self.nonce, self.shard, self.cost);
+        let throttles = self.inner.throttles.len();
+        let charged = || self.inner.quotas.iter().enumerate().filter(|(_, quota)| quota.charges());
+        let costs: Vec<i64> = charged().map(|(at, _)| self.cost(throttles + at)).collect();
+        let mut draft = Draft::new(self.nonce, self.shard, &costs);
         if !self.is_charged() {
             return Ok(Some(draft.receipt()));
         }
-        let charged = || self.inner.quotas.iter().enumerate().filter(|(_, quota)| quota.charges());
         for (at, _) in charged() {
             draft.start(self.windows[at].start);
         }
@@ -378,6 +422,15 @@ pub(super) fn append_fields(packet: &mut Packet, payload: &[u8], scope: &Scope<'
             super::ScopeValue::Text(text) => packet.arg(text.as_bytes()),
         };
     }
+}
+
+/// # Errors
+/// `Value` for what is no cost.
+pub(super) fn check_cost(what: impl fmt::Display, cost: i64) -> Result<()> {
+    if (0..=LARGEST).contains(&cost) {
+        return Ok(());
+    }
+    Err(Error::value(format!("{what} is {cost}: give a whole number from 0 to 2^53")))
 }
 
 /// # Errors

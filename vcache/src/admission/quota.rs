@@ -58,7 +58,7 @@ pub enum Mode {
     Strict,
     /// Takes the one that crosses, and refuses all after it.
     Crossing,
-    /// Refuses what would go over, and counts nothing: somebody else does.
+    /// Refuses what would go over, and counts nothing: another program does.
     CheckOnly,
     /// Counts, and never refuses.
     Shadow,
@@ -111,7 +111,7 @@ impl Quota {
         Self::make(name, Some(limit), period)
     }
 
-    /// A quota without a limit of its own: each call gives one, by [`Quota::consume_at`] or
+    /// A quota without a fixed limit: each call gives one, by [`Quota::consume_at`] or
     /// [`Admission::limit`](super::Admission::limit).
     ///
     /// # Errors
@@ -285,7 +285,7 @@ impl Quota {
         self.alone.waive(admission)
     }
 
-    /// How it stands when nothing is used: what [`Quota::usage`] is where limits are switched off.
+    /// How it stands when nothing is used: what [`Quota::peek`] is where limits are switched off.
     ///
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) as for [`Quota::consume`].
@@ -300,7 +300,7 @@ impl Quota {
     ///
     /// # Errors
     /// As for [`Quota::consume`], and the connection's: there is no outage policy for a question.
-    pub fn usage<'a>(
+    pub fn peek<'a>(
         &'a self,
         conn: &'a Connection,
         of: impl Into<Subject<'a>>,
@@ -308,11 +308,11 @@ impl Quota {
         self.look(conn, of.into(), None)
     }
 
-    /// [`Quota::usage`] with another limit.
+    /// [`Quota::peek`] with another limit.
     ///
     /// # Errors
     /// As there.
-    pub fn usage_at<'a>(
+    pub fn peek_at<'a>(
         &'a self,
         conn: &'a Connection,
         of: impl Into<Subject<'a>>,
@@ -340,7 +340,7 @@ impl Quota {
     /// Forgets what was counted in the window that is now; whether there was anything.
     ///
     /// # Errors
-    /// As for [`Quota::usage`].
+    /// As for [`Quota::peek`].
     pub fn reset<'a>(
         &'a self,
         conn: &'a Connection,

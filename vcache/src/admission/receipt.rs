@@ -3,10 +3,10 @@
 //! It is all there is to know for that, so the server keeps nothing of it until it is refunded:
 //!
 //! ```text
-//! <nonce, 16 hex>.<shard>.<cost>.<windows' starts>.<the quotas' fingerprint, 16 hex>.<their keys' values>
+//! <nonce, 16 hex>.<shard>.<costs>.<windows' starts>.<the quotas' fingerprint, 16 hex>.<their keys' values>
 //! ```
 //!
-//! Starts and values are joined by commas, one for each quota that was charged.
+//! Costs, starts and values are joined by commas, one for each quota that is charged; a cost that all have stands once.
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -82,7 +82,8 @@ fn malformed(text: &str) -> Error {
 pub(super) struct Parts {
     pub(super) nonce: u64,
     pub(super) shard: u32,
-    pub(super) cost: i64,
+    /// Of each quota.
+    pub(super) costs: Vec<i64>,
     pub(super) starts: Vec<i64>,
     pub(super) fingerprint: u64,
     /// As they stand in keys.
@@ -91,7 +92,7 @@ pub(super) struct Parts {
 
 impl Parts {
     pub(super) fn write(&self) -> Receipt {
-        let mut draft = Draft::new(self.nonce, self.shard, self.cost);
+        let mut draft = Draft::new(self.nonce, self.shard, &self.costs);
         for start in &self.starts {
             draft.start(*start);
         }
@@ -108,17 +109,27 @@ impl Parts {
         }
         let mut fields = text.splitn(6, '.');
         let mut next = || fields.next();
-        let parts = Self {
+        let mut parts = Self {
             nonce: u64::from_str_radix(next()?, 16).ok()?,
             shard: next()?.parse().ok()?,
-            cost: next()?.parse().ok().filter(|cost| (1..=super::LARGEST).contains(cost))?,
+            costs: next()?.split(',').map(read_cost).collect::<Option<_>>()?,
             starts: next()?.split(',').map(|start| start.parse().ok()).collect::<Option<_>>()?,
             fingerprint: u64::from_str_radix(next()?, 16).ok()?,
             values: next()?.split(',').map(read_value).collect::<Option<_>>()?,
         };
+        if let [cost] = *parts.costs {
+            parts.costs = vec![cost; parts.starts.len()];
+        }
+        let fits = parts.starts.len() == parts.values.len()
+            && parts.starts.len() == parts.costs.len()
+            && parts.costs.iter().any(|cost| *cost > 0);
         // Only what would be written just so: no signs, no leading zeros, no needless escapes.
-        (parts.starts.len() == parts.values.len() && parts.write().0 == text).then_some(parts)
+        (fits && parts.write().0 == text).then_some(parts)
     }
+}
+
+fn read_cost(text: &str) -> Option<i64> {
+    text.parse().ok().filter(|cost| (0..=super::LARGEST).contains(cost))
 }
 
 /// A key's values, if they could stand in a key.
@@ -153,14 +164,19 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    pub(super) fn new(nonce: u64, shard: u32, cost: i64) -> Self {
+    pub(super) fn new(nonce: u64, shard: u32, costs: &[i64]) -> Self {
         let mut draft = Self { text: Vec::with_capacity(96), first: true };
         draft.hex(nonce);
         draft.text.push(b'.');
         write_int(i64::from(shard), &mut draft.text);
         draft.text.push(b'.');
-        write_int(cost, &mut draft.text);
+        let alike = costs.windows(2).all(|pair| pair[0] == pair[1]);
+        for cost in if alike { &costs[..costs.len().min(1)] } else { costs } {
+            draft.comma();
+            write_int(*cost, &mut draft.text);
+        }
         draft.text.push(b'.');
+        draft.first = true;
         draft
     }
 
@@ -242,7 +258,7 @@ mod tests {
         Parts {
             nonce: 0xab,
             shard: 7,
-            cost: 3,
+            costs: vec![3, 3],
             starts: vec![1_767_225_600, 1_767_229_200],
             fingerprint: u64::MAX,
             values: vec!["42".into(), "a%3Ab:clé.x,y".into()],
@@ -258,6 +274,9 @@ mod tests {
         );
         assert_eq!(receipt.as_str().parse::<Receipt>().unwrap().parts().unwrap(), parts());
         assert_eq!(nonce_of(receipt.as_str()), Some(0xab));
+        let parts = Parts { costs: vec![0, 5_000], ..parts() };
+        assert!(parts.write().as_str().starts_with("00000000000000ab.7.0,5000.1767225600,"));
+        assert_eq!(parts.write().parts().unwrap(), parts);
     }
 
     #[test]
@@ -274,7 +293,10 @@ mod tests {
             (".3.", ".0."),
             (".3.", ".-3."),
             (".3.", ".9007199254740993."),
-            (".3.", ".3,4."),
+            (".3.", ".3,3."),
+            (".3.", ".3,4,5."),
+            (".3.", ".0,0."),
+            (".3.", ".3,."),
             (",1767229200", ""),
             (",1767229200", ",x"),
             (",1767229200", ",99999999999999999999"),

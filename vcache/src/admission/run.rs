@@ -52,7 +52,7 @@ impl<'a> Plan<'a> {
                 counters.replayed.count();
             }
             let receipt = self.receipt()?;
-            // The server keeps it for those who come again.
+            // The server keeps it for a second call with this id.
             let kept = receipt.as_ref().filter(|_| self.dedupe.is_some()).map_or("", Receipt::as_str);
             let reply =
                 script::run(conn, &ADMIT, inner.settings.deadline, |head| self.encode(head, kept)).await;
@@ -137,7 +137,7 @@ impl<'a> Plan<'a> {
 
     /// The refusal of the guard, if there is one: this process alone asks for more than all may have together.
     fn guarded(&self) -> Result<Option<Decision>> {
-        let Some(factor) = self.inner.settings.guard.filter(|_| self.cost > 0) else { return Ok(None) };
+        let Some(factor) = self.inner.settings.guard.filter(|_| !self.is_free()) else { return Ok(None) };
         for (rule, _) in self.counted() {
             let limits = self.rate(rule);
             let share = Share { limit: limits.limit, window: limits.window, burst: limits.burst, factor };
@@ -147,8 +147,8 @@ impl<'a> Plan<'a> {
             }
             let key = self.local_key(rule)?;
             // What is more than the guard ever has is more than the burst: the server says that.
-            if let Err(Empty::For(wait)) = bucket::spend(&GUARDS, &key, self.version(rule), &share, self.cost)
-            {
+            let spent = bucket::spend(&GUARDS, &key, self.version(rule), &share, self.cost(rule));
+            if let Err(Empty::For(wait)) = spent {
                 let mut state = self.state(rule);
                 (state.remaining, state.reset_after) = (Some(0), wait);
                 return Ok(Some(self.refusal(rule, state, Some(wait), Source::Guard)));
@@ -170,7 +170,9 @@ impl<'a> Plan<'a> {
             let throttles = self.counted().map(|(rule, _)| (rule, inner.throttles[rule].outage));
             let refuses = |at: usize| self.limit(at) >= 0 && inner.quotas[at].mode != Mode::Shadow;
             let quotas = (0..inner.quotas.len()).filter(move |at| refuses(*at));
-            throttles.chain(quotas.map(|at| (inner.throttles.len() + at, inner.quotas[at].outage)))
+            throttles
+                .chain(quotas.map(|at| (inner.throttles.len() + at, inner.quotas[at].outage)))
+                .filter(|(rule, _)| self.asked(*rule) > 0)
         };
         let stream = self.payload.and(inner.stream.as_ref());
         if policies().any(|(_, policy)| policy == Outage::Raise)
@@ -204,7 +206,8 @@ impl<'a> Plan<'a> {
             |rule: usize| rule.checked_sub(inner.throttles.len()).is_none_or(|at| inner.quotas[at].charges());
         for (rule, _) in policies().filter(|(rule, policy)| *policy == Outage::Local && counts(*rule)) {
             let share = self.share(rule);
-            let spent = bucket::spend(&LOCAL, &self.local_key(rule)?, self.version(rule), &share, self.cost);
+            let spent =
+                bucket::spend(&LOCAL, &self.local_key(rule)?, self.version(rule), &share, self.cost(rule));
             if let Err(empty) = spent {
                 counters.outage_local.count();
                 let wait = match empty {

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// Entries of a scope.
 const MOST_ENTRIES: usize = 32;
 
-/// A value of a scope: the text or the number that stands for somebody. `1` and `"1"` are the same.
+/// A value of a scope: the text or the number that stands for a user, a customer, a project. `1` and `"1"` are the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScopeValue<'a> {
     /// A whole number.

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outage {
-    /// Yes: rather too much than nobody.
+    /// Yes: too many pass rather than none.
     Open,
     /// No.
     Closed,

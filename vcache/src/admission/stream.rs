@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 
 /// How often a batch is completed by those of its entries that met a server without the script.
 const MOST_ROUNDS: usize = 3;
-static NOBODY: Scope<'static> = Scope::new();
+static NO_SCOPE: Scope<'static> = Scope::new();
 
 /// What happens to a stream at its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,7 +29,7 @@ static NOBODY: Scope<'static> = Scope::new();
 pub enum Full {
     /// It takes no more until something was consumed.
     Refuse,
-    /// The oldest entries are dropped (`MAXLEN ~`), also those that nobody has read.
+    /// The oldest entries are dropped (`MAXLEN ~`), also unread ones.
     Trim,
 }
 
@@ -193,7 +193,7 @@ impl Stream {
     }
 
     fn plan<'a>(&'a self, conn: &'a Connection, event: Event<'a>) -> Result<Plan<'a>> {
-        let mut admission = Admission::new(event.scope.unwrap_or(&NOBODY)).payload(event.payload);
+        let mut admission = Admission::new(event.scope.unwrap_or(&NO_SCOPE)).payload(event.payload);
         admission.dedupe = event.dedupe;
         Plan::new(self.inner(), conn.key_head(), &admission, self.shard(&event)?)
     }

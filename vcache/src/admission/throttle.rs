@@ -169,7 +169,7 @@ impl Throttle {
         self.spend(conn, of.into(), cost, None)
     }
 
-    /// [`Throttle::check`] at another rate, which has to go by the subject: what is owed is counted at the rate of whoever
+    /// [`Throttle::check`] at another rate, which has to go by the subject: what is owed is counted at the rate of the call that
     /// asks, so calls that take turns with different rates under one key would let more through than either.
     ///
     /// # Errors

@@ -134,7 +134,7 @@ impl Packet {
         self.arg(&digits[start..])
     }
 
-    /// Appends an argument that `write` encodes in place, so that a value needs no buffer of its own.
+    /// Appends an argument that `write` encodes in place, so that a value needs no extra buffer.
     ///
     /// # Errors
     /// Those of `write`; the packet cannot be sent then.

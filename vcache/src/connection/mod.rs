@@ -1,7 +1,7 @@
 //! The handle that everybody uses: [`Connection`]. It is cheap to clone and stands for "the connection of this alias in
 //! this process": it connects on first use, reconnects by itself, and starts afresh in a forked child.
 //!
-//! What is behind it is either the driver in this very library, or, in an extension module of its own, the wheel's, by
+//! What is behind it is either the driver in this very library, or, in a separate extension module, the wheel's, by
 //! way of the table in [`crate::abi`]. Callers see no difference.
 //!
 //! | module | is for |
@@ -117,7 +117,7 @@ use crate::scope::Driving;
 pub struct Connection {
     handle: Handle,
     timeout: Option<Duration>,
-    /// When the calls of a hot path with a time-out of its own must be over.
+    /// When the calls of a hot path with its own time-out must be over.
     deadline: Option<Instant>,
 }
 
@@ -326,7 +326,7 @@ impl ConnectionLike for Connection {
 /// The connection of the alias `default`.
 ///
 /// # Errors
-/// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if nobody configured it.
+/// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if it is not configured.
 pub fn connection() -> Result<Connection> {
     connection_for("default")
 }

@@ -11,7 +11,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use crate::fork::{self, Descriptor};
 use crate::reactor::Watch;
 
-/// NOTE: sendmsg and not writev, for this flag: a Rust library in somebody's process must not raise SIGPIPE. Apple's
+/// NOTE: sendmsg and not writev, for this flag: a Rust library in a user's process must not raise SIGPIPE. Apple's
 /// systems do not have it; there the standard library sets SO_NOSIGPIPE on the sockets it opens.
 #[cfg(not(target_vendor = "apple"))]
 const SEND_FLAGS: rustix::net::SendFlags = rustix::net::SendFlags::NOSIGNAL;

@@ -30,7 +30,8 @@ impl Descriptor {
     }
 }
 
-fn file(fd: impl AsFd) -> Option<(u64, u64)> {
+/// Device and inode of an open descriptor.
+pub(super) fn file(fd: impl AsFd) -> Option<(u64, u64)> {
     #[allow(clippy::unnecessary_cast, reason = "the types differ between systems")]
     fstat(fd).ok().map(|stat| (stat.st_dev as u64, stat.st_ino as u64))
 }

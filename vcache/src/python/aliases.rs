@@ -1,4 +1,4 @@
-//! A hot path finds its connection. Python configures aliases lazily, so an alias that nobody has used yet is asked for.
+//! A hot path finds its connection. Python configures aliases lazily, so an alias that has not been used yet is asked for.
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -9,7 +9,7 @@ use crate::connection::Connection;
 
 static ON_UNKNOWN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
-/// Registers `callable(alias)`, which is called when a hot path wants an alias that nobody has configured, and which
+/// Registers `callable(alias)`, which is called when a hot path wants an alias that is not configured, and which
 /// configures it or raises. The first registration stays.
 pub fn on_unknown_alias(callable: Py<PyAny>) {
     Python::attach(|py| {

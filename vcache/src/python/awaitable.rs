@@ -175,7 +175,7 @@ impl Drop for Awaitable {
     }
 }
 
-/// Closes a coroutine that did not begin, so that Python does not warn of it. Others are somebody else's too.
+/// Closes a coroutine that did not begin, so that Python does not warn of it. Others may be in use elsewhere.
 fn close_if_new(awaitable: &Bound<'_, PyAny>) {
     static STATE_OF: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = awaitable.py();
@@ -223,7 +223,7 @@ impl Relay {
 }
 
 impl Relay {
-    /// Nobody waits any more: the task to cancel, if there is one yet.
+    /// No caller waits any more: the task to cancel, if there is one yet.
     fn cancel(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         let stage = std::mem::replace(&mut *lock(&self.stage), Stage::Over);
         match stage {

@@ -1,6 +1,6 @@
 //! What the form to await of a call returns: a coroutine to asyncio, which does nothing before it is awaited or scheduled.
 //!
-//! It is a type of our own, because a coroutine that somebody forgot to await is true, and `if not throttle.acheck(key)`
+//! It is a type of our own, because a coroutine without its `await` is true, and `if not throttle.acheck(key)`
 //! would let everybody in: this one raises in a boolean context. As with Python's own, one that was never awaited warns.
 
 use std::future::Future;

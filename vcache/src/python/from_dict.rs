@@ -115,7 +115,7 @@ impl<'a, 'py> Source<'a, 'py> {
         Some(copy.and_then(|copy| copy.extract::<PyBackedBytes>().map_err(PyErr::from)).map_err(Into::into))
     }
 
-    /// What a mapping holds, `None` if it is none. It is read before a value is looked at, because that may run Python
+    /// What a mapping holds, `None` for anything else. It is read before a value is looked at, because that may run Python
     /// code, which could change the mapping.
     fn pairs(self) -> Option<Result<Pairs<'py>>> {
         let object = self.object;

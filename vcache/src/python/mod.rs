@@ -19,7 +19,7 @@
 //! | `annotations`, `stub` | types as Python annotations, and the `.pyi` of a module |
 //! | `spawn` | a hot path's body on a tokio runtime |
 //! | `expansion` | what the code written by the macros calls besides |
-//! | `polled` | what a future may ask of whoever polls it |
+//! | `polled` | what a future may ask of what polls it |
 //! | `values` | [`Value`](crate::Value) as plain Python objects |
 //! | `large` | large strings of bytes, copied with the GIL released |
 //! | `json` | `Json<T>`: text in, bytes out, by sonic-rs |
@@ -118,7 +118,7 @@ pub enum Steps {
     One,
     /// Any number. Before each step after the first the future is dropped if the awaitable was cancelled.
     Many,
-    /// Any number, and all of them are taken, whether or not somebody still waits.
+    /// Any number, and all of them are taken, whether or not a caller still waits.
     All,
 }
 

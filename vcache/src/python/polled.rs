@@ -1,4 +1,4 @@
-//! What a future may ask of whoever polls it: the loop's executor, or a thread that waits; this library's, or the host's.
+//! What a future may ask of what polls it: the loop's executor, or a thread that waits; this library's, or the host's.
 
 #[cfg(feature = "driver")]
 use crate::scope::{self, Driving};

@@ -85,7 +85,7 @@ fn give(block: NonNull<u8>, size: usize) {
     }
 }
 
-/// A future in a block of its own, which stays where it is.
+/// A future in its own block, which stays where it is.
 pub(super) struct Pooled<F> {
     future: NonNull<F>,
     owns: PhantomData<F>,
@@ -106,7 +106,7 @@ impl<F> Pooled<F> {
     pub(super) fn new(future: F) -> Self {
         assert!(Self::FITS, "a future that no block is for");
         let place = take(size_of::<F>()).cast::<F>();
-        // SAFETY: the block is large enough, aligned, and nobody else's.
+        // SAFETY: the block is large enough, aligned, and used by no one else.
         unsafe { place.write(future) };
         Self { future: place, owns: PhantomData }
     }
@@ -157,7 +157,7 @@ mod tests {
         SPARE.with(|spare| spare.borrow().bytes)
     }
 
-    /// On a thread whose blocks nobody else uses.
+    /// On a thread whose blocks no other test uses.
     fn alone(test: fn()) {
         std::thread::spawn(test).join().unwrap();
     }

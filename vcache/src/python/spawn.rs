@@ -1,7 +1,7 @@
 //! `#[hotpath(spawn)]`: the body runs on a tokio runtime, for work that would keep the loop's thread busy, or that needs
 //! tokio for itself. There is one runtime a process and extension module, made for the first such call.
 //!
-//! A runtime's threads do not live on in a forked child: it makes a runtime of its own, and the parent's is left alone
+//! A runtime's threads do not live on in a forked child: it makes its own runtime, and the parent's is left alone
 //! there, because ending it would wait for threads that are not there.
 
 /// The future of a spawned body; without the feature `spawn` an error that says so.
@@ -114,7 +114,7 @@ mod on_tokio {
                 Ok(result) => Poll::Ready(result),
                 Err(error) => match error.try_into_panic() {
                     Ok(payload) => resume_unwind(payload),
-                    // Nobody aborts it but this future's drop.
+                    // Only this future's drop aborts it.
                     Err(_) => Poll::Ready(Err(Error::configuration("the tokio runtime was shut down"))),
                 },
             }

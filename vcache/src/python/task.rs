@@ -149,7 +149,7 @@ where
             awaitable: Some(Awaited::new(running.state(), awaitable.clone().unbind())),
         }),
     });
-    // Nobody else has seen the awaitable, so it cannot have been cancelled.
+    // The awaitable has not been handed out, so it cannot have been cancelled.
     task.step(py, false);
     running.after_spawn()?;
     Ok(awaitable)

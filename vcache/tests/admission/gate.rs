@@ -192,7 +192,7 @@ async fn a_rule_asked_alone_looks_where_the_gate_charged(conn: &mut Connection) 
         let scope = Scope::new().with("org", org).with("project", 42);
         gate.admit(conn, Admission::new(&scope).cost(3)).await.unwrap();
         let events = gate.quota("events").unwrap();
-        assert_eq!(events.usage(conn, org).await.unwrap().used, 3);
+        assert_eq!(events.peek(conn, org).await.unwrap().used, 3);
         let project = gate.throttle("project").unwrap();
         assert_eq!(project.peek(conn, &scope).await.unwrap().remaining, Some(5));
         assert!(project.check(conn, &scope, 5).await.unwrap().allowed);
@@ -223,7 +223,7 @@ async fn the_connections_key_prefix_is_part_of_every_key(conn: &mut Connection) 
     let error = gate.refund(&staging, &receipts[0]).await.unwrap_err();
     assert!(error.to_string().contains("not of these quotas"), "{error}");
     assert!(gate.refund(&staging, &receipts[1]).await.unwrap().refunded);
-    assert_eq!(gate.quota("events").unwrap().usage(conn, 1).await.unwrap().used, 4, "the other's stays");
+    assert_eq!(gate.quota("events").unwrap().peek(conn, 1).await.unwrap().used, 4, "the other's stays");
     assert_eq!(gate.reset(&staging, &scope, None).await.unwrap(), 3);
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs)]
 
+mod costs;
 mod gate;
 mod local;
 mod outage;

@@ -59,7 +59,7 @@ async fn the_modes_differ_at_the_limit(conn: &mut Connection) {
     let crossing = quota(10).mode(Mode::Crossing);
     assert!(consume(&crossing, conn, 9).await && consume(&crossing, conn, 5).await);
     assert!(!consume(&crossing, conn, 1).await, "14 of 10");
-    let usage = crossing.usage(conn, 1).await.unwrap();
+    let usage = crossing.peek(conn, 1).await.unwrap();
     assert_eq!((usage.used, usage.remaining), (14, Some(0)));
 
     let () = cmd("FLUSHALL").query_async(conn).await.unwrap();
@@ -71,14 +71,14 @@ async fn the_modes_differ_at_the_limit(conn: &mut Connection) {
 
     let shadow = quota(10).mode(Mode::Shadow);
     assert!(consume(&shadow, conn, 9).await && consume(&shadow, conn, 100).await);
-    assert_eq!(shadow.usage(conn, 1).await.unwrap().used, 109);
+    assert_eq!(shadow.peek(conn, 1).await.unwrap().used, 109);
     assert!(!consume(&check, conn, 1).await, "the same counter");
 }
 
 #[vcache::test]
 async fn no_limit_only_counts_and_a_limit_of_nothing_refuses(conn: &mut Connection) {
     assert!(consume(&quota(-1), conn, 1 << 40).await);
-    let usage = quota(-1).usage(conn, 1).await.unwrap();
+    let usage = quota(-1).peek(conn, 1).await.unwrap();
     assert_eq!((usage.used, usage.remaining, usage.limit), (1 << 40, None, -1));
     for mode in [Mode::Strict, Mode::Crossing, Mode::CheckOnly] {
         let refused = quota(0).mode(mode).consume(conn, 1, 1).await.unwrap();
@@ -90,14 +90,14 @@ async fn no_limit_only_counts_and_a_limit_of_nothing_refuses(conn: &mut Connecti
 #[vcache::test]
 async fn a_limit_of_the_call_counts(conn: &mut Connection) {
     let quota = Quota::per_call("events", Period::Month).unwrap().key(["org"]).unwrap();
-    assert!(quota.consume(conn, 1, 1).await.unwrap_err().to_string().contains("no limit of its own"));
+    assert!(quota.consume(conn, 1, 1).await.unwrap_err().to_string().contains("no fixed limit"));
     assert!(quota.consume_at(conn, 1, 5, 5).await.unwrap().allowed);
     assert!(!quota.consume_at(conn, 1, 1, 5).await.unwrap().allowed);
     assert!(quota.consume_at(conn, 1, 1, 6).await.unwrap().allowed, "raised");
     assert!(!quota.consume_at(conn, 1, 1, 3).await.unwrap().allowed, "lowered");
     assert!(!quota.consume_at(conn, 1, 1, 0).await.unwrap().allowed);
     assert!(quota.consume_at(conn, 1, 1, -1).await.unwrap().allowed);
-    assert_eq!(quota.usage_at(conn, 1, 10).await.unwrap().remaining, Some(3));
+    assert_eq!(quota.peek_at(conn, 1, 10).await.unwrap().remaining, Some(3));
     let error = quota.consume_at(conn, 1, 1, -2).await.unwrap_err();
     assert!(error.to_string().contains("'events' is -2"), "{error}");
 }
@@ -148,7 +148,7 @@ async fn a_quota_without_a_key_is_for_a_gate(conn: &mut Connection) {
     for error in [
         quota.consume(conn, 1, 1).await.unwrap_err(),
         quota.consume(conn, &scope, 1).await.unwrap_err(),
-        quota.usage(conn, &scope).await.unwrap_err(),
+        quota.peek(conn, &scope).await.unwrap_err(),
     ] {
         let told = "quota 'events' is keyed by the owner of its gate, and it is in no gate: give it a key";
         assert!(error.to_string().contains(told), "{error}");

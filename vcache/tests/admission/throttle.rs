@@ -174,7 +174,7 @@ async fn a_key_of_several_entries_needs_them_all(conn: &mut Connection) {
 async fn a_rate_of_the_call_keeps_what_is_owed(conn: &mut Connection) {
     let throttle = Throttle::per_call("org").unwrap();
     let rate = |text: &str| text.parse::<Rate>().unwrap();
-    assert!(throttle.check(conn, 1, 1).await.unwrap_err().to_string().contains("no rate of its own"));
+    assert!(throttle.check(conn, 1, 1).await.unwrap_err().to_string().contains("no fixed rate"));
     assert!(throttle.check_at(conn, 1, 8, rate("10/d")).await.unwrap().allowed);
     assert!(!throttle.check_at(conn, 1, 3, rate("10/d")).await.unwrap().allowed);
     let raised = throttle.check_at(conn, 1, 3, rate("20/d")).await.unwrap();

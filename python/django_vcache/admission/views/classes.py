@@ -10,6 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.core.cache import cache as default_cache
 from django.core.cache import caches
+from django.core.signals import setting_changed
 from django.http import HttpRequest
 
 from django_vcache import _vcache
@@ -22,20 +23,21 @@ from django_vcache.admission.views.refusal import attach, limit_exceeded
 from django_vcache.backend import is_usable
 from django_vcache.exceptions import ConfigurationError
 
-__all__ = ["alias_of", "decide", "ident_of", "name_of", "throttle_of"]
+__all__ = ["alias_of", "decide", "ident_of", "name_of", "said_by", "throttle_of"]
 
 
 def decide(throttle: Any, name: str, request: Any, key: object) -> _vcache.Decision:
     """Asks the server whether a request of a client may go on, and tells the middleware, the metrics and the signal.
 
     Args:
-        throttle: one of the framework's throttles, with its rate, ``burst``, ``using``, ``outage`` and ``deadline``.
+        throttle: one of the framework's throttles, with its rate, ``burst``, ``using``, ``policy``, ``outage`` and
+            ``deadline``.
         name: what its budget is called.
         request: the framework's request.
         key: what the throttle's ``get_cache_key`` returned.
     """
     rate = throttle.num_requests, throttle.duration
-    rule = throttle_of(name, *rate, throttle.burst, alias_of(throttle), throttle.outage, throttle.deadline)
+    rule = throttle_of(name, *rate, throttle.burst, alias_of(throttle), *said_by(throttle))
     decision = rule.check(bounded(str(key)))
     attach(request, decision)
     count((name,), decision)
@@ -79,10 +81,16 @@ def alias_of(throttle: Any) -> str:
     )
 
 
+def said_by(throttle: Any) -> tuple[Any, Any, Any]:
+    """The policy, the outage and the deadline of a throttle or of a class of them."""
+    return throttle.policy, throttle.outage, throttle.deadline
+
+
 @functools.lru_cache(maxsize=1024)
 def throttle_of(
-    name: str, requests: int, seconds: float, burst: int | None, using: str, outage: Any, deadline: float | None
+    name: str, requests: int, seconds: float, burst: int | None, using: str, policy: Any, outage: Any, deadline: Any
 ) -> _vcache.Throttle:
+    """The rule of a throttle. ``"default"`` is what the policy says, or the project's ``VCACHE["DEFAULTS"]``."""
     period = Fraction(math.ceil(seconds))
     # A project's own `parse_rate` may give fractions of a second, which a rate's text has not: (1, 1.5) is two in
     # 3 s, of which one may come at once.
@@ -90,4 +98,16 @@ def throttle_of(
         period = Fraction(math.ceil(seconds * 1000), 1000)
         burst = (requests or None) if burst is None else burst
     rate = f"{requests * period.denominator}/{period.numerator}s"
-    return _vcache.Throttle(name, rate, burst, using=using, outage=outage, deadline=deadline)
+    options = {"outage": outage, "deadline": deadline}
+    said = {option: value for option, value in options.items() if value != "default"}
+    if policy is not None:
+        said["policy"] = policy
+    return _vcache.Throttle(name, rate, burst, using=using, **said)
+
+
+def _forget(*, setting: str, **_others: object) -> None:
+    if setting == "VCACHE":
+        throttle_of.cache_clear()
+
+
+setting_changed.connect(_forget)

@@ -62,8 +62,8 @@ def throttle(
             and charged after it, so requests that come at once may pass together. Of a view that raises it gets an
             empty response with the status that becomes of the exception.
         using: the cache alias whose server counts; ``VCACHE["THROTTLE_ALIAS"]`` if left out.
-        options: ``outage``, ``deny_cache``, ``guard``, ``processes``, ``deadline``, ``breaker`` and ``prefix``, as for
-            :class:`django_vcache.admission.Throttle`.
+        options: ``policy``, ``outage``, ``deny_cache``, ``guard``, ``processes``, ``deadline``, ``breaker`` and
+            ``prefix``, as for :class:`django_vcache.admission.Throttle`.
 
     In an async view the callables may be async.
 

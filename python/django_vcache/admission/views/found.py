@@ -34,7 +34,7 @@ def named_rates() -> Iterator[tuple[tuple[str, str, str], Any, str]]:
     views = views_with_urls()
     for limit in all_limits():
         if limit.name is not None:
-            prefix = dict(limit.policy.options).get("prefix", "vcache")
+            prefix = limit.keyword("prefix") or "vcache"
             # Whether two callables return the same, only they know.
             rate = limit.rate if callable(limit.rate) else _rate_and_burst(_vcache.parse_rate(limit.rate), limit.burst)
             yield (limit.policy.using or default, prefix, limit.name), rate, f"{limit!r} at {limit.where}"

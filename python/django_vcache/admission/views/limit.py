@@ -11,7 +11,7 @@ from django.core.signals import setting_changed
 from django.http import HttpRequest
 
 from django_vcache import _vcache
-from django_vcache.admission.settings import current
+from django_vcache.admission.settings import current, keywords_for
 from django_vcache.admission.views.counts import total
 from django_vcache.admission.views.keys import Key, key_for
 from django_vcache.exceptions import ConfigurationError
@@ -108,6 +108,12 @@ class Limit:
         """
         return total(self._rules)
 
+    def keyword(self, name: str) -> Any:
+        """What the limit, its policy or the project says of a keyword; None if they say nothing."""
+        said = dict(self.policy.options)
+        defaults, named = keywords_for(said.get("policy"))
+        return {**defaults, **named, **said}.get(name)
+
     def _throttle(self, name: str, using: str) -> _vcache.Throttle:
         # In place of a callable's, which is known with the request.
         rate = "1/s" if callable(self.rate) else self.rate
@@ -133,7 +139,7 @@ class Limit:
         _takes(self.cost, "cost", "the request")
         _takes(policy.response, "response", "the request", "the decision")
         _takes(policy.deduct, "deduct", "the response")
-        if policy.deduct is not None and options.get("outage") == "local":
+        if policy.deduct is not None and self.keyword("outage") == "local":
             raise ValueError(
                 "deduct asks before the view and charges after it, and what a process counts by itself "
                 "(outage='local') cannot be asked: make outage 'open', 'closed' or 'raise'"

@@ -79,7 +79,7 @@ impl Handle {
         .map_err(Refusal::into_error)
     }
 
-    /// Submits, and if nobody drives on this thread, has this library's own runtime do it.
+    /// Submits, and if nothing drives on this thread, has this library's own runtime do it.
     fn submit_or_drive(&self, packet: &Packet, limits: &Limits) -> std::result::Result<Call, Refusal> {
         match self.submit(packet, limits, 0) {
             #[cfg(feature = "tokio")]

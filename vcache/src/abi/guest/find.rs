@@ -130,7 +130,7 @@ fn version_of(package: &Bound<'_, PyModule>) -> String {
 }
 
 fn built() -> String {
-    // All that a module without a runtime of its own uses was there from the beginning.
+    // All that a module without its own runtime uses was there from the beginning.
     let minor = if cfg!(feature = "__abi_newer") { MINOR } else { u32::from(cfg!(feature = "tokio")) };
     format!("this extension module was built with vcache {VERSION} and needs table {MAJOR}.{minor}")
 }

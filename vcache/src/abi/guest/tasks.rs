@@ -73,7 +73,7 @@ impl<F: Future, C> Body<F, C> {
 }
 
 /// # Safety
-/// `data` must be a `Body<F, C>` that nobody else uses, and the waker a host's.
+/// `data` must be a `Body<F, C>` that no one else uses, and the waker a host's.
 unsafe extern "C" fn poll<F: Future, C>(data: *mut c_void, waker: *const Waker) -> u32 {
     contained(Task::READY, || {
         // SAFETY: the caller's promise.

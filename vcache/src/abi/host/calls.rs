@@ -109,7 +109,7 @@ unsafe fn borrow(handle: *const c_void) -> ManuallyDrop<Handle> {
 }
 
 /// One call of a guest's, and the reply to it: one allocation, of which the guest has a part as its ticket, and later one
-/// as its reply. Whoever drives runs `wake`, with no lock held.
+/// as its reply. The driving thread runs `wake`, with no lock held.
 #[repr(C)]
 struct Ticket {
     /// The first field, so that its address is the ticket's.
@@ -124,7 +124,7 @@ struct Ticket {
 // SAFETY: `done` may be called from any thread with its context: that is the contract.
 unsafe impl Send for Ticket {}
 // SAFETY: as above; and it is called once, because a slot is taken once. The reply is written before that by the one who
-// took it, and then only read. The route is taken by the owner of the ticket once the slot is abandoned, after which nobody
+// took it, and then only read. The route is taken by the owner of the ticket once the slot is abandoned, after which no one
 // asks for it.
 unsafe impl Sync for Ticket {}
 
@@ -195,7 +195,7 @@ impl Wake for Ticket {
         let (done, context) = (self.done, self.context);
         let (reply, error) = match result {
             Ok(value) => {
-                // SAFETY: the slot's result was there once, so nobody else writes, and nobody reads before `done`.
+                // SAFETY: the slot's result was there once, so no one else writes, and no one reads before `done`.
                 unsafe { (*self.reply.get()).fill(value) };
                 (Arc::into_raw(self).cast_mut().cast(), ptr::null_mut())
             }
@@ -288,7 +288,7 @@ pub(super) unsafe extern "C" fn submit(
     })
 }
 
-/// What a guest is told that speaks another language.
+/// The answer to a guest that speaks another version.
 fn refused(error: *mut *mut table::Error, what: &str) -> Status {
     let told = Error::configuration(format!(
         "{what}: the extension module and django-vcache {} do not fit together",

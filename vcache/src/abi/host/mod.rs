@@ -70,7 +70,7 @@ pub fn capsule(py: Python<'_>) -> PyResult<Bound<'_, PyCapsule>> {
     unsafe { PyCapsule::new_with_pointer(py, table, CAPSULE) }
 }
 
-/// An extension module that was built with the feature `driver`, by mistake most likely, would have a connection of its own
+/// An extension module that was built with the feature `driver`, by mistake most likely, would connect by itself
 /// beside the wheel's, and none of its aliases.
 pub(crate) fn refuse_a_second_connection(py: Python<'_>) -> PyResult<()> {
     let loaded = py.import("sys")?.getattr("modules")?.call_method1("get", ("django_vcache._vcache",))?;
@@ -80,7 +80,7 @@ pub(crate) fn refuse_a_second_connection(py: Python<'_>) -> PyResult<()> {
     };
     match capsule.pointer_checked(Some(CAPSULE)) {
         Ok(table) if table.as_ptr().cast_const() != (&raw const TABLE).cast() => Err(PyImportError::new_err(
-            "this extension module was built with the feature `driver` of the crate vcache, so it has a connection of its own \
+            "this extension module was built with the feature `driver` of the crate vcache, so it would connect by itself \
              and would not use that of the installed django-vcache: build it without (`cargo build -p` of it alone, if \
              another member of its workspace asks for `driver` or `testing`)",
         )),

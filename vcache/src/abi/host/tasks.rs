@@ -129,7 +129,7 @@ impl HostWaker {
     /// The Rust waker, borrowed.
     ///
     /// # Safety
-    /// Somebody must hold a reference to the Rust waker meanwhile.
+    /// The caller must hold a reference to the Rust waker meanwhile.
     unsafe fn rust(&self) -> ManuallyDrop<std::task::Waker> {
         // SAFETY: they are a waker's, whose reference is not given up.
         ManuallyDrop::new(unsafe { std::task::Waker::new(self.data, self.vtable) })
@@ -275,7 +275,7 @@ pub(super) unsafe extern "C" fn block_on(task: *const Task, exception: *mut *mut
             if exception.is_null() {
                 return Ok(());
             }
-            // At the interpreter's end there is nothing to attach to, and nobody to interrupt.
+            // At the interpreter's end there is nothing to attach to, and no thread to interrupt.
             really_attached(|py| py.check_signals().map_err(|error| error.into_value(py).into_ptr()))
                 .unwrap_or(Ok(()))
         };

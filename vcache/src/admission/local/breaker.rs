@@ -1,4 +1,4 @@
-//! The breaker: a server that failed several times in a row is left alone for a while, so that nobody waits for it. Then
+//! The breaker: a server that failed several times in a row is left alone for a while, so that no call waits for it. Then
 //! one call is let through to it, and says whether it is back.
 //!
 //! It has no lock, and a call that is given up leaves nothing behind: another is let through in its place. Should that

@@ -1,8 +1,8 @@
 -- Admit: throttles, quotas and a stream decided together, then all of it written or nothing.
 --
 -- KEYS     a throttle each, a quota each, the stream if there is one, the dedupe key if there is one
--- ARGV     cost, number of throttles, of quotas, of streams (0 or 1), milliseconds that the dedupe key lives (0: there
---          is none), receipt;
+-- ARGV     cost, or one for each throttle and quota with a comma behind it; number of throttles, of quotas, of streams
+--          (0 or 1), milliseconds that the dedupe key lives (0: there is none), receipt;
 --          per throttle: limit, period in microseconds, burst;
 --          per quota: limit (-1: count only), its window's start and end in milliseconds, mode (0: strict, 1: the one
 --          that crosses the limit is accepted, 2: check only, 3: shadow, which counts and never refuses), milliseconds
@@ -17,25 +17,47 @@
 -- not the one of the server's clock; the reply ends after the receipt). Of the rules that refuse, counted from 1, the
 -- one named is that with the longest wait. The states are those after the charge.
 --
--- A cost of 0 asks whether a unit would be let through; nothing is charged for it.
+-- A cost of 0 asks whether a unit would be let through; nothing is charged for it. Among several costs, a rule with 0 is
+-- charged nothing and refuses nothing.
 --
 -- Every key is read before the first write, so one of a wrong type is an error that leaves no half admission; XADD goes
 -- first because it is the one write that can fail by itself. What is refused writes nothing. The one exception is the
 -- state of a throttle which says it was charged over a second in the future and refuses: it is dated back to now, owing
 -- the same. Otherwise a clock that was set back would keep its keys shut for as long.
 --
--- Numbers: `cost` is at most 2^53 and multiplied only where it is at most `burst`, so `cost * period` is at most
+-- Numbers: a cost is at most 2^53 and multiplied only where it is at most `burst`, so `cost * period` is at most
 -- `full`, which is at most 2^52. A quota's counter stays below 2^53. A window's milliseconds times 1000 do until the
 -- year 2255. Numbers are handed to redis.call as they are: the server prints whole ones in full, where Lua would round
 -- them to 14 digits.
 local KEYS, ARGV = KEYS, ARGV
-local cost = ARGV[1] + 0
-if not (cost >= 0 and cost <= 9007199254740992 and cost % 1 == 0) then
-  return redis.error_reply('ERR the cost is ' .. ARGV[1] .. ': give a whole number from 0 to 2^53')
+local function units(text)
+  local number = tonumber(text)
+  if not (number and number >= 0 and number <= 9007199254740992 and number % 1 == 0) then
+    error(redis.error_reply('ERR the cost is ' .. text .. ': give a whole number from 0 to 2^53'))
+  end
+  return number
 end
-local asked = cost > 0 and cost or 1
+
 local throttles, streams, dedupe = ARGV[2] + 0, ARGV[4] + 0, ARGV[5] + 0
 local counters = throttles + ARGV[3]
+-- With a cost for each, `cost` is the largest.
+local cost, costs = 0, nil
+if string.find(ARGV[1], ',', 1, true) then
+  costs = {}
+  for text in string.gmatch(ARGV[1], '([^,]*),') do
+    local number = units(text)
+    costs[#costs + 1] = number
+    if number > cost then
+      cost = number
+    end
+  end
+  if #costs ~= counters then
+    return redis.error_reply('ERR there are ' .. #costs .. ' costs for ' .. counters .. ' rules')
+  end
+else
+  cost = units(ARGV[1])
+end
+local least = cost > 0 and cost or 1
 -- The nils make room for the states of a rule or two.
 local reply = {1, 0, nil, '', ARGV[6], nil, nil, nil, nil, nil}
 
@@ -61,7 +83,7 @@ for i = 1, throttles do
   local limit, period, burst = ARGV[arg + 1] + 0, ARGV[arg + 2] + 0, ARGV[arg + 3] + 0
   local full = burst * period
   local debt, future = owed(KEYS[i], limit, period, full)
-  local wait = 0
+  local wait, asked = 0, costs and costs[i] or least
   if asked > burst then
     wait = -1
     if longest < math.huge then
@@ -96,8 +118,8 @@ for i = throttles + 1, counters do
   if not used then
     return redis.error_reply('FOREIGN the key ' .. KEYS[i] .. ' holds something else than a counter')
   end
-  local refuses = false
-  if limit >= 0 and mode ~= '3' then
+  local refuses, asked = false, costs and costs[i] or least
+  if limit >= 0 and mode ~= '3' and asked > 0 then
     if mode == '1' then
       refuses = used >= limit
     else
@@ -112,7 +134,7 @@ for i = throttles + 1, counters do
     if wait > longest then
       longest, reply[2] = wait, i
     end
-  elseif mode ~= '2' and cost > 9007199254740991 - used and not duplicate then
+  elseif mode ~= '2' and (costs and asked or cost) > 9007199254740991 - used and not duplicate then
     overflowing = overflowing or i
   end
   slot = slot + 1
@@ -136,13 +158,13 @@ if overflowing and longest < 0 then
 end
 
 -- Write.
-local charged = 0
+local admitted = false
 if duplicate then
   reply[2] = 0
 elseif longest >= 0 then
   reply[1], reply[5] = 0, ''
 else
-  charged = cost
+  admitted = true
   if streams == 1 then
     local key, first, last = KEYS[counters + 1], arg + 4, arg + 3 + ARGV[arg + 3]
     if trims and bound > 0 then
@@ -161,6 +183,7 @@ end
 arg, slot = 6, 5
 for i = 1, throttles do
   local limit, period = ARGV[arg + 1] + 0, ARGV[arg + 2] + 0
+  local charged = admitted and (costs and costs[i] or cost) or 0
   local debt = reply[slot + 3] + charged * period
   local reset = ceil(debt / limit)
   if charged > 0 or (from_future and from_future[i] and not duplicate) then
@@ -172,10 +195,11 @@ for i = 1, throttles do
   arg, slot = arg + 3, slot + 3
 end
 
-if charged > 0 then
+if admitted and cost > 0 then
   for i = throttles + 1, counters do
+    local charged = costs and costs[i] or cost
     slot = slot + 1
-    if ARGV[arg + 4] ~= '2' then
+    if charged > 0 and ARGV[arg + 4] ~= '2' then
       local used = reply[slot] + charged
       redis.call('SET', KEYS[i], used, 'PX', ARGV[arg + 3] + ARGV[arg + 5] - floor(clock / 1000))
       reply[slot] = used
