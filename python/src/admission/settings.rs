@@ -174,7 +174,6 @@ fn project<'py>(
         .import(py, "django_vcache.admission.settings", "keywords_for")?
         .call1((policy,))?
         .extract()
-        .map_err(Into::into)
 }
 
 /// What is wrong with the keywords of the project's defaults, or of a policy: raises `ValueError` or `TypeError`.
