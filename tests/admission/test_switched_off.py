@@ -48,6 +48,20 @@ def ask(request: pytest.FixtureRequest) -> Iterator[Any]:
         yield ask
 
 
+def test_the_included_hot_path_admits_too(run: Any) -> None:
+    from django_vcache import hotpaths
+
+    async def both() -> list[Any]:
+        return [hotpaths.allow("k", 1, 60), hotpaths.allow("k", 0, 60), await hotpaths.aallow("k", 1, 60, 5)]
+
+    with override_settings(CACHES={"default": NOWHERE}, VCACHE=OFF):
+        assert run(both()) == [(True, 1, 0.0), (True, 0, 0.0), (True, 1, 0.0)]
+        with pytest.raises(ValueError, match="period is 0"):
+            hotpaths.allow("k", 1, 0)
+    with override_settings(CACHES={"default": NOWHERE}), pytest.raises(ConnectionError):
+        hotpaths.allow("k", 1, 60)
+
+
 @pytest.mark.parametrize("backend", [NOWHERE, LOCMEM, DUMMY], ids=["no server", "LocMemCache", "DummyCache"])
 def test_everything_is_admitted_and_no_server_is_asked(ask: Any, backend: dict[str, Any]) -> None:
     from django_vcache.admission import Gate, Quota, Throttle

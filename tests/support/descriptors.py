@@ -25,6 +25,7 @@ def free():
         os.close(held.pop())
 
 ARGUMENTS = {
+    "admissions": [{"scope": {"user": 1}, "payload": b"x"}],
     "command": ["PING"],
     "data": {"k": 1},
     "default": 1,

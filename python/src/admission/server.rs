@@ -17,20 +17,27 @@ static LIMITS: AtomicU8 = AtomicU8::new(UNKNOWN);
 
 /// The connection to ask; `None` if everything is admitted.
 pub(super) fn server(py: Python<'_>, alias: &str) -> PyResult<Option<Connection>> {
-    match LIMITS.load(Ordering::Relaxed) {
-        ON => {}
-        OFF => return Ok(None),
-        _ => {
-            if !look(py)? {
-                return Ok(None);
-            }
-        }
+    if !are_on(|| look(py))? {
+        return Ok(None);
     }
     match connection_for(py, alias) {
         Ok(connection) => Ok(Some(connection)),
         Err(error) if is_stand_in(py, &error)? => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+fn are_on<E>(look: impl FnOnce() -> Result<bool, E>) -> Result<bool, E> {
+    match LIMITS.load(Ordering::Relaxed) {
+        ON => Ok(true),
+        OFF => Ok(false),
+        _ => look(),
+    }
+}
+
+/// Whether limits count, for a hot path.
+pub(crate) fn limits_are_on() -> vcache::Result<bool> {
+    are_on(|| Python::attach(look)).map_err(Into::into)
 }
 
 #[cold]

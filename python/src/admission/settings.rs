@@ -170,10 +170,7 @@ fn project<'py>(
     policy: Option<Bound<'py, PyAny>>,
 ) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyDict>)> {
     static KEYWORDS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    KEYWORDS
-        .import(py, "django_vcache.admission.settings", "keywords_for")?
-        .call1((policy,))?
-        .extract()
+    KEYWORDS.import(py, "django_vcache.admission.settings", "keywords_for")?.call1((policy,))?.extract()
 }
 
 /// What is wrong with the keywords of the project's defaults, or of a policy: raises `ValueError` or `TypeError`.

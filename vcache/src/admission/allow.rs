@@ -48,6 +48,32 @@ pub async fn allow(
     period: f64,
     cost: i64,
 ) -> Result<Allowance> {
+    let Some(rule) = rule(key, limit, period, cost)? else {
+        return Ok(Allowance { allowed: false, remaining: 0, retry_after: None });
+    };
+    let reply = script::run(conn, &ADMIT, None, |head| {
+        let mut packet = Packet::pipeline();
+        head.append(&mut packet, 1, 9);
+        packet.arg(key.as_bytes());
+        packet.int(cost).int(1).int(0).int(0).int(0).arg(b"");
+        packet.int(rule.flow).int(rule.unit).int(rule.burst);
+        Ok(packet)
+    })
+    .await?;
+    read(reply)
+}
+
+/// The answer where limits are switched off: yes. No server is asked.
+///
+/// # Errors
+/// [`ErrorKind::Value`](crate::ErrorKind::Value) as for [`allow`].
+pub fn waive(key: &str, limit: i64, period: f64, cost: i64) -> Result<Allowance> {
+    rule(key, limit, period, cost)?;
+    Ok(Allowance { allowed: true, remaining: limit, retry_after: Some(Duration::ZERO) })
+}
+
+/// What the server is asked by; `None` for a limit of 0, which it need not be asked about.
+fn rule(key: &str, limit: i64, period: f64, cost: i64) -> Result<Option<Counted>> {
     if key.is_empty() {
         return Err(Error::value("the throttle's key is empty"));
     }
@@ -58,7 +84,7 @@ pub async fn allow(
         return Err(Error::value(format!("period is {period}: give seconds above 0")));
     }
     if limit == 0 {
-        return Ok(Allowance { allowed: false, remaining: 0, retry_after: None });
+        return Ok(None);
     }
     let too_large = || {
         Error::value(format!(
@@ -73,17 +99,7 @@ pub async fn allow(
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
     let period = Duration::from_micros(micros as u64);
-    let rule = Counted::new(limit, period, limit).map_err(|_| too_large())?;
-    let reply = script::run(conn, &ADMIT, None, |head| {
-        let mut packet = Packet::pipeline();
-        head.append(&mut packet, 1, 9);
-        packet.arg(key.as_bytes());
-        packet.int(cost).int(1).int(0).int(0).int(0).arg(b"");
-        packet.int(rule.flow).int(rule.unit).int(rule.burst);
-        Ok(packet)
-    })
-    .await?;
-    read(reply)
+    Counted::new(limit, period, limit).map(Some).map_err(|_| too_large())
 }
 
 fn read(reply: Value) -> Result<Allowance> {

@@ -129,7 +129,7 @@ mod throttle;
 #[cfg(feature = "admission")]
 mod window;
 
-pub use allow::{Allowance, allow};
+pub use allow::{Allowance, allow, waive};
 #[cfg(feature = "admission")]
 pub use decision::{Decision, Refund, Refusal, RuleKind, RuleState, Source, Usage};
 pub use enqueue::enqueue;
