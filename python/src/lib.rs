@@ -83,7 +83,7 @@ mod _vcache {
         mark_methods(&py.get_type::<PyThrottle>(), &["acheck", "apeek", "areset"])?;
         mark_methods(&py.get_type::<PyQuota>(), &["aconsume", "apeek", "arefund", "areset"])?;
         mark_methods(&py.get_type::<PyStream>(), &["aadd", "aadd_many", "alength"])?;
-        mark_methods(&py.get_type::<PyGate>(), &["aadmit", "apeek", "arefund", "areset"])?;
+        mark_methods(&py.get_type::<PyGate>(), &["aadmit", "aadmit_many", "apeek", "arefund", "areset"])?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("_capi", vcache::abi::capsule(module.py())?)
     }

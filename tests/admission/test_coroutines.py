@@ -44,6 +44,7 @@ def calls() -> dict[str, Callable[[], Any]]:
         "check": lambda: throttle().acheck(1),
         "consume": lambda: quota.aconsume(1),
         "admit": lambda: gate.aadmit({"org": 1}, payload=b"x"),
+        "admit_many": lambda: gate.aadmit_many([{"scope": {"org": 1}, "payload": b"x"}]),
         "add": lambda: stream.aadd(b"x"),
         "add_many": lambda: stream.aadd_many([b"x"]),
         "allow": lambda: hotpaths.aallow("k", 2, 60.0),
@@ -317,4 +318,4 @@ def test_type_checkers_find_the_forgotten_await(checker: str, tmp_path: Path) ->
 
 def test_none_is_missing() -> None:
     assert {name for owner, name in FORMS_TO_AWAIT if owner is Throttle} == {"acheck", "apeek", "areset"}
-    assert len(FORMS_TO_AWAIT) == 18
+    assert len(FORMS_TO_AWAIT) == 19
