@@ -116,3 +116,16 @@ def test_a_projects_tests_pass(tmp_path: Path, options: list[str]) -> None:
 
 def python_path(tmp_path: Path) -> str:
     return os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+
+
+def test_a_mixin_behind_the_test_case_is_told() -> None:
+    """Its `setUp` would not be called, and the tests would run on the project's own server."""
+    from django.test import SimpleTestCase
+
+    from django_vcache.test import VcacheMixin
+
+    with pytest.raises(TypeError, match=r"Wrong: .*behind SimpleTestCase.*class Wrong\(VcacheMixin, SimpleTestCase\)"):
+        type("Wrong", (SimpleTestCase, VcacheMixin), {})
+    base = type("Base", (VcacheMixin, SimpleTestCase), {})
+    other = type("Other", (SimpleTestCase,), {})
+    assert issubclass(type("Right", (other, base), {}), VcacheMixin)

@@ -1,7 +1,8 @@
 """The helpers as a mixin for ``unittest`` and Django's test cases."""
 
+import unittest
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from .outages import outage
 from .round_trips import RoundTrip, assert_round_trips
@@ -20,10 +21,22 @@ class VcacheMixin(_TestCase):
 
     Stand it before Django's class: ``class PageTests(VcacheMixin, TestCase)``. Each process of ``manage.py test
     --parallel`` has its own server. A ``setUp`` or ``setUpClass`` of yours calls ``super()``'s first.
+
+    Raises TypeError where it stands behind a test case, whose ``setUp`` would keep it from being called.
     """
 
     vcache_server: ClassVar[Server]
     """The server, which a test may kill, restart, pause and resume."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        before = cls.__mro__[1 : cls.__mro__.index(VcacheMixin)]
+        if unittest.TestCase in before:
+            case = next(each for each in before if issubclass(each, unittest.TestCase))
+            raise TypeError(
+                f"{cls.__name__}: VcacheMixin stands behind {case.__name__}, whose setUp would keep it from starting "
+                f"its server. Write class {cls.__name__}(VcacheMixin, {case.__name__})"
+            )
 
     @classmethod
     def setUpClass(cls) -> None:
