@@ -168,3 +168,27 @@ def test_what_is_wrong_in_them_is_told_by_the_checks_and_where_a_limit_is_made(v
         assert re.search(told, message.msg)
         with pytest.raises(ConfigurationError, match=told):
             Throttle("a", "5/m")
+
+
+def test_limits_of_one_name_under_other_prefixes_do_not_share() -> None:
+    from django_vcache.admission import throttle
+    from django_vcache.rest_framework import SimpleRateThrottle
+
+    class Mine(SimpleRateThrottle):
+        rate = "7/m"
+        scope = "shared-by-name"
+        policy = "apart"
+
+    settings = {"DEFAULT_THROTTLE_CLASSES": [f"{__name__}.Mine"]}
+    vcache = {"POLICIES": {"apart": {"prefix": "apart"}, "here": {}}}
+    limit = throttle("5/m", name="shared-by-name")
+    globals()["Mine"] = Mine
+    try:
+        for policy, several in (("apart", False), ("here", True)):
+            Mine.policy = policy
+            with override_settings(VCACHE=vcache, REST_FRAMEWORK=settings, CACHES=NOWHERE):
+                texts = [message.msg for message in run_checks(tags=["vcache"]) if message.id == "vcache.E007"]
+            assert any("shared-by-name" in text for text in texts) is several
+    finally:
+        del globals()["Mine"]
+    assert limit.name

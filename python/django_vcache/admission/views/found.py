@@ -9,7 +9,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from django_vcache import _vcache
-from django_vcache.admission.settings import current
+from django_vcache.admission.settings import current, keywords_for
 from django_vcache.admission.views import classes
 from django_vcache.admission.views.classes import name_of
 from django_vcache.admission.views.keys import BY_ADDRESS
@@ -48,11 +48,20 @@ def named_rates() -> Iterator[tuple[tuple[str, str, str], Any, str]]:
         is_known = isinstance(text, str) and each.parse_rate is ValkeyRateThrottle.parse_rate
         if is_known and alias and not isinstance(scope, property) and not problem_of(each, where, text):
             rate = _rate_and_burst(parse(str(text)), each.burst)
-            yield (alias, "vcache", name_of(each, scope)), rate, f"{where} is {text!r}"
+            yield (alias, _prefix(each.policy), name_of(each, scope)), rate, f"{where} is {text!r}"
     for throttle in ninja_throttles():
         rate = _rate_and_burst((throttle.num_requests, throttle.duration), throttle.burst)
         if throttle.rate is not None and (alias := alias_of(throttle)):
-            yield (alias, "vcache", throttle.name), rate, f"{type(throttle).__name__}({throttle.rate!r})"
+            yield (
+                (alias, _prefix(throttle.policy), throttle.name),
+                rate,
+                f"{type(throttle).__name__}({throttle.rate!r})",
+            )
+
+
+def _prefix(policy: str | None) -> str:
+    defaults, named = keywords_for(policy)
+    return str({**defaults, **named}.get("prefix", "vcache"))
 
 
 def _rate_and_burst(rate: tuple[int, float], burst: int | None) -> tuple[int, float, int]:
