@@ -693,8 +693,8 @@ class Gate:
             payload: what is written to the stream; without one nothing is.
             cost: units that every rule is charged. At 0 it is asked whether a unit is left and nothing is charged; a
                 payload is written all the same.
-            costs: units that rules are charged instead of ``cost``, by their names: ``{"bytes": 5000}``. A rule with 0
-                is left out of this call: it is charged nothing and refuses nothing.
+            costs: units that rules are charged instead of ``cost``, by their names: ``{"bytes": 5000}``. A rule that
+                costs 0 then is left out of this call: it is charged nothing and refuses nothing.
             dedupe: an id, 1 to 512 bytes, under which it is admitted only once for its owner: a second time charges and
                 writes nothing, and answers the first id and receipt. Only with one is it sent again after a time-out.
             limits: other limits for this call, by the rule's name: ``{"events": 500}``.
@@ -722,9 +722,9 @@ class Gate:
         It raises TypeError in a boolean context, where an ``await`` was forgotten.
         """
     def admit_many(self, admissions: Iterable[_Admission]) -> list[Decision]:
-        """Decides several admissions, sent at once, each by itself, in their order. Blocks, with the GIL released.
+        """Decides several admissions, each by itself, in their order. Blocks, with the GIL released.
 
-        Each is a mapping with the arguments of ``admit`` by name, such as
+        Up to 128 are sent at once, or 256 KB of payloads. Each is a mapping with the arguments of ``admit``, such as
         ``{"scope": {"org": 1}, "payload": b"{}", "costs": {"bytes": 2}}``. The decisions have the same order.
 
         Raises as ``admit``: ValueError and TypeError, for any of them, before anything is sent. Under

@@ -311,11 +311,11 @@ def publish_alias(alias: str) -> None:
     try:
         cache = caches[alias]
     except InvalidCacheBackendError as error:
-        raise ConfigurationError(f"a hot path wants the cache alias {alias!r}: {error}") from error
+        raise ConfigurationError(f"a hot path or limit wants the cache alias {alias!r}: {error}") from error
     client = getattr(cache, "_client", None)
     if not isinstance(client, _vcache.Client):
         message = (
-            f"a hot path wants the cache alias {alias!r}, but its BACKEND is {type(cache).__name__}, "
+            f"a hot path or limit wants the cache alias {alias!r}, but its BACKEND is {type(cache).__name__}, "
             "not django_vcache.ValkeyCache"
         )
         if is_usable(type(cache)):

@@ -78,6 +78,55 @@ def test_another_alias_of_the_same_database_empties_it_too(server: ValkeyServer,
     assert found(CACHES=aliases | {"default": setting(server, KEY_PREFIX="cache", CLEAR="prefix")}) == []
 
 
+SAME = [
+    (("redis://h:6379/1", None), (["redis://h:6379/1"], None)),
+    (("redis://h:6379", 1), ("redis://h:6379/1", None)),
+    (("redis://h:6379", None), ("redis://h:6379/0", None)),
+    (("redis://h/1", None), ("valkey://h:6379/1", None)),
+    (("redis://u:p@h:6379/1", None), ("redis://H:6379/1 ", None)),
+    (("unix:///tmp/s?db=1", None), ("unix:///tmp/s", 1)),
+    (("embedded:///1", None), ("embedded://", 1)),
+]
+OTHERS = [
+    (("redis://h:6379/1", None), ("redis://h:6379/2", None)),
+    (("redis://h:6379/1", None), ("redis://h:6380/1", None)),
+    (("redis://h:6379/1", None), ("redis://g:6379/1", None)),
+    (("unix:///tmp/s", None), ("unix:///tmp/t", None)),
+    (("redis://h:port/1", None), ("redis://h:6379/1", None)),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "same"), [*((*p, True) for p in SAME), *((*p, False) for p in OTHERS)])
+@pytest.mark.parametrize("backend", ["django_vcache.ValkeyCache", "django.core.cache.backends.redis.RedisCache"])
+def test_a_database_may_be_written_in_several_ways(
+    streams: Any, backend: str, first: Any, second: Any, same: bool
+) -> None:
+    from django_vcache.admission import Stream
+
+    def alias(backend: str, location: Any, db: Any, **params: Any) -> dict[str, Any]:
+        options = params.pop("OPTIONS", {}) | ({} if db is None else {"DB": db})
+        return {"BACKEND": backend, "LOCATION": location, "OPTIONS": options, **params}
+
+    streams.events = Stream("events", using="streams_only")
+    own = alias("django_vcache.ValkeyCache", *first, KEY_PREFIX="shop", OPTIONS={"CLEAR": "prefix"})
+    aliases = {"default": LOCMEM, "streams_only": own, "other": alias(backend, *second)}
+    assert bool(found(CACHES=aliases)) is same
+
+
+def test_a_backend_with_a_clear_of_its_own_knows_what_it_does(streams: Any) -> None:
+    from django_vcache import ValkeyCache
+    from django_vcache.admission import Stream
+
+    class Careful(ValkeyCache):
+        def clear(self) -> None:
+            """Nothing."""
+
+    streams.Careful = Careful
+    streams.events = Stream("events", using="streams_only")
+    setting = {"BACKEND": "streams_of_a_test.Careful", "LOCATION": "redis://h"}
+    assert found(CACHES={"default": LOCMEM, "streams_only": setting}) == []
+
+
 def test_an_alias_that_is_missing_or_anothers_is_not_this_checks_matter(server: ValkeyServer, streams: Any) -> None:
     from django_vcache.admission import Stream
 

@@ -116,6 +116,23 @@ def test_the_stream_is_named_by_its_path_by_its_gate_or_by_its_name(server: Valk
         assert depth(server, stream) == 0
 
 
+def test_a_stream_that_is_not_there_is_warned_of(server: ValkeyServer, work: Work) -> None:
+    typo = Shards("typo", 1)
+
+    class Errors(StringIO):
+        def write(self, text: str) -> int:
+            # The work on them ends the command.
+            add(server, typo, *range(5))
+            return super().write(text)
+
+    arguments = ("--stream", "typo", "--prefix", "test", "--max-wait", "0.02")
+    consume("shop.save", *arguments, stderr=(errors := Errors()))
+    assert errors.getvalue().startswith("Nothing was ever written to test:2:{v00}:s:typo. That is right before")
+    add(server, typo, *range(5))
+    consume("shop.save", *arguments, stderr=(errors := Errors()))
+    assert errors.getvalue() == ""
+
+
 def test_options_are_the_consumers(server: ValkeyServer, work: Work) -> None:
     add(server, events, *range(6), shard=0)
     work.enough = 2

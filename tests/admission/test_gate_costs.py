@@ -1,8 +1,10 @@
-"""`costs=`, what each rule of a gate is charged, and `admit_many`, several admissions sent at once."""
+"""`costs=`, what each rule of a gate is charged, and `admit_many`, several admissions with one call."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ from django.test import override_settings
 from support.caches import cache_setting
 from support.driver import LOOPS, open_runner
 from support.monitor import Monitor
-from support.server import ValkeyServer
+from support.proxy import Proxy
+from support.server import ValkeyServer, wait_until
 
 pytestmark = pytest.mark.usefixtures("patient")
 
@@ -103,14 +106,68 @@ def test_many_are_decided_each_by_itself_and_in_order(ask: Any, server: ValkeySe
     assert ask(gate, "admit_many", (each for each in asked[:1]))[0].duplicate
 
 
+def test_a_large_batch_is_decided_by_the_server_to_its_end(ask: Any) -> None:
+    """Those at its end do not run out of time because of those in front, whatever the limits' deadline."""
+    from django_vcache.admission import Gate, Quota
+
+    gate = Gate(quotas=[Quota("events", 50, "month")], owner="org", deadline=5.0, deny_cache=False)
+    decisions = ask(gate, "admit_many", ({"scope": {"org": 1}} for _ in range(5000)))
+    assert len(decisions) == 5000
+    assert [decision.allowed for decision in decisions] == [True] * 50 + [False] * 4950
+    assert {decision.source for decision in decisions} == {"server"}
+
+
+@pytest.mark.parametrize(("size", "count", "most"), [(1, 300, 128), (100_000, 9, 3)])
+def test_so_many_are_under_way_at_once(fresh_server: ValkeyServer, size: int, count: int, most: int) -> None:
+    with Proxy(fresh_server) as proxy:
+        setting = cache_setting(fresh_server, RESPONSE_TIMEOUT=60.0) | {"LOCATION": proxy.url}
+        with override_settings(CACHES={"default": setting}), ThreadPoolExecutor(1) as pool:
+            gate = make(deny_cache=False)
+            # It teaches the server the script.
+            gate.admit({"org": 0})
+            sent = proxy.lines[0].sent
+            before = sent.count(b"EVALSHA")
+
+            def asked() -> int:
+                return sent.count(b"EVALSHA") - before
+
+            fresh_server.pause()
+            batch = pool.submit(
+                gate.admit_many, [{"scope": {"org": org}, "payload": b"x" * size} for org in range(count)]
+            )
+            wait_until(lambda: asked() >= most)
+            # More would come now.
+            threading.Event().wait(0.2)
+            assert asked() == most
+            fresh_server.resume()
+            assert [decision.allowed for decision in batch.result(60)] == [True] * count
+
+
+def test_costs_where_the_server_counts_no_rule(ask: Any) -> None:
+    from django_vcache.admission import Gate, Stream, Throttle
+
+    gate = Gate(
+        [Throttle("free", lambda scope: None, key="org"), Throttle("shut", "0/s", key="org")],
+        stream=Stream("events"),
+        owner="org",
+    )
+    free = {"free": 5, "shut": 0}
+    assert ask(gate, "admit", SCOPE, payload=b"x", costs=free).id
+    assert ask(gate, "admit", SCOPE, payload=b"x", costs={"free": 0, "shut": 0}).id
+    assert not ask(gate, "admit", SCOPE, dedupe="a", costs=free).duplicate
+    assert ask(gate, "admit", SCOPE, dedupe="a", costs=free).duplicate
+    assert len(ask(gate, "admit_many", [{"scope": SCOPE, "payload": b"x", "costs": free}] * 2)) == 2
+    assert ask(gate.stream, "length") == 4
+
+
 @pytest.mark.parametrize(
     ("admissions", "told"),
     [
         ([{"payload": b"x"}], "no .scope."),
         ([{"scope": SCOPE, "payloads": b"x"}], 'no "payloads"; it has scope, payload, cost'),
         ([SCOPE], 'no "org"'),
-        ([1], "takes mappings"),
-        (["abc"], "takes mappings"),
+        ([1], "takes a list of mappings"),
+        (["abc"], "takes a list of mappings"),
         (1, "not iterable"),
         ([{"scope": 1}], "a scope expected"),
         ([{"scope": SCOPE, "cost": "1"}], "a cost is an int"),

@@ -147,14 +147,18 @@ def test_a_policy_that_is_not_there_is_told(policy: Any, error: Any, told: str) 
 @pytest.mark.parametrize(
     ("vcache", "told"),
     [
-        ({"DEFAULTS": {"outrage": "open"}}, "no keyword .outrage."),
-        ({"DEFAULTS": {"outage": "maybe"}}, "maybe"),
+        (
+            {"DEFAULTS": {"outrage": "open"}},
+            r"VCACHE\['DEFAULTS'\]: there is no keyword .outrage. here; there are",
+        ),
+        ({"DEFAULTS": {"outage": "maybe"}}, r"VCACHE\['DEFAULTS'\]: .maybe. is not an outage policy"),
         ({"DEFAULTS": {"deadline": 0}}, "deadline"),
-        ({"DEFAULTS": {"using": "limits"}}, "using"),
-        ({"DEFAULTS": []}, "a dict of keywords"),
-        ({"POLICIES": {"mine": {"processes": 0}}}, "policy 'mine'"),
-        ({"POLICIES": {"mine": None}}, "policy 'mine'"),
-        ({"POLICIES": []}, "a dict of dicts"),
+        ({"DEFAULTS": {"using": "limits"}}, "no keyword .using."),
+        ({"DEFAULTS": []}, r"VCACHE\['DEFAULTS'\] must be a dict such as {'outage': 'local'}, not \[\]"),
+        ({"POLICIES": {"mine": {"processes": 0}}}, r"VCACHE\['POLICIES'\]\['mine'\]: processes is 0"),
+        ({"POLICIES": {"mine": None}}, r"VCACHE\['POLICIES'\]\['mine'\] must be a dict of keywords"),
+        ({"POLICIES": {1: {}}}, "the name 1: a policy's name is a str"),
+        ({"POLICIES": []}, r"VCACHE\['POLICIES'\] must be a dict such as {'payments'"),
     ],
 )
 def test_what_is_wrong_in_them_is_told_by_the_checks_and_where_a_limit_is_made(vcache: Any, told: str) -> None:
@@ -192,3 +196,27 @@ def test_limits_of_one_name_under_other_prefixes_do_not_share() -> None:
     finally:
         del globals()["Mine"]
     assert limit.name
+
+
+def test_a_policy_that_is_known_with_the_request_is_not_compared() -> None:
+    from django_vcache.rest_framework import SimpleRateThrottle
+
+    class Asked(SimpleRateThrottle):
+        rate = "7/m"
+        scope = "asked"
+
+        @property
+        def policy(self) -> str:  # type: ignore[override]
+            return "open"
+
+        def get_cache_key(self, request: Any, view: Any) -> str:
+            return "one"
+
+    globals()["Asked"] = Asked
+    settings = {"DEFAULT_THROTTLE_CLASSES": [f"{__name__}.Asked"]}
+    try:
+        with override_settings(VCACHE=CLOSED, REST_FRAMEWORK=settings, CACHES=NOWHERE):
+            assert [message.id for message in run_checks(tags=["vcache"]) if message.id == "vcache.E007"] == []
+            assert Asked().allow_request(RequestFactory().get("/"), None)
+    finally:
+        del globals()["Asked"]

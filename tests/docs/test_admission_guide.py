@@ -44,6 +44,9 @@ def guide(run: Any, server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> It
     module: Any = types.ModuleType("guide")
     module.build_export = lambda org_id: f"export of {org_id}"
     sys.modules["guide"] = module
+    # Where a block imports what another one has made.
+    monkeypatch.setitem(sys.modules, "shop", types.ModuleType("shop"))
+    monkeypatch.setitem(sys.modules, "shop.limits", module)
     policies = {"payments": {"outage": "closed", "deadline": None}}
     with override_settings(CACHES={"default": cache_setting(server)}, VCACHE={"POLICIES": policies}):
         publish_alias("default")

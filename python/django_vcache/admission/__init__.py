@@ -5,7 +5,7 @@ Together, in an endpoint that takes in events::
     from django_vcache.admission import Gate, Quota, Stream, Throttle
 
     gate = Gate(
-        throttles=[Throttle("org", "10000/m"), Throttle("project", "1000/m", burst=200)],
+        throttles=[Throttle("org", "10000/m"), Throttle("project", "1000/m", key=("org", "project"))],
         quotas=[Quota("events", limit=1_000_000, period="month")],
         stream=Stream("events", maxlen=1_000_000),
         owner="org",

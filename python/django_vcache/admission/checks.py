@@ -19,9 +19,12 @@
 import contextlib
 from collections.abc import Iterator
 from typing import Any, cast
+from urllib.parse import parse_qsl, urlsplit
 
 from django.conf import settings
 from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
+from django.core.cache.backends.redis import RedisCache
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.utils.module_loading import import_string
 
@@ -112,10 +115,13 @@ def check_streams(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         return []
     found: list[CheckMessage] = []
     for alias in _stream_aliases():
-        place = _database(alias)
+        backend, place = _backend(alias), _database(alias)
+        # Where there is no server of ours, another check says so.
+        if backend is None or not issubclass(backend, ValkeyCache) or place is None:
+            continue
         # Another alias of the same database empties it as well.
         emptying = [other for other in settings.CACHES if _empties(other) and _database(other) == place]
-        if place is None or not emptying:
+        if not emptying:
             continue
         culprit = alias if alias in emptying else emptying[0]
         text = (
@@ -206,24 +212,45 @@ def _stream_aliases() -> list[str]:
     return sorted(known)
 
 
-def _is_ours(alias: str) -> bool:
+def _backend(alias: str) -> type[BaseCache] | None:
     try:
         backend = import_string(settings.CACHES[alias]["BACKEND"])
     except (ImportError, KeyError):
-        return False
-    return isinstance(backend, type) and issubclass(backend, ValkeyCache)
-
-
-def _database(alias: str) -> Any:
-    """What tells the database of an alias from others, as far as settings show it; None if it is not ours."""
-    if not _is_ours(alias):
         return None
-    setting = settings.CACHES[alias]
-    return setting.get("LOCATION"), (setting.get("OPTIONS") or {}).get("DB")
+    return backend if isinstance(backend, type) and issubclass(backend, BaseCache) else None
 
 
 def _empties(alias: str) -> bool:
-    return _is_ours(alias) and (settings.CACHES[alias].get("OPTIONS") or {}).get("CLEAR", "flushdb") == "flushdb"
+    """Whether ``clear()`` of an alias empties its whole database."""
+    backend = _backend(alias)
+    if backend is None or not issubclass(backend, ValkeyCache):
+        return backend is not None and backend.clear is RedisCache.clear
+    clear = (settings.CACHES[alias].get("OPTIONS") or {}).get("CLEAR", "flushdb")
+    return clear == "flushdb" and backend.clear is ValkeyCache.clear
+
+
+def _database(alias: str) -> tuple[str, str] | None:
+    """The server's address and the number of the database, as far as the settings show them."""
+    setting = settings.CACHES.get(alias, {})
+    location = setting.get("LOCATION")
+    if isinstance(location, list | tuple):
+        location = next(iter(location), None)
+    if not isinstance(location, str):
+        return None
+    try:
+        url = urlsplit(location.split(",")[0].strip())
+        port = url.port or 6379
+    except ValueError:
+        return None
+    query = dict(parse_qsl(url.query))
+    in_path = url.path.strip("/") if url.scheme not in ("unix", "embedded") else ""
+    if url.scheme == "embedded" and url.path.strip("/").isdigit():
+        in_path = url.path.strip("/")
+    database = (setting.get("OPTIONS") or {}).get("DB")
+    if database is None:
+        database = query.get("db") or in_path or 0
+    place = url.path if url.scheme == "unix" else "" if url.scheme == "embedded" else f"{url.hostname}:{port}"
+    return f"{url.scheme if url.scheme in ('unix', 'embedded') else 'tcp'} {place}", str(database)
 
 
 def _check_alias(alias: str) -> list[CheckMessage]:

@@ -78,6 +78,8 @@ def problems(given: Any) -> list[str]:
             near = difflib.get_close_matches(str(name).upper(), known, n=1)
             hint = f"Did you mean {near[0]}?" if near else f"Known are {', '.join(known)}."
             found.append(f"VCACHE has an unknown setting {name!r}. {hint}")
+        elif name in ("DEFAULTS", "POLICIES"):
+            found += _keyword_problems(name, value)
         elif problem := _problem(name, value):
             found.append(f"VCACHE[{name!r}] must be {problem}, not {value!r}")
     return found
@@ -94,13 +96,6 @@ def _problem(name: str, value: object) -> str:
             return "" if fits else "a list of dotted paths"
         case "ENABLED" | "LEGACY_HEADERS":
             return "" if isinstance(value, bool) else "True or False"
-        case "DEFAULTS":
-            return _keywords_problem(value)
-        case "POLICIES":
-            if not isinstance(value, dict):
-                return "a dict of dicts of keywords by their policy's name"
-            wrong = ((policy, _keywords_problem(keywords)) for policy, keywords in value.items())
-            return next((f"{problem} (policy {policy!r})" for policy, problem in wrong if problem), "")
         case "REFUSAL":
             fits = isinstance(value, str) and (value in ("text", "json") or _names_something(value))
             return "" if fits else "'text', 'json', 'template:<name>' or a dotted path"
@@ -108,15 +103,30 @@ def _problem(name: str, value: object) -> str:
             return "" if isinstance(value, str) and value else "the name of a cache alias"
 
 
-def _keywords_problem(value: object) -> str:
-    wanted = "a dict of keywords of limits, such as {'outage': 'local'}"
+def _keyword_problems(name: str, value: object) -> list[str]:
+    """What is wrong with ``DEFAULTS`` or ``POLICIES``, a sentence each."""
     if not isinstance(value, dict):
-        return wanted
+        such = "{'outage': 'local'}" if name == "DEFAULTS" else "{'payments': {'outage': 'closed'}}"
+        return [f"VCACHE[{name!r}] must be a dict such as {such}, not {value!r}"]
+    if name == "POLICIES":
+        found = []
+        for policy, keywords in value.items():
+            if not isinstance(policy, str):
+                found.append(f"VCACHE['POLICIES'] has the name {policy!r}: a policy's name is a str")
+            else:
+                found += _wrong_keywords(f"VCACHE['POLICIES'][{policy!r}]", keywords)
+        return found
+    return _wrong_keywords(f"VCACHE[{name!r}]", value)
+
+
+def _wrong_keywords(where: str, keywords: object) -> list[str]:
+    if not isinstance(keywords, dict):
+        return [f"{where} must be a dict of keywords such as {{'outage': 'closed'}}, not {keywords!r}"]
     try:
-        _vcache.check_policy(value)
+        _vcache.check_policy(keywords)
     except (ValueError, TypeError, OverflowError) as error:
-        return f"{wanted}; {error}"
-    return ""
+        return [f"{where}: {error}"]
+    return []
 
 
 def keywords_for(policy: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -135,9 +145,8 @@ def keywords_for(policy: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
     if not isinstance(given, dict):
         given = {}
     defaults, policies = given.get("DEFAULTS", {}), given.get("POLICIES", {})
-    for name, value in (("DEFAULTS", defaults), ("POLICIES", policies)):
-        if problem := _problem(name, value):
-            raise ConfigurationError(f"VCACHE[{name!r}] must be {problem}, not {value!r}")
+    for problem in _keyword_problems("DEFAULTS", defaults) + _keyword_problems("POLICIES", policies):
+        raise ConfigurationError(problem)
     if policy is None:
         return defaults, {}
     if not isinstance(policy, str):

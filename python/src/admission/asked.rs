@@ -39,7 +39,8 @@ impl<'py> Named<'py> {
     pub(super) fn read(given: &Bound<'py, PyAny>) -> PyResult<Self> {
         let Ok(given) = given.cast::<PyMapping>() else {
             return Err(PyTypeError::new_err(format!(
-                "admit_many() takes mappings, each with the arguments of one admission such as {{\"scope\": {{\"org\": 1}}}}, not {}",
+                "admit_many() takes a list of mappings, each with the arguments of one admission such as {{\"scope\": \
+                 {{\"org\": 1}}}}; one of them is {}",
                 given.get_type().name()?
             )));
         };

@@ -331,7 +331,7 @@ impl PyGate {
         self.admitted(arguments)?.defer(scope.py(), "Gate.aadmit")
     }
 
-    /// As admit for each of several, sent at once: mappings with admit's arguments. Each is decided by itself, in this
+    /// As admit for each of several: mappings with admit's arguments. Each is decided by itself, in this
     /// order, and the decisions have the same order.
     ///
     /// Raises ValueError if any of them cannot be decided, before anything is sent.

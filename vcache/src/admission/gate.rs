@@ -23,6 +23,10 @@ use crate::error::{Error, Result};
 
 /// Rules of a gate.
 const MOST_RULES: usize = 64;
+/// Of many admissions, so many are under way at once, with so many bytes of payloads: those behind them must not run out of
+/// time because of those in front.
+const MOST_AT_ONCE: usize = 128;
+const MOST_BYTES_AT_ONCE: usize = 256 << 10;
 
 /// What is to be admitted: for whom, what it costs, and what is to be written.
 ///
@@ -311,7 +315,7 @@ impl Gate {
         plan.admit(conn).await
     }
 
-    /// As [`Gate::admit`] for each of several, sent at once. Each is decided by itself, in this order; the answers have the
+    /// As [`Gate::admit`] for each of several, of which up to 128 are sent at once. Each is decided by itself, in this order; the answers have the
     /// same order.
     ///
     /// # Errors
@@ -328,7 +332,19 @@ impl Gate {
             .map(|admission| Plan::new(&self.inner, key_head, &admission, None))
             .collect::<Result<_>>()?;
         plans.iter().try_for_each(Plan::check_keys)?;
-        Ok(all(plans.into_iter().map(|mut plan| async move { plan.admit(conn).await })).await)
+        let mut decisions = Vec::with_capacity(plans.len());
+        let mut plans = plans.into_iter().peekable();
+        while plans.peek().is_some() {
+            let mut room = MOST_BYTES_AT_ONCE;
+            let mut together = Vec::new();
+            while together.len() < MOST_AT_ONCE && room > 0 {
+                let Some(mut plan) = plans.next() else { break };
+                room = room.saturating_sub(plan.payload.map_or(0, <[u8]>::len));
+                together.push(async move { plan.admit(conn).await });
+            }
+            decisions.append(&mut all(together.into_iter()).await);
+        }
+        Ok(decisions)
     }
 
     /// The answer where limits are switched off, for tests and development: yes, with [`Source::Disabled`]. No server is

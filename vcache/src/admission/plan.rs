@@ -346,6 +346,11 @@ impl<'a> Plan<'a> {
             write_int(self.cost(rule), &mut text);
             text.push(b',');
         }
+        if text.is_empty() {
+            // The script is asked about no rule, and one cost tells it whether the call is free.
+            packet.int(self.costs.iter().max().copied().unwrap_or(0));
+            return;
+        }
         packet.arg(&text);
     }
 

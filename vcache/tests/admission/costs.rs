@@ -1,4 +1,4 @@
-//! What each rule is charged, and several admissions that are sent at once.
+//! What each rule is charged, and several admissions with one call.
 
 use vcache::ErrorKind;
 use vcache::admission::{

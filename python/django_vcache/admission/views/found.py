@@ -46,7 +46,8 @@ def named_rates() -> Iterator[tuple[tuple[str, str, str], Any, str]]:
         alias, scope = alias_of(each), scope_of(each, view)
         # What is wrong with it, and what is known only with a request, is not compared.
         is_known = isinstance(text, str) and each.parse_rate is ValkeyRateThrottle.parse_rate
-        if is_known and alias and not isinstance(scope, property) and not problem_of(each, where, text):
+        is_known = is_known and not any(isinstance(said, property) for said in (scope, each.policy))
+        if is_known and alias and not problem_of(each, where, text):
             rate = _rate_and_burst(parse(str(text)), each.burst)
             yield (alias, _prefix(each.policy), name_of(each, scope)), rate, f"{where} is {text!r}"
     for throttle in ninja_throttles():

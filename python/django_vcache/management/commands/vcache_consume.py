@@ -5,13 +5,15 @@ import asyncio
 import inspect
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+from django.core.cache import caches
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.module_loading import import_string
 
 from django_vcache.admission._stream import StreamLike
 from django_vcache.admission.consumer import Consumer, is_awaited
+from django_vcache.backend import ValkeyCache
 from django_vcache.exceptions import VcacheError
 from django_vcache.management.naming import add_place, named
 
@@ -89,6 +91,13 @@ class Command(BaseCommand):
             "ends it after the batch in hand.",
             options,
         )
+        if options["verbosity"] > 0 and _is_missing(stream):
+            self.stderr.write(
+                self.style.WARNING(
+                    f"Nothing was ever written to {stream.keys[0]}. That is right before the first event. If the "
+                    "name is wrong, stop this."
+                )
+            )
         try:
             if is_awaited(handler):
                 asyncio.run(consumer.arun(handler))
@@ -119,6 +128,15 @@ def _stream(options: dict[str, Any]) -> StreamLike:
         names = ", ".join(f"{stream.name} (alias {stream.using}, {stream.keys[0]})" for stream in found)
         raise CommandError(f"several streams could be meant: {names}. Say which with --stream")
     return found[0]
+
+
+def _is_missing(stream: StreamLike) -> bool:
+    cache = cast("ValkeyCache", caches[stream.using])
+    try:
+        return not any(int(cache.execute("EXISTS", key)) for key in stream.keys)
+    except VcacheError:
+        # The consumer waits for a server, and says so; and not every user may ask this.
+        return False
 
 
 def _handler(path: str) -> Callable[..., Any]:

@@ -154,7 +154,9 @@ class Command(BaseCommand):
                 raise
             # A limit's callable may raise anything, or return what is no limit.
             except Exception as error:
-                problems.append(f"{path}: {type(error).__name__}: {error}")
+                # What a scope lacks is said in words by the limit itself.
+                kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+                problems.append(f"{path}: {kind}{error}")
         if not answers:
             raise CommandError("; ".join(problems))
         for problem in problems:
