@@ -156,3 +156,23 @@ def test_what_cannot_be_written_is_an_error_before_anything_is_sent(
     with pytest.raises(error, match=text):
         ask(Stream("events", max_payload=10), method, *arguments)
     assert server.keys() == []
+
+
+def test_a_dict_that_changes_while_it_is_read_is_no_panic(ask: Any) -> None:
+    """Looking at a value may run code of the project's, or let another thread run."""
+    from uuid import UUID
+
+    from django_vcache.admission import Gate, Throttle
+
+    gate = Gate([Throttle("org", "5/d")], owner="org")
+    scope: dict[str, Any] = {}
+
+    class Growing(UUID):
+        def __str__(self) -> str:
+            scope[f"more{len(scope)}"] = 1
+            return super().__str__()
+
+    scope["org"] = Growing(int=1)
+    assert ask(gate, "admit", scope).rule("org").remaining == 4
+    assert len(scope) > 1
+    assert ask(gate, "admit_many", [{"scope": scope}])[0].rule("org").remaining == 3

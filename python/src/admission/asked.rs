@@ -10,7 +10,7 @@ use vcache::python::Bytes;
 use vcache::{Connection, Result};
 
 use super::limit::cost as cost_of;
-use super::scope::{Given, Owned};
+use super::scope::{Given, Owned, pairs};
 
 /// The arguments of `admit`, as Python gave them.
 pub(super) struct Arguments<'a, 'py> {
@@ -117,7 +117,7 @@ impl Asked {
     pub(super) fn new(arguments: Arguments<'_, '_>, terms: Terms) -> PyResult<Self> {
         let Given(scope) = arguments.scope.extract()?;
         let mut costs = Vec::new();
-        for (rule, given) in arguments.costs.into_iter().flatten() {
+        for (rule, given) in arguments.costs.map(pairs).into_iter().flatten() {
             costs.push((rule.extract()?, cost_of(&given)?));
         }
         let Arguments { payload, cost, dedupe, .. } = arguments;

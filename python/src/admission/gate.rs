@@ -17,7 +17,7 @@ use super::call::{Call, Outcome, plain};
 use super::decision::{PyDecision, PyRefund, PyRuleState, metrics};
 use super::limit::{GivenLimit, GivenRate, cost as cost_of, limit, rate};
 use super::quota::PyQuota;
-use super::scope::{Given, Owned};
+use super::scope::{Given, Owned, pairs};
 use super::server::server;
 use super::settings::{self, Keywords};
 use super::stream::PyStream;
@@ -50,10 +50,10 @@ impl PyGate {
         rates: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Terms> {
         let mut terms = Terms::default();
-        for (rule, given) in limits.into_iter().flatten() {
+        for (rule, given) in limits.map(pairs).into_iter().flatten() {
             terms.limits.push((rule.extract::<&str>()?.into(), limit(&given)?));
         }
-        for (rule, given) in rates.into_iter().flatten() {
+        for (rule, given) in rates.map(pairs).into_iter().flatten() {
             terms.rates.push((rule.extract::<&str>()?.into(), rate(&given)?));
         }
         for throttle in &self.throttles {

@@ -49,6 +49,11 @@ impl<'py> FromPyObject<'_, 'py> for Given {
     }
 }
 
+/// What a dict holds now. To look at a value may run Python code, which could change the dict, and its iterator panics then.
+pub(super) fn pairs<'py>(dict: &Bound<'py, PyDict>) -> Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    dict.iter().collect()
+}
+
 /// `None` for what is not a mapping.
 fn scope(object: &Bound<'_, PyAny>) -> PyResult<Option<Owned>> {
     let mut scope = Scope::new();
@@ -70,7 +75,7 @@ fn scope(object: &Bound<'_, PyAny>) -> PyResult<Option<Owned>> {
         Ok(())
     };
     if let Ok(dict) = object.cast::<PyDict>() {
-        for (name, value) in dict {
+        for (name, value) in pairs(dict) {
             push(&name, &value)?;
         }
     } else if let Ok(mapping) = object.cast::<PyMapping>() {

@@ -10,6 +10,8 @@ use pyo3::types::{PyAnyMethods, PyBool, PyDict, PyFloat, PyInt};
 use vcache::admission::{Gate, Outage, Settings, Throttle};
 use vcache::python::to_exception;
 
+use super::scope::pairs;
+
 /// What rules and gates take.
 pub(super) const OF_RULES: &[&str] = &[
     "using",
@@ -86,7 +88,7 @@ impl Keywords {
         class: &str,
         known: &[&str],
     ) -> PyResult<Self> {
-        for (name, _) in given.into_iter().flatten() {
+        for (name, _) in given.map(pairs).into_iter().flatten() {
             let name: String = name.extract()?;
             if !known.contains(&name.as_str()) {
                 return Err(PyTypeError::new_err(format!(
@@ -126,7 +128,7 @@ impl Keywords {
     }
 
     fn set_all(&mut self, given: &Bound<'_, PyDict>, applies: impl Fn(&str) -> bool) -> PyResult<()> {
-        for (name, value) in given {
+        for (name, value) in pairs(given) {
             let name: String = name.extract()?;
             if applies(&name) {
                 self.set(&name, &value)?;
@@ -176,7 +178,7 @@ fn project<'py>(
 /// What is wrong with the keywords of the project's defaults, or of a policy: raises `ValueError` or `TypeError`.
 #[pyfunction]
 pub(crate) fn check_policy(given: &Bound<'_, PyDict>) -> PyResult<()> {
-    for (name, _) in given {
+    for (name, _) in pairs(given) {
         let name = name.str()?;
         if !OF_POLICIES.contains(&name.to_str()?) {
             return Err(PyTypeError::new_err(format!(
