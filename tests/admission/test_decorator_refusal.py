@@ -78,7 +78,7 @@ def test_json(call: Call, shape: Any) -> None:
     assert (body["status"], body["limit"]) == (429, "exports")
     assert str(body["retry_after"]) == refused.headers["Retry-After"]
     assert json.loads(never.content) == {
-        "detail": "Too many requests. It will not be allowed later.",
+        "detail": "Too many requests. It asks for more than the limit ever allows.",
         "status": 429,
         "limit": None,
         "retry_after": None,
@@ -93,7 +93,9 @@ def test_a_template(call: Call, shape: Any) -> None:
         refused = call(shape(throttle("0/h", name="closed")))
     assert refused.status_code == 429
     assert refused.headers["Content-Type"].startswith("text/html")
-    detail = "Too many requests: refused by the throttle &#x27;closed&#x27;. It will not be allowed later."
+    detail = (
+        "Too many requests: refused by the throttle &#x27;closed&#x27;. It asks for more than the limit ever allows."
+    )
     assert refused.content.decode() == f"429|{detail}|closed|None|/"
 
 
@@ -124,7 +126,9 @@ def test_an_exception(call: Call, shape: Any) -> None:
 
     view = shape(throttle("0/h"))
     with override_settings(VCACHE={"REFUSAL": "shop_errors.TooFast"}):
-        with pytest.raises(TooFast, match=r"^Too many requests\. It will not be allowed later\.$") as caught:
+        with pytest.raises(
+            TooFast, match=r"^Too many requests\. It asks for more than the limit ever allows\.$"
+        ) as caught:
             call(view)
         assert caught.value.decision.refused_by.kind == "throttle"
     with (

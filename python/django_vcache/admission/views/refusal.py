@@ -133,7 +133,7 @@ def text_of(decision: "_vcache.Decision") -> str:
     if refused.kind == "stream":
         return f"Service unavailable: {name} is full."
     text = f"Too many requests: refused by the {refused.kind} {name!r}." if name else "Too many requests."
-    return text if decision.retry_after is not None else f"{text} It will not be allowed later."
+    return text if decision.retry_after is not None else f"{text} It asks for more than the limit ever allows."
 
 
 def refusal(decision: "_vcache.Decision") -> HttpResponseBase:

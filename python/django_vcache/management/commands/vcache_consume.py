@@ -45,7 +45,7 @@ class Command(BaseCommand):
             type=float,
             default=1.0,
             metavar="SECONDS",
-            help="hand out a batch that is not full so long after its first entry (1)",
+            help="wait so long after a batch's first entry for more to fill it (1)",
         )
         parser.add_argument(
             "--reclaim-after",
@@ -62,7 +62,8 @@ class Command(BaseCommand):
             help="deliver an entry so often before it goes to the dead letters, or 'none' for no end (5)",
         )
         parser.add_argument(
-            "--name", help="the consumer's name, unlike any other's; by default made of host, process and chance"
+            "--name",
+            help="the consumer's name, unlike any other's; by default the host, the process id and random digits",
         )
         parser.add_argument(
             "--keep", action="store_true", help="leave acknowledged entries in the stream, which is yours to trim"
