@@ -1,15 +1,16 @@
 //! What a gate consists of, with all that its configuration determines worked out.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::LARGEST;
 use super::keys::{By, FNV_SEED, Rule, Space, fnv, middle, missing};
 use super::limits::Limits;
 use super::local::breaker::Breaker;
 use super::local::{self, deny};
 use super::metrics::Counters;
-use super::plan::check_cost;
 use super::quota::Mode;
 use super::rate::Rate;
 use super::scope::{Scope, ScopeValue};
@@ -287,6 +288,15 @@ impl Inner {
     pub(super) fn set_clock(&self, server_now: i64) {
         self.ahead.store(server_now.saturating_sub(our_now()), Ordering::Relaxed);
     }
+}
+
+/// # Errors
+/// `Value` for what is no cost.
+pub(super) fn check_cost(what: impl fmt::Display, cost: i64) -> Result<()> {
+    if (0..=LARGEST).contains(&cost) {
+        return Ok(());
+    }
+    Err(Error::value(format!("{what} is {cost}: give a whole number from 0 to 2^53")))
 }
 
 fn our_now() -> i64 {

@@ -1,9 +1,7 @@
 //! One admission worked out against a gate: which rules are asked, at which limits, in which windows, under which keys.
 
-use std::fmt;
-
 use super::gate::Admission;
-use super::inner::{Inner, to_int};
+use super::inner::{Inner, check_cost, to_int};
 use super::keys::{Rule, shard_of, write_entry, write_int, write_text};
 use super::limits::{Counted, Flow, Limits};
 use super::local::deny::Version;
@@ -427,15 +425,6 @@ pub(super) fn append_fields(packet: &mut Packet, payload: &[u8], scope: &Scope<'
             super::ScopeValue::Text(text) => packet.arg(text.as_bytes()),
         };
     }
-}
-
-/// # Errors
-/// `Value` for what is no cost.
-pub(super) fn check_cost(what: impl fmt::Display, cost: i64) -> Result<()> {
-    if (0..=LARGEST).contains(&cost) {
-        return Ok(());
-    }
-    Err(Error::value(format!("{what} is {cost}: give a whole number from 0 to 2^53")))
 }
 
 /// # Errors
