@@ -19,7 +19,7 @@ GUESTS := benches/guest examples/quota_guest tests/guests/probe_guest
 # All that the crate can do, tests included.
 FEATURES := vcache/testing,vcache/admission,vcache/json,vcache/dict,vcache/awaitable,vcache/spawn
 
-.PHONY: help setup demo serve test test-python test-rust lint format bench clean
+.PHONY: help setup demo serve test test-python test-rust lint format bench wheels clean
 
 help:
 	@echo "make demo    build, start a server and examples/ingest, send it events, show what happened"
@@ -28,6 +28,7 @@ help:
 	@echo "make bench   compare with the other cache backends on this machine (about 40 minutes)"
 	@echo "make lint    formatting, clippy, ruff, mypy"
 	@echo "make format  mend what the formatters can"
+	@echo "make wheels  wheels for Linux, two processors, CPython 3.11 to 3.14 (an hour; needs rustup)"
 	@echo "make clean   remove what was built, examples and fuzz targets included"
 
 setup: $(VENV)/.installed
@@ -93,6 +94,9 @@ format:
 bench: setup
 	@$(BIN)/python benches/django/run.py --latency 2 $(BENCH)
 
+wheels:
+	@sh scripts/wheels.sh
+
 clean:
-	rm -rf .venv .venv-oldest .build target
+	rm -rf .venv .venv-oldest .build dist target
 	rm -rf benches/guest/target examples/*/target fuzz/target tests/guests/*/target
