@@ -216,7 +216,9 @@ def test_a_policy_that_is_known_with_the_request_is_not_compared() -> None:
     settings = {"DEFAULT_THROTTLE_CLASSES": [f"{__name__}.Asked"]}
     try:
         with override_settings(VCACHE=CLOSED, REST_FRAMEWORK=settings, CACHES=NOWHERE):
-            assert [message.id for message in run_checks(tags=["vcache"]) if message.id == "vcache.E007"] == []
+            messages = run_checks(tags=["vcache"])
+            # Limits of other tests may share names on purpose.
+            assert not any("'asked'" in message.msg for message in messages)
             assert Asked().allow_request(RequestFactory().get("/"), None)
     finally:
         del globals()["Asked"]
