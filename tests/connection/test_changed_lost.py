@@ -157,7 +157,7 @@ def test_a_key_that_holds_no_string_has_not_changed_when_the_time_is_over(server
     for key in (":1:still", ":1:list"):
         server.execute("RPUSH", key, "x")
     assert Waiting(form, cache, "still", 0.3).result() is False
-    # The server counts the first key as watched until it changes, so the second wait has a key of its own.
+    # The server counts the first key as watched until it changes, so the second wait has another key.
     waiting = Waiting(form, cache, "list", PATIENCE)
     until_watched(server, waiting, count=2)
     server.execute("RPUSH", ":1:list", "y")

@@ -147,7 +147,7 @@ def test_the_child_of_a_process_that_closed_all_descriptors_keeps_its_files(
     server: ValkeyServer, tmp_path: Path, address: str
 ) -> None:
     """A child closes the sockets that it inherits: by their numbers, which may be files of the user's by now.
-    (On asyncio: libuv closes some of its own in the child of every fork, by their numbers.)"""
+    (On asyncio: libuv itself closes descriptors by number in the child of every fork.)"""
     source = HELPERS + f"folder = {str(tmp_path)!r}\n" + FORKED
     setting = {**cache_setting(server), "LOCATION": getattr(server, address)}
     wrong, code = run_program(source, {"default": setting}, "asyncio")

@@ -45,7 +45,7 @@ def server_binary() -> str:
 
 
 def redis_binary() -> str | None:
-    """The path of a redis-server of version 7 or newer; None if there is none."""
+    """The path of a redis-server of version 7 or newer; None if it is not installed."""
     path = shutil.which("redis-server")
     if path is None:
         return None

@@ -126,11 +126,11 @@ def check_streams(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         culprit = alias if alias in emptying else emptying[0]
         text = (
             f"A stream stores its events on the cache alias {alias!r}, and caches[{culprit!r}].clear() deletes them: "
-            "OPTIONS['CLEAR'] is 'flushdb' there, the default, which empties the whole database."
+            "it empties the whole database."
         )
         hint = (
-            f"Give {culprit!r} a KEY_PREFIX and OPTIONS = {{'CLEAR': 'prefix'}}, or give the stream an alias with a "
-            "separate database."
+            f"Make {culprit!r} a django_vcache.ValkeyCache with a KEY_PREFIX and OPTIONS = {{'CLEAR': 'prefix'}}, or "
+            "give the stream an alias with a separate database."
         )
         found.append(Error(text, hint=hint, id="vcache.E009"))
     return found
@@ -242,15 +242,14 @@ def _database(alias: str) -> tuple[str, str] | None:
         port = url.port or 6379
     except ValueError:
         return None
-    query = dict(parse_qsl(url.query))
-    in_path = url.path.strip("/") if url.scheme not in ("unix", "embedded") else ""
-    if url.scheme == "embedded" and url.path.strip("/").isdigit():
-        in_path = url.path.strip("/")
+    if url.scheme == "unix":
+        place, in_path = url.path, ""
+    else:
+        place, in_path = f"{url.hostname}:{port}", url.path.strip("/")
     database = (setting.get("OPTIONS") or {}).get("DB")
     if database is None:
-        database = query.get("db") or in_path or 0
-    place = url.path if url.scheme == "unix" else "" if url.scheme == "embedded" else f"{url.hostname}:{port}"
-    return f"{url.scheme if url.scheme in ('unix', 'embedded') else 'tcp'} {place}", str(database)
+        database = dict(parse_qsl(url.query)).get("db") or in_path or 0
+    return place, str(database)
 
 
 def _check_alias(alias: str) -> list[CheckMessage]:

@@ -141,7 +141,7 @@ def keywords_for(policy: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
     except ImproperlyConfigured:
         # A program without settings may have limits, with what each says itself.
         given = {}
-    # NOTE: what else is wrong with VCACHE is told by the system checks, and not by each module that makes a limit.
+    # NOTE: the system checks report what else is wrong with VCACHE, not each module that makes a limit.
     if not isinstance(given, dict):
         given = {}
     defaults, policies = given.get("DEFAULTS", {}), given.get("POLICIES", {})
@@ -152,7 +152,7 @@ def keywords_for(policy: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
     if not isinstance(policy, str):
         raise TypeError(f"policy must be a str, the name of one in VCACHE['POLICIES'], not {type(policy).__name__}")
     if policy not in policies:
-        known = f"there are {', '.join(sorted(policies))}" if policies else "there is none"
+        known = f"there are {', '.join(sorted(policies))}" if policies else "it has no policies"
         raise ValueError(f"there is no policy {policy!r} in VCACHE['POLICIES']: {known}")
     return defaults, policies[policy]
 

@@ -125,7 +125,7 @@ impl PyGate {
             if let Some(conn) = conn {
                 return gate.admit_many(&conn, admissions()).await?.into_iter().collect();
             }
-            // What is wrong with any of them is told before an event of another is stored.
+            // A mistake in any of them is raised before an event of another is stored.
             for admission in admissions() {
                 gate.untouched(admission)?;
             }
@@ -294,8 +294,8 @@ impl PyGate {
     /// Decides, charges and writes: all of it, or nothing.
     ///
     /// `payload` is written to the stream. `cost` is what every rule is charged; at 0 nothing is charged, and it is asked
-    /// whether a unit is left. `costs` is what some rules are charged instead, by their names; a rule with 0 there is left
-    /// out. Under an id `dedupe` it is admitted once only. `limits` and `rates` are others for this call, by the rule's name.
+    /// whether a unit is left. `costs` is what some rules are charged instead, by their names; a rule that costs 0 then is
+    /// left out. Under an id `dedupe` it is admitted once only. `limits` and `rates` are others for this call, by the rule's name.
     ///
     /// Raises ValueError for what cannot be decided, before anything is sent.
     #[pyo3(signature = (scope, *, payload = None, cost = 1, costs = None, dedupe = None, limits = None, rates = None))]

@@ -136,7 +136,7 @@ class History:
         self, cost: int | tuple[int, ...], throttles: list[Throttle], quotas: list[Any], stream: Any, dedupe: Any
     ) -> None:
         if isinstance(cost, tuple):
-            # Without a rule there is none to name.
+            # Without rules there is nothing to name.
             cost = cost[: len(throttles) + len(quotas)] or 1
         receipt = f"nonce{len(self.receipts)}"
         self.ask(Admission(cost, tuple(throttles), self.quotas(quotas), stream, ("payload", "x"), dedupe, receipt))

@@ -14,7 +14,7 @@ use super::reply::{Numbers, Packed};
 use super::window::Window;
 use crate::error::Result;
 
-/// When a full stream has room again is not known: the wait that a client is told.
+/// The wait that a client gets for a full stream: when it has room again is not known.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
 /// What the server decided.

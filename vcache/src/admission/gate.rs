@@ -315,8 +315,8 @@ impl Gate {
         plan.admit(conn).await
     }
 
-    /// As [`Gate::admit`] for each of several, of which up to 128 are sent at once. Each is decided by itself, in this order; the answers have the
-    /// same order.
+    /// As [`Gate::admit`] for each of several, of which up to 128 are sent at once. Each is decided by itself, in this order;
+    /// the answers have the same order.
     ///
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) if any of them cannot be decided, before anything is sent. Each answer

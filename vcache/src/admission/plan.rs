@@ -28,7 +28,7 @@ pub(super) struct Plan<'a> {
     pub(super) key_head: &'a [u8],
     pub(super) scope: &'a Scope<'a>,
     pub(super) payload: Option<&'a [u8]>,
-    /// Of every rule, unless each has a cost of its own.
+    /// Of every rule, unless `costs` says otherwise.
     cost: i64,
     /// Throttles, then quotas; empty if all cost the same.
     costs: Vec<i64>,
