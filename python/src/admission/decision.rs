@@ -15,7 +15,7 @@ use super::pickled;
 pub(crate) struct PyDecision(pub(super) Decision);
 
 impl PyDecision {
-    pub(super) fn make(py: Python<'_>, decision: Decision) -> PyResult<Py<PyAny>> {
+    pub(crate) fn make(py: Python<'_>, decision: Decision) -> PyResult<Py<PyAny>> {
         if let Some(error) = &decision.outage {
             report(py, error)?;
         }
