@@ -32,7 +32,7 @@ pub(crate) use decision::{PyDecision, PyRefund, PyRefusal, PyRuleState};
 pub(crate) use gate::PyGate;
 pub(crate) use pickled::{_restore_decision, _restore_refund, _restore_refusal, _restore_rule_state};
 pub(crate) use quota::PyQuota;
-pub(crate) use server::{forget_enabled, limits_are_on};
+pub(crate) use server::{awarm_up, forget_enabled, limits_are_on, warm_up};
 pub(crate) use settings::check_policy;
 pub(crate) use stream::PyStream;
 pub(crate) use throttle::{PyThrottle, parse_rate};
