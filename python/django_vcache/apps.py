@@ -1,5 +1,5 @@
-"""The application ``django_vcache``. INSTALLED_APPS needs it for the commands and the system checks, to have an embedded
-server outlive the reload of ``runserver``, and to connect when a server starts."""
+"""The application ``django_vcache``. INSTALLED_APPS needs it for the commands and the system checks, to have an
+embedded server outlive the reload of ``runserver``, and to connect when a server starts."""
 
 import sys
 

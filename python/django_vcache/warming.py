@@ -1,6 +1,6 @@
-"""Meeting the servers before the first request: connecting takes TCP, TLS and HELLO, and the first decision of a limit
-brings its script. ``warm_up()`` does both for a process that begins to serve; the application ``django_vcache`` calls it
-in the servers that it knows, in the background, so that a server which is away delays nothing."""
+"""Meeting the servers before the first request. Connecting takes time, and the first decision of a limit brings its
+script. ``warm_up()`` does both for a process that begins to serve. The application ``django_vcache`` calls it in the
+programs that it knows to be servers, in the background, so that a server which is away delays nothing."""
 
 import asyncio
 import contextlib
@@ -29,15 +29,16 @@ _SERVERS = frozenset({"daphne", "granian", "gunicorn", "hypercorn", "uvicorn", "
 def warm_up(*aliases: str) -> bool:
     """Connects and loads the scripts of limits, so that the first request waits for neither.
 
-    Call it where a process begins to serve, such as in gunicorn's ``post_fork``. Blocks until each server has answered, or
-    its CONNECT_TIMEOUT is over. A server that is away is a warning in the log, and no error: the first call tries again.
+    Call it where a process begins to serve, such as in gunicorn's ``post_fork``. It blocks until each server has
+    answered, or its CONNECT_TIMEOUT is over. A server that is away is a warning in the log and no error: the first call
+    tries again.
 
     >>> warm_up()
     True
 
     Args:
-        aliases: of ``CACHES``. None given: ``default``, the alias of VCACHE["THROTTLE_ALIAS"], and those on which a limit
-            or stream of this process counts, as far as they are a ``ValkeyCache`` whose server is not embedded.
+        aliases: of ``CACHES``. Without any: ``default``, the alias of VCACHE["THROTTLE_ALIAS"], and those on which a
+            limit or stream of this process counts, as far as they are a ``ValkeyCache`` whose server is not embedded.
 
     Returns:
         Whether all of them answered.
@@ -62,7 +63,7 @@ def warm_up_at_start() -> None:
     # A mistake in the settings is told by the checks.
     if not _serves() or problems(getattr(settings, "VCACHE", {})) or not current().warm_up:
         return
-    # NOTE: what imports modules happens here and not on the thread: if the process forks, that holds no lock of Python's.
+    # NOTE: modules are imported here and not on the thread, which holds no lock of Python's if the process forks.
     for alias in _published(()):
         threading.Thread(target=_meet, args=(alias,), name=f"vcache-warm-up-{alias}", daemon=True).start()
 
