@@ -1,5 +1,5 @@
 """The options of other backends and clients, and what to do with each. The errors of ``options.py`` and the table of
-``docs/migrating.md`` are made of this one list."""
+``docs/howto/migrating.md`` are made of this one list."""
 
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -203,7 +203,7 @@ def advice_on_serializer(path: str) -> str | None:
 
 
 def table() -> str:
-    """The rows of ``docs/migrating.md``."""
+    """The rows of ``docs/howto/migrating.md``."""
     rows = ["| option | what to do |", "|---|---|"]
     for names, advice in FOREIGN:
         shown = ", ".join(f"`{name}`" for name in names)

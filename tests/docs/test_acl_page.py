@@ -21,7 +21,7 @@ from support.server import ValkeyServer
 from django_vcache.backend import publish_alias
 from django_vcache.exceptions import ConnectionError, VcacheError
 
-PAGE = Path(__file__).parents[2] / "docs" / "acl.md"
+PAGE = Path(__file__).parents[2] / "docs" / "howto" / "acl.md"
 
 
 def read(cache: Any) -> None:

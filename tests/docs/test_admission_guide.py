@@ -1,4 +1,4 @@
-"""The Python in docs/admission.md does what the guide says: all of it is run in order, on a server, and then called."""
+"""The Python in the pages on admission does what they say: all of it is run in order, on a server, and then called."""
 
 from __future__ import annotations
 
@@ -18,14 +18,33 @@ from support.caches import cache_setting
 from support.limits import be_patient
 from support.server import ValkeyServer
 
-GUIDE = Path(__file__).parents[2] / "docs" / "admission.md"
+DOCS = Path(__file__).parents[2] / "docs"
+# The parts of the guide: pages, or sections of pages that are about more than admission.
+PARTS = [
+    "topics/decorators.md",
+    "topics/decisions-and-refusals.md",
+    "topics/frameworks.md",
+    "topics/throttles-and-quotas.md",
+    "topics/gates.md",
+    "topics/streams.md",
+    "topics/outages.md## Throttles and gates",
+    "topics/testing.md### Limits in tests",
+    "reference/admission-settings.md",
+]
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def blocks() -> list[tuple[int, str]]:
-    """The guide's blocks of Python and the lines that they begin on."""
-    text = GUIDE.read_text(encoding="utf-8")
-    return [(text[: block.start()].count("\n") + 1, block[1]) for block in _BLOCK.finditer(text)]
+def blocks() -> list[tuple[str, int, str]]:
+    """The guide's blocks of Python, with their pages and the lines that they begin on."""
+    found = []
+    for part in PARTS:
+        page, mark, heading = re.match(r"([^#]+)(#*)(.*)", part).groups()  # type: ignore[union-attr]
+        text = (DOCS / page).read_text(encoding="utf-8")
+        begin = text.index(f"\n{mark}{heading}\n") + 1 if mark else 0
+        end = re.compile(rf"^#{{1,{len(mark)}}} ", re.MULTILINE).search(text, begin + 1) if mark else None
+        for block in _BLOCK.finditer(text, begin, end.start() if end else len(text)):
+            found.append((page, text[: block.start()].count("\n") + 1, block[1]))
+    return found
 
 
 @pytest.fixture
@@ -47,13 +66,15 @@ def guide(run: Any, server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> It
     # Where a block imports what another one has made.
     monkeypatch.setitem(sys.modules, "shop", types.ModuleType("shop"))
     monkeypatch.setitem(sys.modules, "shop.limits", module)
+    monkeypatch.setitem(sys.modules, "shop.monitoring", monitoring := types.ModuleType("shop.monitoring"))
+    monitoring.outages = itertools.count()  # type: ignore[attr-defined]
     policies = {"payments": {"outage": "closed", "deadline": None}}
     with override_settings(CACHES={"default": cache_setting(server)}, VCACHE={"POLICIES": policies}):
         publish_alias("default")
 
         async def all_of_it() -> None:
-            for line, source in blocks():
-                code = compile("\n" * line + source, str(GUIDE), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            for page, line, source in blocks():
+                code = compile("\n" * line + source, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
                 if (result := eval(code, module.__dict__)) is not None:
                     await result
 
@@ -92,7 +113,7 @@ def test_views_are_throttled_as_the_guide_says(guide: Any, run: Any) -> None:
 
 
 def test_proxies_are_warned_of_where_limits_by_address_are_first_shown() -> None:
-    text = GUIDE.read_text(encoding="utf-8")
+    text = (DOCS / "topics" / "decorators.md").read_text(encoding="utf-8")
     first = text.index('key="ip"')
     box = text.index("> [!WARNING]\n> **Behind a proxy, all clients have one address**")
     assert "\n#" not in text[first:box]

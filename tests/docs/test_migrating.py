@@ -6,7 +6,7 @@ from pathlib import Path
 
 from django_vcache.foreign import table
 
-PAGE = Path(__file__).parents[2] / "docs" / "migrating.md"
+PAGE = Path(__file__).parents[2] / "docs" / "howto" / "migrating.md"
 
 
 def test_the_table_is_that_of_the_errors() -> None:

@@ -1,4 +1,4 @@
-"""The quick start works when its snippets are pasted, and so do those of the page "How to"."""
+"""The quick start works when its snippets are pasted, and so do the recipes."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```python\n# (shop/\w+\.py)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def files(page: str) -> dict[str, str]:
-    """The page's blocks, by the files that they say they are."""
-    found = BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))
+def files(pages: str) -> dict[str, str]:
+    """The blocks of the pages, by the files that they say they are."""
+    found = [found for path in sorted(DOCS.glob(pages)) for found in BLOCK.findall(path.read_text(encoding="utf-8"))]
     assert len({path for path, _ in found}) == len(found)
     return dict(found)
 
@@ -41,7 +41,7 @@ def test_the_quick_start_is_a_project_that_passes_its_check_and_its_tests(tmp_pa
         return done.stdout + done.stderr
 
     run("-m", "django", "startproject", "shop", ".")
-    for path, source in files("quickstart.md").items():
+    for path, source in files("intro/quickstart.md").items():
         with (tmp_path / path).open("a" if path.endswith("settings.py") else "w") as file:
             file.write(source)
     assert "no issues" in run("manage.py", "check")
@@ -50,10 +50,10 @@ def test_the_quick_start_is_a_project_that_passes_its_check_and_its_tests(tmp_pa
 
 @pytest.fixture
 def shop(server: ValkeyServer) -> Iterator[dict[str, Any]]:
-    """The modules of the page "How to"."""
+    """The modules of the recipes."""
     modules = {}
     with override_settings(CACHES={"default": cache_setting(server)}):
-        for path, source in files("howto.md").items():
+        for path, source in files("howto/*.md").items():
             module = types.ModuleType(path.removesuffix(".py").replace("/", "_"))
             sys.modules[module.__name__] = module
             exec(compile(source, path, "exec"), module.__dict__)

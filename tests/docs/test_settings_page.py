@@ -21,7 +21,7 @@ def snippet(page: str, word: str) -> str:
 
 def test_a_backend_class_of_your_own(server: ValkeyServer, run: Any) -> None:
     names: dict[str, Any] = {}
-    exec(snippet("settings.md", "class ShopCache"), names)
+    exec(snippet("reference/settings.md", "class ShopCache"), names)
     cache = names["ShopCache"](server.url, cache_params({}))
     cache.set("k", 1, 1000)
     left = server.execute("PTTL", ":1:k")
@@ -43,7 +43,7 @@ def test_the_commands_in_place_of_extra_methods(server: ValkeyServer) -> None:
         return replies[command[0]]
 
     cache_execute, cache.execute = cache.execute, execute
-    exec(snippet("migrating.md", '"PTTL", key'), {"cache": cache})
+    exec(snippet("howto/migrating.md", '"PTTL", key'), {"cache": cache})
     assert 290_000 < replies["PTTL"] <= 300_000
     assert (replies["PERSIST"], replies["EXPIRE"]) == (1, 1)
     assert replies["HGETALL"] == {b"a": b"1"}

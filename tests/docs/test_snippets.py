@@ -10,13 +10,14 @@ import pytest
 
 CHECKOUT = Path(__file__).parents[2]
 PAGES = [
-    *(CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
-    *sorted((CHECKOUT / "docs").glob("*.md")),
+    *(CHECKOUT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((CHECKOUT / "docs").rglob("*.md")),
     *sorted((CHECKOUT / "examples").glob("*/README.md")),
 ]
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(#[^)\s]+)?\)")
+_NAMED = re.compile(r"(?<![\w.-])docs/[\w/-]+\.md")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
@@ -42,6 +43,20 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert target.exists(), path
         if anchor and target.suffix == ".md":
             assert anchor[1:] in _anchors(target), f"{path}{anchor}"
+
+
+def test_what_the_code_says_of_the_guides_is_there() -> None:
+    named = {
+        (source.relative_to(CHECKOUT), path)
+        for folder in ("python", "vcache", "hotpath-macros", "examples", "tests")
+        for source in (CHECKOUT / folder).rglob("*")
+        if source.suffix in {".py", ".pyi", ".rs", ".tmpl", ".toml"}
+        and source.is_file()
+        and "target" not in source.parts
+        for path in _NAMED.findall(source.read_text(encoding="utf-8"))
+    }
+    assert len(named) >= 5
+    assert [(str(source), path) for source, path in named if not (CHECKOUT / path).exists()] == []
 
 
 def _prose(page: Path) -> str:

@@ -28,7 +28,7 @@ from support.driver import open_runner
 from support.server import ValkeyServer
 from support.streams import GROUP, Shards, add, dead, depth, pending
 
-PAGE = (Path(__file__).parents[2] / "docs" / "streams.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "topics" / "consumers.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
@@ -85,7 +85,7 @@ def names(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[dic
 
 
 def execute(source: str, names: dict[str, Any]) -> None:
-    code = compile(source, "streams.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    code = compile(source, "consumers.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     assert not code.co_flags & inspect.CO_COROUTINE
     exec(code, names)
 

@@ -10,7 +10,7 @@ import textwrap
 from importlib.metadata import entry_points
 from pathlib import Path
 
-PAGE = (Path(__file__).parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "topics" / "testing.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 SETTINGS = """

@@ -35,7 +35,7 @@
 //!
 //! Python calls it as `reserve("A-1")`, which blocks with the GIL released, or awaits `areserve("A-1", count=2)` on its
 //! asyncio loop, on the connection that `CACHES["default"]` has. `#[hotpath]` says what a hot path takes and gives, the
-//! [guide](https://github.com/vcache/vcache/blob/main/docs/hotpaths.md) leads the way there.
+//! [guide](https://github.com/vcache/vcache/blob/main/docs/topics/hotpaths.md) leads the way there.
 //!
 //! # A Rust program
 //!

@@ -22,7 +22,7 @@ On a view, sync or async::
     @throttle("100/m", key="user_or_ip")
     def search(request): ...
 
-The guide is ``docs/admission.md`` in the source.
+The guide is ``docs/topics/admission.md`` in the source.
 """
 
 from django_vcache import _vcache

@@ -17,7 +17,7 @@ With unittest::
             with self.vcacheOutage():
                 self.assertEqual(self.client.get("/").status_code, 200)
 
-The guide is ``docs/testing.md`` in the source.
+The guide is ``docs/topics/testing.md`` in the source.
 """
 
 from .case import VcacheMixin
