@@ -77,8 +77,8 @@ PAGES = (
     Page(
         "cache.md",
         "The cache",
-        "`django_vcache`: the backend, and objects that stand for the aliases of `CACHES`.",
-        (Part("django_vcache", ("ValkeyCache", "cache", "aliases")),),
+        "`django_vcache`: the backend, objects that stand for the aliases of `CACHES`, and connecting at start.",
+        (Part("django_vcache", ("ValkeyCache", "cache", "aliases", "warm_up", "awarm_up")),),
         "[Settings](../settings.md), [async](../../topics/async.md)",
     ),
     Page(
@@ -103,10 +103,10 @@ PAGES = (
     ),
     Page(
         "hotpaths.md",
-        "Included hot paths",
-        "`django_vcache.hotpaths`: the hot paths that are in the wheel.",
+        "Hot paths in the wheel",
+        "`django_vcache.hotpaths`: four hot paths, as examples.",
         (Part("django_vcache.hotpaths"),),
-        "[Included hot paths](../../topics/included.md)",
+        "[Hot paths in the wheel](../../topics/included.md)",
     ),
     Page(
         "rest_framework.md",

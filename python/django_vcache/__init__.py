@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from ._aliases import aliases, cache
     from ._vcache import __version__
     from .backend import ValkeyCache
+    from .warming import awarm_up, warm_up
 
-__all__ = ["ValkeyCache", "__version__", "aliases", "cache"]
+__all__ = ["ValkeyCache", "__version__", "aliases", "awarm_up", "cache", "warm_up"]
 
 
 def __getattr__(name: str) -> Any:
@@ -38,6 +39,10 @@ def __getattr__(name: str) -> Any:
         from . import _aliases
 
         return getattr(_aliases, name)
+    if name in ("awarm_up", "warm_up"):
+        from . import warming
+
+        return getattr(warming, name)
     if name == "_capi":
         # Extension modules built with the crate vcache find the shared connection here: this name never moves. The
         # import is for what it registers, who configures an alias that is not in use yet.

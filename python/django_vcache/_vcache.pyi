@@ -141,6 +141,12 @@ def check_policy(given: dict[str, Any]) -> None:
 def aliases_with_streams() -> list[str]:
     """The cache aliases on which streams of this process store events."""
 
+def warm_up(alias: str) -> None:
+    """Connects an alias and loads the scripts of limits. Raises the connection's errors."""
+
+async def awarm_up(alias: str) -> None:
+    """As warm_up, to be awaited."""
+
 def aliases_in_use() -> list[str]:
     """The cache aliases that the throttles, quotas, gates and streams of this process count on."""
 

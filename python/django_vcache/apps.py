@@ -1,5 +1,5 @@
-"""The application ``django_vcache``. INSTALLED_APPS needs it for the commands and the system checks, and to have an
-embedded server outlive the reload of ``runserver``."""
+"""The application ``django_vcache``. INSTALLED_APPS needs it for the commands and the system checks, to have an
+embedded server outlive the reload of ``runserver``, and to connect when a server starts."""
 
 import sys
 
@@ -14,8 +14,10 @@ class VcacheConfig(AppConfig):
 
     def ready(self) -> None:
         from django_vcache.admission import checks  # noqa: F401
+        from django_vcache.warming import warm_up_at_start
 
         if sys.argv[1:2] and sys.argv[1].startswith("runserver"):
             from django_vcache.options import hold_embedded
 
             hold_embedded()
+        warm_up_at_start()

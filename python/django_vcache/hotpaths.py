@@ -1,22 +1,23 @@
-"""Hot paths in Rust, on the connection that ``CACHES["default"]`` uses.
+"""Hot paths in Rust that the wheel brings along, as examples to try and to measure against.
 
-Each has a blocking form and, with an ``a`` in front, one to await::
+They run on the connection that ``CACHES["default"]`` uses. Each has a blocking form and, with an ``a`` in front, one to
+await::
 
     from django_vcache import hotpaths
 
     decision = await hotpaths.aallow(f"project:{project_id}", limit=100, period=60)
-    if not decision.allowed:
-        return HttpResponse(status=429, headers={"Retry-After": math.ceil(decision.retry_after or 60)})
+    if not decision:
+        return decision.response()
     entry_id = await hotpaths.aenqueue("events", request.body)
-"""
 
-from typing import NamedTuple
+They name keys as the caller does, without ``KEY_PREFIX``, and know no policy for an outage. For limits and streams in
+production use :mod:`django_vcache.admission`.
+"""
 
 from . import _vcache
 from .backend import publish_alias
 
 __all__ = [
-    "Decision",
     "aallow",
     "aconnection_id",
     "aenqueue",
@@ -26,21 +27,6 @@ __all__ = [
     "enqueue",
     "read",
 ]
-
-
-class Decision(NamedTuple):
-    """The answer of :func:`allow`. It is true if the call may go on."""
-
-    allowed: bool
-    """Whether the call may go on. If not, nothing was charged."""
-    remaining: int
-    """Whole units left in the budget."""
-    retry_after: float | None
-    """Seconds until the same cost would be allowed: 0.0 if it was, None if it never will be."""
-
-    def __bool__(self) -> bool:
-        return self.allowed
-
 
 _vcache.on_unknown_alias(publish_alias)
 

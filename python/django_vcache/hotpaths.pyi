@@ -1,7 +1,6 @@
-from typing import NamedTuple
+from .admission import Decision
 
 __all__ = [
-    "Decision",
     "aallow",
     "aconnection_id",
     "aenqueue",
@@ -12,30 +11,15 @@ __all__ = [
     "read",
 ]
 
-class Decision(NamedTuple):
-    """The answer of ``allow``. It is true if the call may go on.
-
-    >>> bool(Decision(allowed=False, remaining=0, retry_after=0.6))
-    False
-    """
-
-    allowed: bool
-    """Whether the call may go on. If not, nothing was charged."""
-    remaining: int
-    """Whole units left in the budget."""
-    retry_after: float | None
-    """Seconds until the same cost would be allowed: 0.0 if it was, None if it never will be."""
-    def __bool__(self) -> bool:
-        """The same as ``allowed``."""
-
 def allow(key: str, limit: int, period: float, cost: int = 1) -> Decision:
     """Spends ``cost`` units of the budget ``key``, which has ``limit`` units for each ``period`` seconds.
 
     >>> decision = allow(f"project:{project_id}", limit=100, period=60)  # doctest: +SKIP
 
     One script on the server, on the server's clock (GCRA). A refused call charges nothing; a cost of 0 asks
-    whether a unit would be let through, and charges nothing. The key is the server's own, without prefix and version.
-    Blocks, with the GIL released.
+    whether a unit would be let through, and charges nothing. The decision's one rule is called "allow". The key is the
+    server's own, without prefix and version. No outage policy decides: an error is raised. Blocks, with the GIL
+    released.
 
     Raises ValueError for an empty key and numbers that make no sense, TypeError for wrong types; ConnectionError,
     TimeoutError or ResponseError, of ``django_vcache.exceptions``, if the server does not answer or refuses.

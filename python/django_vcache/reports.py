@@ -87,6 +87,11 @@ def unscripted(alias: str) -> None:
     )
 
 
+def cold(error: Exception) -> None:
+    """The server did not answer when the process began to serve."""
+    logger.warning("%s (at the start of this process; the first call tries again)", error)
+
+
 def unasked(alias: str, reason: str) -> None:
     """A throttle, a quota, a gate or a stream could not ask the server; its outage policy decided."""
     _outages(logging.WARNING, alias, "%s (decided without the server, as the outage policy says)", reason)

@@ -9,11 +9,12 @@ pub mod hotpaths {
 
     /// Spend `cost` units of `key`'s budget of `limit` units per `period` seconds.
     ///
-    /// One script on the server, on the server's clock (GCRA). A refused call charges nothing; a cost of 0 asks
-    /// whether a unit would be let through, and charges nothing. Returns `(allowed, remaining, retry_after)`: whether it may go on, the whole units left, and the
-    /// seconds to wait until the same cost would be allowed (0.0 if it was, None if it never will be).
+    /// One script on the server, on the server's clock (GCRA). A refused call charges nothing; a cost of 0 asks whether a
+    /// unit would be let through, and charges nothing. Returns a `django_vcache.admission.Decision`, whose one rule is called
+    /// "allow". The key is the server's own, without prefix and version. No outage policy decides: an error is raised.
     ///
-    /// Raises ValueError for numbers that make no sense, and the connection's errors.
+    /// Raises ValueError for an empty key and numbers that make no sense, TypeError for wrong types, and the connection's
+    /// errors.
     #[hotpath(signature = (key, limit, period, cost = 1))]
     pub async fn allow(
         conn: &mut Connection,
@@ -23,9 +24,9 @@ pub mod hotpaths {
         cost: i64,
     ) -> vcache::Result<Decision> {
         if !crate::admission::limits_are_on()? {
-            return vcache::admission::waive(key, limit, period, cost).map(Decision);
+            return vcache::admission::waive(key, limit, period, cost).map(|answer| Decision(answer.into()));
         }
-        vcache::admission::allow(conn, key, limit, period, cost).await.map(Decision)
+        vcache::admission::allow(conn, key, limit, period, cost).await.map(|answer| Decision(answer.into()))
     }
 
     /// Append `payload` (bytes or str) to a stream, as the field `payload`, and return the entry's id.
@@ -61,8 +62,8 @@ pub mod hotpaths {
         Ok(redis::cmd("CLIENT").arg("ID").query_async(conn).await?)
     }
 
-    /// An allowance as Python gets it: a `django_vcache.hotpaths.Decision`.
-    pub struct Decision(vcache::admission::Allowance);
+    /// An allowance as Python gets it: a `django_vcache.admission.Decision`, whose one rule is called "allow".
+    pub struct Decision(vcache::admission::Decision);
 
     impl vcache::python::Annotate for Decision {
         fn input() -> String {
@@ -70,7 +71,7 @@ pub mod hotpaths {
         }
 
         fn output() -> String {
-            "django_vcache.hotpaths.Decision".into()
+            "django_vcache.admission.Decision".into()
         }
     }
 
@@ -80,10 +81,7 @@ pub mod hotpaths {
         type Error = PyErr;
 
         fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
-            static CLASS: pyo3::sync::PyOnceLock<Py<PyAny>> = pyo3::sync::PyOnceLock::new();
-            let class = CLASS.import(py, "django_vcache.hotpaths", "Decision")?;
-            let retry_after = self.0.retry_after.map(|wait| wait.as_secs_f64());
-            class.call1((self.0.allowed, self.0.remaining, retry_after))
+            crate::admission::PyDecision::make(py, self.0).map(|decision| decision.into_bound(py))
         }
     }
 }

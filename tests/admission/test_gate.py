@@ -334,7 +334,7 @@ def test_the_stream_that_was_given_to_a_gate_is_the_gates(server: ValkeyServer, 
         assert gate.admit({"org": org}, payload=b"x")
     assert stream.length() == 20
     Gate(stream=stream, shards=4, owner="org")
-    with pytest.raises(ValueError, match="'events' is that of another gate"):
+    with pytest.raises(ValueError, match="stream 'events' is a part of another gate"):
         Gate(stream=stream, shards=5, owner="org")
 
 

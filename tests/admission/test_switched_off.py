@@ -55,7 +55,13 @@ def test_the_included_hot_path_admits_too(run: Any) -> None:
         return [hotpaths.allow("k", 1, 60), hotpaths.allow("k", 0, 60), await hotpaths.aallow("k", 1, 60, 5)]
 
     with override_settings(CACHES={"default": NOWHERE}, VCACHE=OFF):
-        assert run(both()) == [(True, 1, 0.0), (True, 0, 0.0), (True, 1, 0.0)]
+        decisions = run(both())
+        assert [(each.allowed, each.remaining, each.retry_after) for each in decisions] == [
+            (True, 1, 0.0),
+            (True, 0, 0.0),
+            (True, 1, 0.0),
+        ]
+        assert {each.source for each in decisions} == {"disabled"}
         with pytest.raises(ValueError, match="period is 0"):
             hotpaths.allow("k", 1, 0)
     with override_settings(CACHES={"default": NOWHERE}), pytest.raises(ConnectionError):

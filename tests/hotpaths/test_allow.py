@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import pickle
 import threading
 from typing import Any
 
@@ -16,6 +17,10 @@ from support.server import ValkeyServer, wait_until
 def stored(server: ValkeyServer, key: str = "k") -> tuple[Any, Any]:
     """What stands under the key, and until when."""
     return server.execute("GET", key), server.execute("PEXPIRETIME", key)
+
+
+def answer(decision: Any) -> tuple[bool, int, float | None]:
+    return decision.allowed, decision.remaining, decision.retry_after
 
 
 @pytest.mark.parametrize(("limit", "period"), [(1, 60), (3, 60), (7, 60), (10, 3600), (100, 60), (1000, 86_400)])
@@ -69,33 +74,33 @@ def test_a_refused_call_changes_nothing(hot: Any, server: ValkeyServer) -> None:
 
 def test_a_cost_of_zero_asks_and_writes_nothing(hot: Any, server: ValkeyServer) -> None:
     decision = hot.allow("k", 5, 3600, 0)
-    assert tuple(decision) == (True, 5, 0.0)
+    assert answer(decision) == (True, 5, 0.0)
     assert server.keys() == []
     hot.allow("k", 5, 3600, 2)
     before = stored(server)
-    assert tuple(hot.allow("k", 5, 3600, cost=0)) == (True, 3, 0.0)
+    assert answer(hot.allow("k", 5, 3600, cost=0)) == (True, 3, 0.0)
     assert stored(server) == before
 
 
 def test_a_cost_above_the_limit_is_never_allowed(hot: Any, server: ValkeyServer) -> None:
-    assert tuple(hot.allow("k", 5, 3600, 6)) == (False, 5, None)
+    assert answer(hot.allow("k", 5, 3600, 6)) == (False, 5, None)
     assert server.keys() == []
     hot.allow("k", 5, 3600)
     before = stored(server)
-    assert tuple(hot.allow("k", 5, 3600, 6)) == (False, 4, None)
+    assert answer(hot.allow("k", 5, 3600, 6)) == (False, 4, None)
     assert stored(server) == before
 
 
 def test_a_limit_of_zero_refuses_everything(hot: Any, server: ValkeyServer) -> None:
-    assert tuple(hot.allow("k", 0, 60)) == (False, 0, None)
-    assert tuple(hot.allow("k", limit=0, period=60, cost=10)) == (False, 0, None)
+    assert answer(hot.allow("k", 0, 60)) == (False, 0, None)
+    assert answer(hot.allow("k", limit=0, period=60, cost=10)) == (False, 0, None)
     assert server.keys() == []
 
 
 @pytest.mark.parametrize("cost", [1, 2, 3, 5, 10])
 def test_a_cost_takes_that_many_units(hot: Any, cost: int) -> None:
     for spent in range(cost, 11, cost):
-        assert tuple(hot.allow("k", 10, 3600, cost)) == (True, 10 - spent, 0.0)
+        assert answer(hot.allow("k", 10, 3600, cost)) == (True, 10 - spent, 0.0)
     assert not hot.allow("k", 10, 3600, cost)
 
 
@@ -126,16 +131,34 @@ def test_keys_do_not_share_a_budget(hot: Any) -> None:
     assert hot.allow("b", 1, 3600)
 
 
-def test_a_decision_unpacks_compares_and_is_true_if_allowed(hot: Any) -> None:
-    decision = hot.allow("k", 2, 3600)
-    allowed, remaining, retry_after = decision
-    assert (allowed, remaining, retry_after) == (True, 1, 0.0)
+def test_it_answers_with_the_decision_of_admission(hot: Any) -> None:
+    from django_vcache.admission import Decision
+
+    decision = hot.allow("k", 4, 3600)
+    assert type(decision) is Decision
     assert bool(decision) is True
-    assert decision == (True, 1, 0.0)
-    assert type(decision).__name__ == "Decision"
-    refused = hot.allow("k", 2, 3600, 2)
+    assert (decision.limit, decision.remaining, decision.retry_after, decision.never) == (4, 3, 0.0, False)
+    assert 899 < decision.reset_after <= 900
+    assert (decision.source, decision.status, decision.refused_by) == ("server", 200, None)
+    rule = decision.rule("allow")
+    assert (rule.kind, rule.limit, rule.burst, rule.window) == ("throttle", 4, 4, 3600.0)
+    assert decision.headers()["RateLimit-Policy"] == '"allow";q=4;w=3600'
+    assert pickle.loads(pickle.dumps(decision)) == decision
+
+
+def test_a_refusal_says_what_refused_and_is_a_response(hot: Any) -> None:
+    assert hot.allow("k", 2, 3600, 2)
+    refused = hot.allow("k", 2, 3600)
     assert bool(refused) is False
+    assert str(refused.refused_by) == "throttle 'allow'"
     assert math.ceil(refused.retry_after) <= 1800
+    response = refused.response()
+    assert response.status_code == 429
+    assert 0 < int(response.headers["Retry-After"]) <= 1800
+    # The key is the program's secret.
+    assert '"k"' not in str(response.headers) + response.content.decode()
+    never = hot.allow("k", 0, 3600)
+    assert (never.never, never.source, never.limit) == (True, "settings", 0)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +205,7 @@ def test_arguments_of_the_wrong_type_are_a_type_error(hot: Any, args: tuple[Any,
 def test_a_forgotten_script_is_loaded_again(hot: Any, server: ValkeyServer) -> None:
     for left in (4, 3, 2):
         server.execute("SCRIPT", "FLUSH")
-        assert tuple(hot.allow("k", 5, 3600)) == (True, left, 0.0)
+        assert answer(hot.allow("k", 5, 3600)) == (True, left, 0.0)
 
 
 def test_scripts_forgotten_under_load_charge_every_call_once(run: Any, default_alias: None, server: Any) -> None:
@@ -213,5 +236,5 @@ def test_a_key_of_another_type_is_the_servers_error(hot: Any, server: ValkeyServ
 @pytest.mark.parametrize("limit", [3, 7, 999_983])
 def test_the_whole_budget_at_once_is_the_limit(hot: Any, limit: int) -> None:
     """Rounding in single steps must not eat into it, also where the limit does not divide the period."""
-    assert tuple(hot.allow("k", limit, 3600, limit - 1)) == (True, 1, 0.0)
+    assert answer(hot.allow("k", limit, 3600, limit - 1)) == (True, 1, 0.0)
     assert hot.allow("k", limit, 3600, 1)

@@ -16,6 +16,9 @@
 ``REFUSAL`` (``"text"``)
     What a refused client gets: ``"text"``, ``"json"``, ``"template:429.html"``, or the dotted path of a callable of the
     request and the decision, or of an exception that is raised with a message.
+``WARM_UP`` (True)
+    Whether a server's process connects and loads the scripts of limits as it starts, in the background: runserver,
+    gunicorn, uvicorn, granian, hypercorn, daphne, uWSGI and waitress, with ``django_vcache`` in INSTALLED_APPS.
 ``DEFAULTS`` (``{}``)
     Keywords of limits, gates and streams that do not say otherwise: ``{"outage": "local", "processes": 8}``.
 ``POLICIES`` (``{}``)
@@ -47,6 +50,7 @@ class VcacheSettings(NamedTuple):
     legacy_headers: bool = False
     throttle_alias: str = "default"
     refusal: str = "text"
+    warm_up: bool = True
     defaults: Mapping[str, Any] = {}
     policies: Mapping[str, Mapping[str, Any]] = {}
 
@@ -94,7 +98,7 @@ def _problem(name: str, value: object) -> str:
         case "GATES" | "STREAMS":
             fits = isinstance(value, list | tuple) and all(isinstance(path, str) and "." in path for path in value)
             return "" if fits else "a list of dotted paths"
-        case "ENABLED" | "LEGACY_HEADERS":
+        case "ENABLED" | "LEGACY_HEADERS" | "WARM_UP":
             return "" if isinstance(value, bool) else "True or False"
         case "REFUSAL":
             fits = isinstance(value, str) and (value in ("text", "json") or _names_something(value))

@@ -27,13 +27,8 @@ pub(super) struct Alias {
 }
 
 impl Alias {
-    /// The one that was named, or `default`.
-    pub(super) fn new(named: Option<String>) -> Self {
-        Self::of(named, false)
-    }
-
-    /// The same for what may store events there.
-    pub(super) fn of(named: Option<String>, stores: bool) -> Self {
+    /// The one that was named, or `default`, for what `stores` events there or does not.
+    pub(super) fn new(named: Option<String>, stores: bool) -> Self {
         let name = named.unwrap_or_else(|| "default".to_owned());
         let mut aliases = in_use();
         let users = aliases.entry(name.clone()).or_default();

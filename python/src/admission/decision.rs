@@ -7,7 +7,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use vcache::Error;
 use vcache::admission::{Decision, Refund, Refusal, RuleState};
 
-use super::pickled;
+use super::pickled::{pickled, reduce};
 
 /// What was decided. It is true if it was to go on. Of a refusal nothing was charged and nothing written.
 #[pyclass(frozen, eq, name = "Decision", module = "django_vcache.admission")]
@@ -15,7 +15,7 @@ use super::pickled;
 pub(crate) struct PyDecision(pub(super) Decision);
 
 impl PyDecision {
-    pub(super) fn make(py: Python<'_>, decision: Decision) -> PyResult<Py<PyAny>> {
+    pub(crate) fn make(py: Python<'_>, decision: Decision) -> PyResult<Py<PyAny>> {
         if let Some(error) = &decision.outage {
             report(py, error)?;
         }
@@ -206,7 +206,7 @@ impl PyDecision {
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        pickled::reduce(py, &self.0)
+        reduce(py, &self.0)
     }
 
     fn __repr__(&self) -> String {
@@ -250,7 +250,7 @@ impl PyRefusal {
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        pickled::reduce(py, &self.0)
+        reduce(py, &self.0)
     }
 
     fn __str__(&self) -> String {
@@ -351,7 +351,7 @@ impl PyRuleState {
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        pickled::reduce(py, &self.0)
+        reduce(py, &self.0)
     }
 
     fn __repr__(&self) -> String {
@@ -396,12 +396,19 @@ impl PyRefund {
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        pickled::reduce(py, &self.0)
+        reduce(py, &self.0)
     }
 
     fn __repr__(&self) -> &'static str {
         if self.0.refunded { "<Refund>" } else { "<Refund of nothing>" }
     }
+}
+
+pickled! {
+    Decision => PyDecision, _restore_decision;
+    Refusal => PyRefusal, _restore_refusal;
+    RuleState => PyRuleState, _restore_rule_state;
+    Refund => PyRefund, _restore_refund;
 }
 
 /// What was counted, as a dict.

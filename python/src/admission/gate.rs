@@ -8,15 +8,17 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use vcache::Connection;
-use vcache::admission::{Admission, Decision, Gate, Quota, Receipt, Refund, RuleState, Stream, Throttle};
-use vcache::python::{Bytes, Coroutine, connection_for, to_exception};
+use vcache::admission::{Admission, Decision, Gate, Rate, RuleState};
+use vcache::python::{Bytes, Coroutine, connection_for};
 
 use super::alias::Alias;
 use super::asked::{Arguments, Asked, Named, Terms};
 use super::call::{Call, Outcome, plain};
-use super::decision::{PyDecision, PyRefund, PyRuleState, metrics};
-use super::limit::{GivenLimit, GivenRate, cost as cost_of, limit, rate};
+use super::decision::{PyDecision, PyRuleState, metrics};
+use super::limit::{Limit as _, cost as cost_of};
 use super::quota::PyQuota;
+use super::refund::refunded;
+use super::rule::{Limited, Rule};
 use super::scope::{Given, Owned, pairs};
 use super::server::server;
 use super::settings::{self, Keywords};
@@ -51,28 +53,16 @@ impl PyGate {
     ) -> PyResult<Terms> {
         let mut terms = Terms::default();
         for (rule, given) in limits.map(pairs).into_iter().flatten() {
-            terms.limits.push((rule.extract::<&str>()?.into(), limit(&given)?));
+            terms.limits.push((rule.extract::<&str>()?.into(), i64::read(&given)?));
         }
         for (rule, given) in rates.map(pairs).into_iter().flatten() {
-            terms.rates.push((rule.extract::<&str>()?.into(), rate(&given)?));
+            terms.rates.push((rule.extract::<&str>()?.into(), Rate::read(&given)?));
         }
         for throttle in &self.throttles {
-            let throttle = throttle.get();
-            if matches!(throttle.rate, GivenRate::Called(_))
-                && !terms.rates.iter().any(|(rule, _)| **rule == *throttle.name())
-                && let Some(rate) = throttle.rate.ask(throttle.name(), scope)?
-            {
-                terms.rates.push((throttle.name().into(), rate));
-            }
+            called(&throttle.get().rule, scope, &mut terms.rates)?;
         }
         for quota in &self.quotas {
-            let quota = quota.get();
-            if matches!(quota.limit, GivenLimit::Called(_))
-                && !terms.limits.iter().any(|(rule, _)| **rule == *quota.name())
-                && let Some(limit) = quota.limit.ask(quota.name(), scope)?
-            {
-                terms.limits.push((quota.name().into(), limit));
-            }
+            called(&quota.get().rule, scope, &mut terms.limits)?;
         }
         Ok(terms)
     }
@@ -157,22 +147,6 @@ impl PyGate {
         Ok(Call::new(peek, PyRuleState::make_all))
     }
 
-    fn refunded(
-        &self,
-        py: Python<'_>,
-        receipt: &str,
-    ) -> PyResult<Call<impl Outcome<Refund> + use<>, Refund>> {
-        let receipt: Receipt = receipt.parse().map_err(|error| to_exception(py, &error))?;
-        let (conn, gate) = (server(py, &self.using)?, Arc::clone(&self.gate));
-        let refund = async move {
-            match conn {
-                Some(conn) => gate.refund(&conn, &receipt).await,
-                None => Ok(Refund::default()),
-            }
-        };
-        Ok(Call::new(refund, PyRefund::make))
-    }
-
     fn forgotten(
         &self,
         py: Python<'_>,
@@ -188,6 +162,21 @@ impl PyGate {
         };
         Ok(Call::new(forget, plain))
     }
+}
+
+/// Adds what a rule's callable says, unless the call has a limit for the rule.
+fn called<R: Limited>(
+    rule: &Rule<R>,
+    scope: &Bound<'_, PyAny>,
+    limits: &mut Vec<(Arc<str>, R::Limit)>,
+) -> PyResult<()> {
+    if rule.is_called()
+        && !limits.iter().any(|(known, _)| **known == *rule.name())
+        && let Some(limit) = rule.limit_for(scope, None)?
+    {
+        limits.push((rule.name().into(), limit));
+    }
+    Ok(())
 }
 
 /// The alias that all parts name, unless the gate names one.
@@ -239,33 +228,33 @@ impl PyGate {
         let quotas: Vec<Bound<'_, PyQuota>> = parts(quotas, "quotas", "Quota")?;
         let aliases = throttles
             .iter()
-            .map(|throttle| throttle.get().alias())
-            .chain(quotas.iter().map(|quota| quota.get().alias()))
-            .chain(stream.map(|stream| stream.get().alias()));
+            .map(|throttle| throttle.get().rule.alias())
+            .chain(quotas.iter().map(|quota| quota.get().rule.alias()))
+            .chain(stream.map(|stream| stream.get().placed.alias()));
         let using = alias(using, aliases)?;
         let mut builder = Gate::builder().settings(settings);
         for throttle in &throttles {
-            builder = builder.throttle(Throttle::clone(throttle.get().made()));
+            builder = builder.throttle(throttle.get().rule.placed.made().clone());
         }
         for quota in &quotas {
-            builder = builder.quota(Quota::clone(quota.get().made()));
+            builder = builder.quota(quota.get().rule.placed.made().clone());
         }
         if let Some(stream) = stream {
-            builder = builder.stream(Stream::clone(stream.get().made()));
+            builder = builder.stream(stream.get().placed.made().clone());
         }
         let gate = builder.build()?;
         if let (Some(given), Some(stream)) = (stream, gate.stream()) {
-            given.get().join(stream, &using)?;
+            given.get().placed.join(stream, &using)?;
         }
-        for throttle in throttles.iter().map(Bound::get) {
-            gate.throttle(throttle.name()).map_or(Ok(()), |placed| throttle.join(placed, &using))?;
+        for throttle in throttles.iter().map(|throttle| &throttle.get().rule) {
+            gate.throttle(throttle.name()).map_or(Ok(()), |rule| throttle.placed.join(rule, &using))?;
         }
-        for quota in quotas.iter().map(Bound::get) {
-            gate.quota(quota.name()).map_or(Ok(()), |placed| quota.join(placed, &using))?;
+        for quota in quotas.iter().map(|quota| &quota.get().rule) {
+            gate.quota(quota.name()).map_or(Ok(()), |rule| quota.placed.join(rule, &using))?;
         }
         Ok(Self {
             gate: Arc::new(gate),
-            using: Alias::of(Some(using), stream.is_some()),
+            using: Alias::new(Some(using), stream.is_some()),
             throttles: throttles.into_iter().map(Bound::unbind).collect(),
             quotas: quotas.into_iter().map(Bound::unbind).collect(),
         })
@@ -280,8 +269,9 @@ impl PyGate {
     /// The names of the rules: throttles, then quotas.
     #[getter]
     fn rules<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let throttles = self.throttles.iter().map(|throttle| throttle.get().name());
-        let names: Vec<_> = throttles.chain(self.quotas.iter().map(|quota| quota.get().name())).collect();
+        let throttles = self.throttles.iter().map(|throttle| throttle.get().rule.name());
+        let names: Vec<_> =
+            throttles.chain(self.quotas.iter().map(|quota| quota.get().rule.name())).collect();
         PyTuple::new(py, names)
     }
 
@@ -370,12 +360,12 @@ impl PyGate {
     ///
     /// Raises ValueError for a receipt of something else.
     fn refund(&self, py: Python<'_>, receipt: &str) -> PyResult<Py<PyAny>> {
-        self.refunded(py, receipt)?.block(py)
+        refunded(py, &self.gate, &self.using, receipt)?.block(py)
     }
 
     /// As refund, to be awaited.
     fn arefund<'py>(&self, py: Python<'py>, receipt: &str) -> PyResult<Bound<'py, Coroutine>> {
-        self.refunded(py, receipt)?.defer(py, "Gate.arefund")
+        refunded(py, &self.gate, &self.using, receipt)?.defer(py, "Gate.arefund")
     }
 
     /// Forgets what was charged for a scope, by one rule or by all; of how many there was anything.
@@ -408,8 +398,9 @@ impl PyGate {
     }
 
     fn __repr__(&self) -> String {
-        let throttles = self.throttles.iter().map(|throttle| throttle.get().name());
-        let names: Vec<_> = throttles.chain(self.quotas.iter().map(|quota| quota.get().name())).collect();
+        let throttles = self.throttles.iter().map(|throttle| throttle.get().rule.name());
+        let names: Vec<_> =
+            throttles.chain(self.quotas.iter().map(|quota| quota.get().rule.name())).collect();
         format!("<Gate {}>", names.join(", "))
     }
 }

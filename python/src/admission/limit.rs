@@ -1,5 +1,8 @@
 //! Limits and rates that are not known before the call: a callable of the scope, or an argument of the call.
 
+use std::fmt;
+use std::time::Duration;
+
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -11,18 +14,72 @@ use vcache::python::to_exception;
 /// No limit.
 const UNLIMITED: i64 = -1;
 
-/// What `Throttle(rate=...)` is.
-pub(super) enum GivenRate {
-    Fixed(Rate),
+/// A quota's limit, or a throttle's rate.
+pub(super) trait Limit: Copy + fmt::Display + Send + Sync + 'static {
+    /// What the errors call it.
+    const WHAT: &'static str;
+
+    /// # Errors
+    /// `TypeError` or `ValueError` for what is none.
+    fn read(given: &Bound<'_, PyAny>) -> PyResult<Self>;
+
+    fn unlimited() -> vcache::Result<Self>;
+}
+
+impl Limit for i64 {
+    const WHAT: &'static str = "limit of the quota";
+
+    fn read(given: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if !given.is_instance_of::<PyInt>() || given.is_instance_of::<PyBool>() {
+            let found = given.get_type().name()?;
+            return Err(PyTypeError::new_err(format!("a limit is an int, not {found}")));
+        }
+        given.extract().map_err(|_| {
+            PyValueError::new_err(format!("the limit {given} is larger than can be counted exactly"))
+        })
+    }
+
+    fn unlimited() -> vcache::Result<Self> {
+        Ok(UNLIMITED)
+    }
+}
+
+impl Limit for Rate {
+    const WHAT: &'static str = "rate of the throttle";
+
+    fn read(given: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let Ok(text) = given.cast::<PyString>() else {
+            let found = given.get_type().name()?;
+            return Err(PyTypeError::new_err(format!("a rate is a str such as \"100/m\", not {found}")));
+        };
+        text.to_str()?.parse().map_err(|error| to_exception(given.py(), &error))
+    }
+
+    fn unlimited() -> vcache::Result<Self> {
+        Self::new(UNLIMITED, Duration::from_secs(1))
+    }
+}
+
+/// What `Quota(limit=...)` or `Throttle(rate=...)` is.
+pub(super) enum GivenLimit<L> {
+    Fixed(L),
     Called(Py<PyAny>),
 }
 
-impl GivenRate {
+impl<L: Limit> GivenLimit<L> {
     pub(super) fn new(given: &Bound<'_, PyAny>) -> PyResult<Self> {
         if given.is_callable() {
             return Ok(Self::Called(given.clone().unbind()));
         }
-        rate(given).map(Self::Fixed)
+        L::read(given).map(Self::Fixed)
+    }
+
+    /// The limit, if it is the same for all scopes.
+    pub(super) fn fixed(&self) -> Option<L> {
+        match self {
+            Self::Fixed(limit) => Some(*limit),
+            Self::Called(_) => None,
+        }
     }
 
     /// Shows the callable to Python's garbage collector.
@@ -32,69 +89,26 @@ impl GivenRate {
             Self::Called(callable) => visit.call(callable),
         }
     }
-
-    /// The rate for a scope, unless it is the same for all.
-    pub(super) fn ask(&self, name: &str, scope: &Bound<'_, PyAny>) -> PyResult<Option<Rate>> {
-        let Self::Called(callable) = self else { return Ok(None) };
-        let answer = answer(callable, "rate of the throttle", name, scope)?;
-        if answer.is_none() {
-            return unlimited().map(Some);
-        }
-        rate(&answer).map(Some).map_err(|error| blame(&answer, error, "rate of the throttle", name))
-    }
 }
 
-/// What `Quota(limit=...)` is.
-pub(super) enum GivenLimit {
-    Fixed(i64),
-    Called(Py<PyAny>),
-}
-
-impl GivenLimit {
-    pub(super) fn new(given: &Bound<'_, PyAny>) -> PyResult<Self> {
-        if given.is_callable() {
-            return Ok(Self::Called(given.clone().unbind()));
+/// What a rule's callable says of a scope.
+pub(super) fn ask<L: Limit>(callable: &Py<PyAny>, name: &str, scope: &Bound<'_, PyAny>) -> PyResult<L> {
+    let py = scope.py();
+    let answer = callable.bind(py).call1((scope,))?;
+    if answer.hasattr(intern!(py, "__await__"))? {
+        // Otherwise Python warns that it was never awaited.
+        if let Ok(close) = answer.getattr(intern!(py, "close")) {
+            close.call0()?;
         }
-        limit(given).map(Self::Fixed)
+        return Err(PyTypeError::new_err(format!(
+            "the {} {name:?} is an async callable: it is called before anything is sent, and must answer at once",
+            L::WHAT
+        )));
     }
-
-    /// Shows the callable to Python's garbage collector.
-    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self {
-            Self::Fixed(_) => Ok(()),
-            Self::Called(callable) => visit.call(callable),
-        }
+    if answer.is_none() {
+        return Ok(L::unlimited()?);
     }
-
-    /// The limit for a scope, unless it is the same for all.
-    pub(super) fn ask(&self, name: &str, scope: &Bound<'_, PyAny>) -> PyResult<Option<i64>> {
-        let Self::Called(callable) = self else { return Ok(None) };
-        let answer = answer(callable, "limit of the quota", name, scope)?;
-        if answer.is_none() {
-            return Ok(Some(UNLIMITED));
-        }
-        limit(&answer).map(Some).map_err(|error| blame(&answer, error, "limit of the quota", name))
-    }
-}
-
-/// A rate's text as a rate.
-pub(super) fn rate(given: &Bound<'_, PyAny>) -> PyResult<Rate> {
-    let Ok(text) = given.cast::<PyString>() else {
-        let found = given.get_type().name()?;
-        return Err(PyTypeError::new_err(format!("a rate is a str such as \"100/m\", not {found}")));
-    };
-    text.to_str()?.parse().map_err(|error| to_exception(given.py(), &error))
-}
-
-/// A whole number.
-pub(super) fn limit(given: &Bound<'_, PyAny>) -> PyResult<i64> {
-    if !given.is_instance_of::<PyInt>() || given.is_instance_of::<PyBool>() {
-        let found = given.get_type().name()?;
-        return Err(PyTypeError::new_err(format!("a limit is an int, not {found}")));
-    }
-    given.extract().map_err(|_| {
-        PyValueError::new_err(format!("the limit {given} is larger than can be counted exactly"))
-    })
+    L::read(&answer).map_err(|error| blame(&answer, error, L::WHAT, name))
 }
 
 /// What a call costs. What is no cost for other reasons is told by the rule.
@@ -106,30 +120,6 @@ pub(super) fn cost(given: &Bound<'_, PyAny>) -> PyResult<i64> {
     given.extract().map_err(|_| {
         PyValueError::new_err(format!("the cost is {given}: give a whole number from 0 to 2^53"))
     })
-}
-
-fn unlimited() -> PyResult<Rate> {
-    Ok(Rate::new(UNLIMITED, std::time::Duration::from_secs(1))?)
-}
-
-fn answer<'py>(
-    callable: &Py<PyAny>,
-    what: &str,
-    name: &str,
-    scope: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let py = scope.py();
-    let answer = callable.bind(py).call1((scope,))?;
-    if answer.hasattr(intern!(py, "__await__"))? {
-        // Otherwise Python warns that it was never awaited.
-        if let Ok(close) = answer.getattr(intern!(py, "close")) {
-            close.call0()?;
-        }
-        return Err(PyTypeError::new_err(format!(
-            "the {what} {name:?} is an async callable: it is called before anything is sent, and must answer at once"
-        )));
-    }
-    Ok(answer)
 }
 
 /// The error of a callable's answer, told to be that.

@@ -4,7 +4,9 @@
 //! | module | is for |
 //! |---|---|
 //! | [`throttle`], [`quota`], [`stream`], [`gate`] | a class each |
-//! | [`decision`], [`pickled`] | what they answer |
+//! | [`part`], [`rule`], [`refund`] | what the classes have in common |
+//! | [`decision`] | what they answer |
+//! | [`pickled`] | values as Python pickles them |
 //! | [`alias`] | the cache aliases that are counted on |
 //! | [`asked`] | the arguments of a gate's admission |
 //! | [`call`] | a call in its two forms |
@@ -19,8 +21,11 @@ mod call;
 mod decision;
 mod gate;
 mod limit;
+mod part;
 mod pickled;
 mod quota;
+mod refund;
+mod rule;
 mod scope;
 mod server;
 mod settings;
@@ -28,11 +33,13 @@ mod stream;
 mod throttle;
 
 pub(crate) use alias::{aliases_in_use, aliases_with_streams};
-pub(crate) use decision::{PyDecision, PyRefund, PyRefusal, PyRuleState};
+pub(crate) use decision::{
+    _restore_decision, _restore_refund, _restore_refusal, _restore_rule_state, PyDecision, PyRefund,
+    PyRefusal, PyRuleState,
+};
 pub(crate) use gate::PyGate;
-pub(crate) use pickled::{_restore_decision, _restore_refund, _restore_refusal, _restore_rule_state};
 pub(crate) use quota::PyQuota;
-pub(crate) use server::{forget_enabled, limits_are_on};
+pub(crate) use server::{awarm_up, forget_enabled, limits_are_on, warm_up};
 pub(crate) use settings::check_policy;
 pub(crate) use stream::PyStream;
 pub(crate) use throttle::{PyThrottle, parse_rate};

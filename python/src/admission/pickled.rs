@@ -1,11 +1,8 @@
-//! Decisions and what they hold, pickled: each is a dict of plain values, and the function that makes it of that again.
+//! Values pickled: each is a dict of plain values, and the function that makes it of that again.
 
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use vcache::admission::{Decision, Refund, Refusal, RuleState};
-use vcache::python::{FromDict, ToDict};
-
-use super::decision::{PyDecision, PyRefund, PyRefusal, PyRuleState};
+use vcache::python::ToDict;
 
 /// What can be pickled.
 pub(super) trait Pickled: serde::Serialize + Clone + Send + 'static {
@@ -20,23 +17,18 @@ pub(super) fn reduce<'py, T: Pickled>(py: Python<'py>, value: &T) -> PyResult<Bo
     Ok(PyTuple::new(py, [restore, parts.into_any()])?.into_any())
 }
 
+/// Writes the functions that make classes of what was pickled.
 macro_rules! pickled {
     ($($value:ty => $class:ident, $restore:ident;)+) => {$(
-        impl Pickled for $value {
+        impl $crate::admission::pickled::Pickled for $value {
             const RESTORE: &'static str = stringify!($restore);
         }
 
         /// What was pickled.
         #[pyfunction]
-        pub(crate) fn $restore(state: FromDict<$value>) -> $class {
+        pub(crate) fn $restore(state: ::vcache::python::FromDict<$value>) -> $class {
             $class(state.0)
         }
     )+};
 }
-
-pickled! {
-    Decision => PyDecision, _restore_decision;
-    Refusal => PyRefusal, _restore_refusal;
-    RuleState => PyRuleState, _restore_rule_state;
-    Refund => PyRefund, _restore_refund;
-}
+pub(super) use pickled;

@@ -1,12 +1,15 @@
 //! Which server a limit asks: that of its alias, or none where limits are switched off by `VCACHE["ENABLED"]`, and in a
-//! test run whose cache is one of Django's stand-ins.
+//! test run whose cache is one of Django's stand-ins. Also how a process meets it before its first call.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use vcache::Connection;
-use vcache::python::connection_for;
+use vcache::admission::load_scripts;
+use vcache::python::{Coroutine, connection_for};
+
+use super::call::{Call, Outcome, plain};
 
 /// The settings have not been read yet, or have changed since.
 const UNKNOWN: u8 = 0;
@@ -55,6 +58,25 @@ fn is_stand_in(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
     static STAND_IN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let class = STAND_IN.import(py, "django_vcache.backend", "StandInCache")?;
     error.value(py).is_instance(class)
+}
+
+/// Connects an alias and loads the scripts of limits, blocking.
+///
+/// Raises the connection's errors.
+#[pyfunction]
+pub(crate) fn warm_up(py: Python<'_>, alias: &str) -> PyResult<Py<PyAny>> {
+    warmed_up(py, alias)?.block(py)
+}
+
+/// The same, to be awaited.
+#[pyfunction]
+pub(crate) fn awarm_up<'py>(py: Python<'py>, alias: &str) -> PyResult<Bound<'py, Coroutine>> {
+    warmed_up(py, alias)?.defer(py, "awarm_up")
+}
+
+fn warmed_up(py: Python<'_>, alias: &str) -> PyResult<Call<impl Outcome<()> + use<>, ()>> {
+    let connection = connection_for(py, alias)?;
+    Ok(Call::new(async move { load_scripts(&connection).await }, plain))
 }
 
 /// The settings have changed: the next call looks at them again.

@@ -1,6 +1,6 @@
 //! `Stream`: where what was admitted is put.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -9,9 +9,9 @@ use pyo3::types::{PyDict, PyTuple};
 use vcache::admission::{Decision, Event, Full, Stream};
 use vcache::python::{Bytes, Coroutine, connection_for};
 
-use super::alias::Alias;
 use super::call::{Call, Outcome, plain};
 use super::decision::{PyDecision, metrics};
+use super::part::{Placed, part};
 use super::scope::Given;
 use super::settings::{self, Keywords};
 
@@ -27,50 +27,17 @@ use super::settings::{self, Keywords};
 /// Raises ValueError for what is not a name.
 #[pyclass(frozen, subclass, name = "Stream", module = "django_vcache.admission")]
 pub(crate) struct PyStream {
-    /// Shared with the calls that are under way.
-    stream: Arc<Stream>,
-    /// As a gate takes it, where that is something else: without the project's defaults, which the gate has itself.
-    part: Option<Stream>,
-    using: Alias,
-    /// As it is in the gate that it was given to: there is where its entries are.
-    joined: OnceLock<(Arc<Stream>, String)>,
+    pub(super) placed: Placed<Stream>,
 }
+
+part!(Stream, "stream", "alias, prefix or number of shards", stores: true);
 
 /// The id of each entry; `None` for what found no room.
 type Ids = Vec<Option<String>>;
 
 impl PyStream {
     pub(super) fn of(stream: Stream, using: Option<String>) -> Self {
-        Self { stream: Arc::new(stream), using: Alias::of(using, true), part: None, joined: OnceLock::new() }
-    }
-
-    pub(super) fn stream(&self) -> &Arc<Stream> {
-        self.joined.get().map_or(&self.stream, |(stream, _)| stream)
-    }
-
-    /// As it was made, for a gate.
-    pub(super) fn made(&self) -> &Stream {
-        self.part.as_ref().unwrap_or(&self.stream)
-    }
-
-    pub(super) fn alias(&self) -> &str {
-        self.joined.get().map_or(&self.using, |(_, using)| using)
-    }
-
-    /// From now on it is the stream of a gate, with that one's settings.
-    ///
-    /// # Errors
-    /// `ValueError` if it is the stream of another gate already, whose entries are elsewhere.
-    pub(super) fn join(&self, stream: &Stream, using: &str) -> PyResult<()> {
-        self.using.release();
-        let (known, alias) = self.joined.get_or_init(|| (Arc::new(stream.clone()), using.to_owned()));
-        if known.is_same(stream) && alias == using {
-            return Ok(());
-        }
-        Err(PyValueError::new_err(format!(
-            "the stream '{}' is that of another gate, with another alias, prefix or number of shards: make one for each",
-            stream.name()
-        )))
+        Self { placed: Placed::of(stream, using) }
     }
 
     fn added(
@@ -80,7 +47,7 @@ impl PyStream {
         scope: Option<Given>,
         dedupe: Option<String>,
     ) -> PyResult<Call<impl Outcome<Decision> + use<>, Decision>> {
-        let (conn, stream) = (connection_for(py, self.alias())?, Arc::clone(self.stream()));
+        let (conn, stream) = (connection_for(py, self.placed.alias())?, Arc::clone(self.placed.asked()));
         Ok(Call::new(
             async move {
                 let mut event = Event::new(&*payload);
@@ -104,7 +71,7 @@ impl PyStream {
         let py = payloads.py();
         let payloads: Vec<Bytes> =
             payloads.try_iter()?.map(|payload| payload?.extract()).collect::<PyResult<_>>()?;
-        let (conn, stream) = (connection_for(py, self.alias())?, Arc::clone(self.stream()));
+        let (conn, stream) = (connection_for(py, self.placed.alias())?, Arc::clone(self.placed.asked()));
         Ok(Call::new(
             async move {
                 let events: Vec<_> = payloads
@@ -121,7 +88,7 @@ impl PyStream {
     }
 
     fn counted(&self, py: Python<'_>) -> PyResult<Call<impl Outcome<u64> + use<>, u64>> {
-        let (conn, stream) = (connection_for(py, self.alias())?, Arc::clone(self.stream()));
+        let (conn, stream) = (connection_for(py, self.placed.alias())?, Arc::clone(self.placed.asked()));
         Ok(Call::new(async move { stream.length(&conn).await }, plain))
     }
 }
@@ -153,32 +120,31 @@ impl PyStream {
             }
             stream = stream.maxlen(maxlen);
         }
-        let part = keywords.of_a_part().map(|said| stream.clone().settings(said.clone())).transpose()?;
-        Ok(Self { part, ..Self::of(stream.settings(keywords.settings)?, keywords.using) })
+        Ok(Self { placed: Placed::new(stream, keywords)? })
     }
 
     /// The stream's name.
     #[getter]
     fn name(&self) -> &str {
-        self.stream.name()
+        self.placed.name()
     }
 
     /// The cache alias on whose server it is.
     #[getter]
-    fn get_using(&self) -> &str {
-        self.alias()
+    fn using(&self) -> &str {
+        self.placed.alias()
     }
 
     /// The keys of its shards on the server.
     #[getter]
     fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.stream().keys(&connection_for(py, self.alias())?))
+        PyTuple::new(py, self.placed.asked().keys(&connection_for(py, self.placed.alias())?))
     }
 
     /// The keys of its shards' dead letters.
     #[getter]
     fn dead_keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.stream().dead_keys(&connection_for(py, self.alias())?))
+        PyTuple::new(py, self.placed.asked().dead_keys(&connection_for(py, self.placed.alias())?))
     }
 
     /// Appends an entry: the field `payload`, and one for each entry of the scope. The decision's `id` is the entry's; a
@@ -249,10 +215,10 @@ impl PyStream {
 
     /// What it counted in this process, by name.
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        metrics(py, self.stream().metrics())
+        metrics(py, self.placed.asked().metrics())
     }
 
     fn __repr__(&self) -> String {
-        format!("<Stream '{}'>", self.stream.name())
+        format!("<Stream '{}'>", self.placed.name())
     }
 }

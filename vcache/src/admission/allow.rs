@@ -4,26 +4,49 @@
 //! The state of a key expires when what is owed does. In any window W at most `burst + rate * W` units pass, where the
 //! burst is the limit itself.
 
+#[cfg(feature = "admission")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::Value;
 
 use super::LARGEST;
+#[cfg(feature = "admission")]
+use super::decision::{Decision, Refusal, RuleKind, RuleState, Source};
 use super::limits::Counted;
 use super::reply::Packed;
 use super::script::{self, ADMIT};
 use crate::connection::{Connection, Packet};
 use crate::error::{Error, Result};
 
-/// The answer of a throttle.
+/// The answer of [`allow`]. With the feature `admission` it becomes a [`Decision`](super::Decision) by `into()`, whose one
+/// rule is called "allow".
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Allowance {
     /// Whether the call may go on. If not, nothing was charged.
     pub allowed: bool,
+    /// Units in a window, and as many may go at once.
+    pub limit: i64,
     /// Whole units left in the burst.
     pub remaining: i64,
     /// How long to wait until the same cost would be allowed; zero if it was, `None` if it never will be.
     pub retry_after: Option<Duration>,
+    /// Until the whole burst is there again.
+    pub reset_after: Duration,
+    /// The length of the window.
+    pub window: Duration,
+    by: DecidedBy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "admission"), expect(dead_code, reason = "a decision tells it"))]
+enum DecidedBy {
+    Server,
+    /// The limit of 0.
+    Limit,
+    /// Limits are switched off.
+    Switch,
 }
 
 /// Spends `cost` units of `key`'s budget of `limit` units per `period` seconds. A cost of 0 asks whether a
@@ -48,8 +71,17 @@ pub async fn allow(
     period: f64,
     cost: i64,
 ) -> Result<Allowance> {
-    let Some(rule) = rule(key, limit, period, cost)? else {
-        return Ok(Allowance { allowed: false, remaining: 0, retry_after: None });
+    let (window, rule) = rule(key, limit, period, cost)?;
+    let Some(rule) = rule else {
+        return Ok(Allowance {
+            allowed: false,
+            limit,
+            remaining: 0,
+            retry_after: None,
+            reset_after: Duration::ZERO,
+            window,
+            by: DecidedBy::Limit,
+        });
     };
     let reply = script::run(conn, &ADMIT, None, |head| {
         let mut packet = Packet::pipeline();
@@ -60,7 +92,7 @@ pub async fn allow(
         Ok(packet)
     })
     .await?;
-    read(reply)
+    read(reply, limit, window)
 }
 
 /// The answer where limits are switched off: yes. No server is asked.
@@ -68,12 +100,20 @@ pub async fn allow(
 /// # Errors
 /// [`ErrorKind::Value`](crate::ErrorKind::Value) as for [`allow`].
 pub fn waive(key: &str, limit: i64, period: f64, cost: i64) -> Result<Allowance> {
-    rule(key, limit, period, cost)?;
-    Ok(Allowance { allowed: true, remaining: limit, retry_after: Some(Duration::ZERO) })
+    let (window, _rule) = rule(key, limit, period, cost)?;
+    Ok(Allowance {
+        allowed: true,
+        limit,
+        remaining: limit,
+        retry_after: Some(Duration::ZERO),
+        reset_after: Duration::ZERO,
+        window,
+        by: DecidedBy::Switch,
+    })
 }
 
-/// What the server is asked by; `None` for a limit of 0, which it need not be asked about.
-fn rule(key: &str, limit: i64, period: f64, cost: i64) -> Result<Option<Counted>> {
+/// The window, and what the server is asked by; `None` for a limit of 0, which it need not be asked about.
+fn rule(key: &str, limit: i64, period: f64, cost: i64) -> Result<(Duration, Option<Counted>)> {
     if key.is_empty() {
         return Err(Error::value("the throttle's key is empty"));
     }
@@ -82,9 +122,6 @@ fn rule(key: &str, limit: i64, period: f64, cost: i64) -> Result<Option<Counted>
     }
     if !(period.is_finite() && period > 0.0) {
         return Err(Error::value(format!("period is {period}: give seconds above 0")));
-    }
-    if limit == 0 {
-        return Ok(None);
     }
     let too_large = || {
         Error::value(format!(
@@ -99,16 +136,56 @@ fn rule(key: &str, limit: i64, period: f64, cost: i64) -> Result<Option<Counted>
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
     let period = Duration::from_micros(micros as u64);
-    Counted::new(limit, period, limit).map(Some).map_err(|_| too_large())
+    if limit == 0 {
+        return Ok((period, None));
+    }
+    let counted = Counted::new(limit, period, limit).map_err(|_| too_large())?;
+    Ok((period, Some(counted)))
 }
 
-fn read(reply: Value) -> Result<Allowance> {
+fn read(reply: Value, limit: i64, window: Duration) -> Result<Allowance> {
     let mut reply = Packed::of(reply)?;
     let (verdict, _rule, _now) = (reply.int()?, reply.int()?, reply.int()?);
-    let (remaining, wait) = (reply.int()?.max(0), reply.int()?);
+    let (remaining, wait, reset) = (reply.int()?.max(0), reply.int()?, reply.int()?);
     Ok(Allowance {
         allowed: verdict == 1,
+        limit,
         remaining,
         retry_after: u64::try_from(wait).ok().map(Duration::from_micros),
+        reset_after: Duration::from_micros(u64::try_from(reset).unwrap_or(0)),
+        window,
+        by: DecidedBy::Server,
     })
+}
+
+#[cfg(feature = "admission")]
+impl From<Allowance> for Decision {
+    fn from(answer: Allowance) -> Self {
+        let name: Arc<str> = "allow".into();
+        let refused = || Refusal { rule: Arc::clone(&name), kind: RuleKind::Throttle };
+        Self {
+            allowed: answer.allowed,
+            duplicate: false,
+            id: None,
+            receipt: None,
+            refused_by: (!answer.allowed).then(refused),
+            retry_after: answer.retry_after,
+            rules: vec![RuleState {
+                name,
+                kind: RuleKind::Throttle,
+                limit: answer.limit,
+                burst: answer.limit,
+                remaining: Some(answer.remaining),
+                used: 0,
+                reset_after: answer.reset_after,
+                window: answer.window,
+            }],
+            source: match answer.by {
+                DecidedBy::Server => Source::Server,
+                DecidedBy::Limit => Source::Settings,
+                DecidedBy::Switch => Source::Disabled,
+            },
+            outage: None,
+        }
+    }
 }

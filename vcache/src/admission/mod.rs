@@ -148,6 +148,8 @@ pub use receipt::Receipt;
 #[cfg(feature = "admission")]
 pub use scope::{Scope, ScopeValue, Subject};
 #[cfg(feature = "admission")]
+pub use script::load_scripts;
+#[cfg(feature = "admission")]
 pub use settings::{Outage, Settings};
 #[cfg(feature = "admission")]
 pub use stream::{Event, Full, Stream};

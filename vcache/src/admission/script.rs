@@ -111,6 +111,36 @@ pub(super) async fn run(
     conn.check(reply)
 }
 
+/// Connects, if that has not happened, and has the server learn the scripts: what the first decision of a process then waits
+/// for is the decision alone. A user who may not load scripts is no error, since a call brings the text of one that is missing.
+///
+/// # Errors
+/// The connection's, and what else the server refuses.
+///
+/// ```no_run
+/// # async fn example(conn: &vcache::Connection) -> vcache::Result<()> {
+/// vcache::admission::load_scripts(conn).await?;
+/// # Ok(()) }
+/// ```
+#[cfg(feature = "admission")]
+pub async fn load_scripts(conn: &Connection) -> Result<()> {
+    let mut packet = Packet::pipeline();
+    for script in [&*ADMIT, &*PEEK, &*REFUND] {
+        packet.then("SCRIPT", 2).arg(b"LOAD").arg(script.text.as_bytes());
+    }
+    let replies = match conn.exchange(packet, None).await? {
+        Value::Array(replies) => replies,
+        single => vec![single],
+    };
+    for reply in replies {
+        match conn.check(reply) {
+            Err(error) if error.code() == Some("NOPERM") => {}
+            checked => drop(checked?),
+        }
+    }
+    Ok(())
+}
+
 /// Who brings a script to a server that does not know it. Of many calls that learn of it together only the first does: the
 /// text has some 12 KB, and a thousand of them would keep the server from deciding within the deadline.
 mod loads {
