@@ -27,7 +27,7 @@ help:
 	@echo "make test    everything that must hold: lint, Rust tests, Python tests"
 	@echo "make bench   compare with the other cache backends on this machine (about 40 minutes)"
 	@echo "make lint    formatting, clippy, ruff, mypy"
-	@echo "make format  mend what the formatters can, and write docs/reference/api"
+	@echo "make format  mend what the formatters can; write docstrings of stubs and docs/reference/api"
 	@echo "make wheels  wheels for Linux, two processors, CPython 3.11 to 3.14 (an hour; needs rustup)"
 	@echo "make clean   remove what was built, examples and fuzz targets included"
 
@@ -85,12 +85,16 @@ lint: setup
 	@cargo clippy -p vcache --lib --quiet --features json,dict,awaitable,spawn -- -D warnings
 	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps -p vcache -p hotpath-macros --features $(FEATURES)
 	@$(BIN)/mypy
+	@$(BIN)/python scripts/docstrings.py --check
+	@$(BIN)/python -m django_vcache stubs django_vcache.hotpaths --check
 	@$(BIN)/python scripts/reference.py --check
 
 format: setup
 	@cargo fmt --all
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format .
+	@$(BIN)/python scripts/docstrings.py
+	@$(BIN)/python -m django_vcache stubs django_vcache.hotpaths
 	@$(BIN)/python scripts/reference.py
 
 bench: setup

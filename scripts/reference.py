@@ -285,7 +285,8 @@ class Render:
             lines.append(definition(f"a{last}", awaited))
             said = self.text(awaited, f"{owner}.a{last}".lstrip("."))
             # What says only that it is the same, awaited, is said by the signature.
-            rest = re.sub(r"\AAs `[\w.]+`(, (to be awaited|on the running loop))?\.\s*", "", said)
+            rest = re.sub(r"\AAs `[\w.]+`(, (to be awaited|on the running loop))?\.\s*", "", said.removeprefix(text))
+            rest = re.sub(r"\A\s*The form of `\w+` to await\.\s*", "", rest)
             text = "\n\n".join(filter(None, [text, rest and f"`a{last}`: {rest}"]))
         yield code("\n".join(lines))
         yield text
@@ -349,7 +350,7 @@ def signature(head: str, function: griffe.Function, *, returns: bool = True) -> 
 
 
 def annotated(annotation: object) -> str:
-    text = str(annotation or "").strip("\"'")
+    text = str(annotation or "").strip("\"'").removeprefix("django_vcache.admission.")
     for own, shown in NAMES.items():
         text = re.sub(rf"(?<!\w){own}\b", shown, text)
     if own := re.search(r"(?<![\w.])_[A-Z]\w*", text):

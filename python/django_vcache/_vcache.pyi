@@ -41,7 +41,7 @@ def on_unknown_alias(callable: Callable[[str], None]) -> None:
 
 @final
 class Client:
-    """One cache alias on the shared connection. ``version`` is None for the cache's own."""
+    """One cache alias on the shared connection. `version` is None for the cache's own."""
 
     def __new__(
         cls,
@@ -67,7 +67,8 @@ class Client:
         on_untracked: Callable[[str], None],
         on_unscripted: Callable[[str], None],
     ) -> Client: ...
-    def publish(self, alias: str) -> None: ...
+    def publish(self, alias: str) -> None:
+        """Makes this connection the one that Rust knows by `alias`: hot paths run on it."""
     def get(self, cache: BaseCache, key: Any, default: Any, version: Any) -> Any: ...
     def aget(self, cache: BaseCache, key: Any, default: Any, version: Any) -> Future[Any]: ...
     def get_many(self, cache: BaseCache, keys: Iterable[Any], version: Any) -> dict[Any, Any]: ...
@@ -92,9 +93,13 @@ class Client:
     def await_changed(self, cache: BaseCache, key: Any, timeout: Any, version: Any) -> Future[bool]: ...
     def move_version(self, cache: BaseCache, key: Any, old: int, new: int) -> int: ...
     def amove_version(self, cache: BaseCache, key: Any, old: int, new: int) -> Future[int]: ...
-    def flush(self) -> None: ...
+    def flush(self) -> None:
+        """Empties the whole database."""
     def aflush(self) -> Future[None]: ...
-    def sweep(self, layouts: Sequence[tuple[bytes, bytes, bytes]], version: str) -> None: ...
+    def sweep(self, layouts: Sequence[tuple[bytes, bytes, bytes]], version: str) -> None:
+        """Deletes every key that has the first of the layouts, with an integer for a version or with `version`, and
+        none of the others.
+        """
     def asweep(self, layouts: Sequence[tuple[bytes, bytes, bytes]], version: str) -> Future[None]: ...
     def execute(self, *arguments: Any) -> Any: ...
     def aexecute(self, *arguments: Any) -> Future[Any]: ...
@@ -113,7 +118,8 @@ class Codec:
         dumps: Callable[[Any], bytes] | None = None,
         loads: Callable[[bytes], Any] | None = None,
     ) -> Codec: ...
-    def dumps(self, value: Any) -> bytes: ...
+    def dumps(self, value: Any) -> bytes:
+        """The stored form of `value`."""
     def loads(self, data: bytes) -> Any:
         """Raises ValueError for bytes that are no value, or not to be trusted."""
 
@@ -136,7 +142,7 @@ class _Admission(TypedDict, total=False):
 _Outage: TypeAlias = Literal["open", "closed", "local", "raise"]
 
 def check_policy(given: dict[str, Any]) -> None:
-    """Raises ValueError or TypeError for keywords that ``VCACHE["DEFAULTS"]`` or a policy cannot have."""
+    """Raises ValueError or TypeError for keywords that `VCACHE["DEFAULTS"]` or a policy cannot have."""
 
 def aliases_with_streams() -> list[str]:
     """The cache aliases on which streams of this process store events."""
@@ -151,16 +157,16 @@ def aliases_in_use() -> list[str]:
     """The cache aliases that the throttles, quotas, gates and streams of this process count on."""
 
 def parse_rate(rate: str) -> tuple[int, float]:
-    """A rate's text as its limit and its period in seconds: ``parse_rate("10/30s") == (10, 30.0)``.
+    """A rate's text as its limit and its period in seconds: `parse_rate("10/30s") == (10, 30.0)`.
 
     Raises ValueError for what is not a rate, TypeError for what is not a str.
     """
 
 @final
 class Refusal:
-    """What refused: the ``refused_by`` of a decision.
+    """What refused: the `refused_by` of a decision.
 
-    ``str(refusal)`` is such as ``throttle 'org'``.
+    `str(refusal)` is such as `throttle 'org'`.
     """
 
     @property
@@ -168,14 +174,16 @@ class Refusal:
         """The name of the rule or stream."""
     @property
     def kind(self) -> Literal["throttle", "quota", "stream", "outage"]:
-        """``"stream"`` is one that is full; ``"outage"`` is a server that could not be asked."""
+        """`"stream"` is one that is full; `"outage"` is a server that could not be asked."""
 
 @final
 class RuleState:
     """How a throttle or quota stands, after a decision or a look.
 
-    >>> state = throttle.peek(42)  # doctest: +SKIP
-    >>> print(f"{state.remaining} of {state.burst}, all of them in {state.reset_after:.0f} s")  # doctest: +SKIP
+    ```python
+    state = throttle.peek(42)
+    print(f"{state.remaining} of {state.burst}, all of them in {state.reset_after:.0f} s")
+    ```
     """
 
     @property
@@ -209,9 +217,11 @@ class RuleState:
 class Decision:
     """What was decided. It is true if it may go on; of a refusal nothing was charged and nothing written.
 
-    >>> decision = await throttle.acheck(42)  # doctest: +SKIP
-    >>> if not decision:  # doctest: +SKIP
-    ...     return decision.response()
+    ```python
+    decision = await throttle.acheck(42)
+    if not decision:
+        print(f"refused by {decision.refused_by}, try again in {decision.retry_after} s")
+    ```
     """
 
     def __bool__(self) -> bool:
@@ -223,7 +233,7 @@ class Decision:
     def duplicate(self) -> bool:
         """Whether the dedupe id was admitted before.
 
-        Then nothing was charged or written now, and ``id`` and ``receipt`` are the first call's.
+        Then nothing was charged or written now, and `id` and `receipt` are the first call's.
         """
     @property
     def id(self) -> str | None:
@@ -248,18 +258,18 @@ class Decision:
     def limit(self) -> int | None:
         """The limit of the rule that is closest to its own: the one that refused, or has the smallest part left.
 
-        None if there is no limit, or nothing is known, as in an outage. ``remaining`` and ``reset_after`` are of the
-        same rule.
+        None if there is no limit, or nothing is known, as in an outage. `remaining` and `reset_after` are of the same
+        rule.
         """
     @property
     def remaining(self) -> int | None:
-        """Units left of the rule that ``limit`` is of."""
+        """Units left of the rule that `limit` is of."""
     @property
     def reset_after(self) -> float | None:
         """Seconds until all of that rule's units are there again."""
     @property
     def rules(self) -> tuple[RuleState, ...]:
-        """How every rule stands now, throttles first. A rule of which nothing is known has no ``remaining``."""
+        """How every rule stands now, throttles first. A rule of which nothing is known has no `remaining`."""
     def rule(self, name: str) -> RuleState:
         """The state of a rule.
 
@@ -271,28 +281,30 @@ class Decision:
     def source(self) -> Literal["server", "settings", "deny_cache", "guard", "outage", "disabled"]:
         """Who decided.
 
-        ``"settings"`` is a limit of 0 or none at all, ``"deny_cache"`` a refusal of the server's that still holds,
-        ``"guard"`` this process by itself, ``"outage"`` the ``outage`` policies, and
-        ``"disabled"`` the setting ``VCACHE["ENABLED"]``.
+        `"settings"` is a limit of 0 or none at all, `"deny_cache"` a refusal of the server's that still holds,
+        `"guard"` this process by itself, `"outage"` the `outage` policies, and `"disabled"` the setting
+        `VCACHE["ENABLED"]`.
         """
     @property
     def outage(self) -> str | None:
-        """Why the server could not be asked, if ``source`` is ``"outage"``: the error's text. None otherwise."""
+        """Why the server could not be asked, if `source` is `"outage"`: the error's text. None otherwise."""
     @property
     def status(self) -> int:
         """The HTTP status: 200, 429 for a refusal, 503 for one because of an outage or a full stream."""
     def headers(self, legacy: bool = False) -> dict[str, str]:
-        """The headers that tell a client: ``RateLimit-Policy``, ``RateLimit``, and for a refusal ``Retry-After``.
+        """The headers that tell a client: `RateLimit-Policy`, `RateLimit`, and for a refusal `Retry-After`.
 
-        With ``legacy`` also ``X-RateLimit-Limit``, ``X-RateLimit-Remaining`` and ``X-RateLimit-Reset`` (seconds).
+        With `legacy` also `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset` (seconds).
         """
     def sentry_headers(self, *categories: str, scope: str = "organization") -> dict[str, str]:
-        """What a Sentry client reads, also in an answer of 200: ``X-Sentry-Rate-Limits`` and ``Retry-After``.
+        """What a Sentry client reads, also in an answer of 200: `X-Sentry-Rate-Limits` and `Retry-After`.
 
         Empty for what was admitted or never will be. Without categories it is for all of them.
 
-        >>> decision.sentry_headers("error", "transaction")  # doctest: +SKIP
-        {'X-Sentry-Rate-Limits': '60:error;transaction:organization:org', 'Retry-After': '60'}
+        ```python
+        decision.sentry_headers("error", "transaction")
+        # {'X-Sentry-Rate-Limits': '60:error;transaction:organization:org', 'Retry-After': '60'}
+        ```
         """
     def response(self) -> HttpResponse:
         """The response of a refusal: 429, or 503 for an outage, with the headers and a line that names the rule.
@@ -304,9 +316,11 @@ class Decision:
 class Refund:
     """What a refund did. It is true if units were given back now.
 
-    >>> refund = quota.refund(decision.receipt)  # doctest: +SKIP
-    >>> refund.used  # doctest: +SKIP
-    {'exports': 41}
+    ```python
+    refund = quota.refund(decision.receipt)
+    refund.used
+    # {'exports': 41}
+    ```
     """
 
     def __bool__(self) -> bool:
@@ -325,30 +339,30 @@ class Refund:
 class Throttle:
     """A rate limit for each value of a scope's entry. Make it once, as a global of a module.
 
-    In any window of W seconds at most ``burst + rate * W`` units pass.
+    In any window of W seconds at most `burst + rate * W` units pass.
 
-    >>> lookups = Throttle("customer", "20/m", burst=5)
-    >>> decision = lookups.check(42)  # doctest: +SKIP
-    >>> decision = await lookups.acheck({"customer": 42, "org": 1}, cost=3)  # doctest: +SKIP
+    ```python
+    lookups = Throttle("customer", "20/m", burst=5)
+    decision = lookups.check(42)
+    decision = await lookups.acheck({"customer": 42, "org": 1}, cost=3)
+    ```
 
-    Args:
-        name: up to 64 letters, digits, ``_``, ``.`` and ``-``. On the server it is part of the key.
-        rate: ``"100/m"`` or ``"10/30s"``; or a callable of the scope that returns one, or None for no limit. ``"-1/s"``
-            is no limit, a limit of 0 refuses all. The callable is called before anything is sent, and must not be
-        async.
-        burst: units that may come at once; the rate's limit if left out.
-        key: the entry of the scope that it is keyed by, or several; if left out, the one that has the throttle's name.
-        using: the cache alias whose server counts, a ``django_vcache.ValkeyCache``.
-        prefix: what the keys on the server begin with, behind the ``KEY_PREFIX`` of the alias.
-        shards: over how many hash tags they are spread, 1 to 9999. A change leaves old counters behind.
-        outage: without the server: ``"open"`` admits, ``"closed"`` refuses with a 503, ``"local"`` counts in this
-            process, ``"raise"`` raises.
-        deny_cache: whether this process remembers a refusal until it ends, for 5 seconds at most.
-        guard: times the limit beyond which this process refuses by itself, 1.0 or more; None is never.
-        processes: among how many processes the limit is divided under ``"local"``; as many as there are CPUs if left
-            out.
-        deadline: seconds that the server may take for a decision; None is the alias's ``RESPONSE_TIMEOUT``.
-        breaker: whether a server that failed five times in a row is left alone for 1 to 10 seconds.
+    - `name`: up to 64 letters, digits, `_`, `.` and `-`. On the server it is part of the key.
+    - `rate`: `"100/m"` or `"10/30s"`; or a callable of the scope that returns one, or None for no limit. `"-1/s"` is no
+      limit, a limit of 0 refuses all. The callable is called before anything is sent, and must not be async.
+    - `burst`: units that may come at once; the rate's limit if left out.
+    - `key`: the entry of the scope that it is keyed by, or several; if left out, the one that has the throttle's name.
+    - `using`: the cache alias whose server counts, a `django_vcache.ValkeyCache`.
+    - `policy`: the name of a policy in `VCACHE["POLICIES"]`, for keywords that are not given here.
+    - `prefix`: what the keys on the server begin with, behind the `KEY_PREFIX` of the alias.
+    - `shards`: over how many hash tags they are spread, 1 to 9999. A change leaves old counters behind.
+    - `outage`: without the server: `"open"` admits, `"closed"` refuses with a 503, `"local"` counts in this process,
+      `"raise"` raises.
+    - `deny_cache`: whether this process remembers a refusal until it ends, for 5 seconds at most.
+    - `guard`: times the limit beyond which this process refuses by itself, 1.0 or more; None is never.
+    - `processes`: among how many processes the limit is divided under `"local"`; as many as there are CPUs if left out.
+    - `deadline`: seconds that the server may take for a decision; None is the alias's `RESPONSE_TIMEOUT`.
+    - `breaker`: whether a server that failed five times in a row is left alone for 1 to 10 seconds.
 
     Raises ValueError for what is not a name or not a rate, a burst of 0, and settings out of range; TypeError for wrong
     types and unknown keywords.
@@ -379,62 +393,61 @@ class Throttle:
     def using(self) -> str:
         """The cache alias whose server counts."""
     def check(self, scope: _Of, cost: int = 1, *, rate: str | None = None) -> Decision:
-        """Spends ``cost`` units of a scope, or of the value of its entry. Blocks, with the GIL released.
+        """Spends `cost` units of a scope, or of the value of its entry. Blocks, with the GIL released.
 
-        A cost of 0 asks whether a unit would be let through, and charges nothing. ``rate`` is another rate for this
-        call.
+        A cost of 0 asks whether a unit would be let through, and charges nothing. `rate` is another rate for this call.
 
         Raises, before anything is sent, ValueError for a negative or too large cost and for a scope that lacks an
-        entry, TypeError for wrong types, ConfigurationError for an alias that cannot count. Under ``outage="raise"``
+        entry, TypeError for wrong types, ConfigurationError for an alias that cannot count. Under `outage="raise"`
         ConnectionError, TimeoutError or ResponseError for a server that cannot be asked; under any policy ResponseError
-        for what the server refuses otherwise, such as NOPERM. The last four are of ``django_vcache.exceptions``.
+        for what the server refuses otherwise, such as NOPERM. The last four are of `django_vcache.exceptions`.
         """
     async def acheck(self, scope: _Of, cost: int = 1, *, rate: str | None = None) -> Decision:
-        """As ``check``, to be awaited. Nothing is asked before that.
-
-        It raises TypeError in a boolean context, where an ``await`` was forgotten.
+        """As `check`, to be awaited. Nothing is asked before that. In a boolean context it raises TypeError: an `await`
+        was forgotten.
         """
     def peek(self, scope: _Of, *, rate: str | None = None) -> RuleState:
         """How it stands; nothing is charged.
 
-        It has the alias's ``RESPONSE_TIMEOUT`` and no outage policy: raises as ``check`` under ``outage="raise"``.
+        It has the alias's `RESPONSE_TIMEOUT` and no outage policy: raises as `check` under `outage="raise"`.
         """
     async def apeek(self, scope: _Of, *, rate: str | None = None) -> RuleState:
-        """As ``peek``, to be awaited."""
+        """As `peek`, to be awaited."""
     def reset(self, scope: _Of) -> bool:
-        """Forgets what was charged; whether there was anything. Raises as ``peek``.
+        """Forgets what was charged; whether there was anything. Raises as `peek`.
 
         Other processes may still remember a refusal, for 5 seconds at most.
         """
     async def areset(self, scope: _Of) -> bool:
-        """As ``reset``, to be awaited."""
+        """As `reset`, to be awaited."""
     def metrics(self) -> dict[str, int]:
         """What it decided in this process, standing alone.
 
-        ``admitted``, ``refused``, ``duplicates``, ``deny_cache`` and ``guard`` (whom they refused), ``outages`` and of
-        these ``outage_open``, ``outage_closed`` and ``outage_local``, ``breaker_opened``, ``replayed`` (sent again
-        under the dedupe id) and ``stale_windows`` (sent again because a quota's window had just ended).
+        `admitted`, `refused`, `duplicates`, `deny_cache` and `guard` (whom they refused), `outages` and of these
+        `outage_open`, `outage_closed` and `outage_local`, `breaker_opened`, `replayed` (sent again under the dedupe id)
+        and `stale_windows` (sent again because a quota's window had just ended).
         """
 
 class Quota:
     """So many units in each calendar window, for each value of a scope's entry; exact within the window.
 
-    >>> exports = Quota("exports", limit=100, period="month", key="org", timezone="Europe/Vienna")
-    >>> decision = await exports.aconsume({"org": 1})  # doctest: +SKIP
-    >>> await exports.arefund(decision.receipt)  # doctest: +SKIP
+    ```python
+    exports = Quota("exports", limit=100, period="month", key="org", timezone="Europe/Vienna")
+    decision = await exports.aconsume({"org": 1})
+    await exports.arefund(decision.receipt)
+    ```
 
-    Args:
-        name: up to 64 letters, digits, ``_``, ``.`` and ``-``. On the server it is part of the key.
-        limit: -1 only counts, 0 refuses all; or a callable of the scope that returns an int, or None for no limit. The
-            callable is called before anything is sent, and must not be async.
-        period: the window, by the calendar of ``timezone``.
-        key: the entry of the scope that it is keyed by, or several; if left out, the owner of the gate that it is in.
-        timezone: a name of the IANA database.
-        mode: ``"strict"`` refuses what would go over, ``"crossing"`` takes the one that crosses the limit and refuses
-            those after it, ``"check_only"`` counts nothing, ``"shadow"`` counts and never refuses.
-        keep: seconds after a window's end for which it can still be refunded; a day if left out.
-        using, prefix, shards, outage, deny_cache, guard, processes, deadline, breaker: as for ``Throttle``; a guard is
-            for throttles only.
+    - `name`: up to 64 letters, digits, `_`, `.` and `-`. On the server it is part of the key.
+    - `limit`: -1 only counts, 0 refuses all; or a callable of the scope that returns an int, or None for no limit. The
+      callable is called before anything is sent, and must not be async.
+    - `period`: the window, by the calendar of `timezone`.
+    - `key`: the entry of the scope that it is keyed by, or several; if left out, the owner of the gate that it is in.
+    - `timezone`: a name of the IANA database.
+    - `mode`: `"strict"` refuses what would go over, `"crossing"` takes the one that crosses the limit and refuses those
+      after it, `"check_only"` refuses as `"strict"` and counts nothing, `"shadow"` counts and never refuses.
+    - `keep`: seconds after a window's end for which it can still be refunded; a day if left out.
+    - `using`, `policy`, `prefix`, `shards`, `outage`, `deny_cache`, `guard`, `processes`, `deadline`, `breaker`: as for
+      `Throttle`; a guard is for throttles only.
 
     Raises ValueError for what is not a name, a period, a mode, a time zone or a limit, and settings out of range;
     TypeError for wrong types and unknown keywords.
@@ -468,20 +481,19 @@ class Quota:
     def using(self) -> str:
         """The cache alias whose server counts."""
     def consume(self, scope: _Of, cost: int = 1, *, limit: int | None = None) -> Decision:
-        """Takes ``cost`` units of a scope, or of the value of its entry. Blocks, with the GIL released.
+        """Takes `cost` units of a scope, or of the value of its entry. Blocks, with the GIL released.
 
-        A cost of 0 asks whether a unit is left, and counts nothing. ``limit`` is another limit for this call. The
-        decision's ``receipt`` is for a refund. Raises as ``Throttle.check``.
+        A cost of 0 asks whether a unit is left, and counts nothing. `limit` is another limit for this call. The
+        decision's `receipt` is for a refund. Raises as `Throttle.check`.
         """
     async def aconsume(self, scope: _Of, cost: int = 1, *, limit: int | None = None) -> Decision:
-        """As ``consume``, to be awaited. Nothing is asked before that.
-
-        It raises TypeError in a boolean context, where an ``await`` was forgotten.
+        """As `consume`, to be awaited. Nothing is asked before that. In a boolean context it raises TypeError: an
+        `await` was forgotten.
         """
     def peek(self, scope: _Of, *, limit: int | None = None) -> RuleState:
-        """How it stands in the window that is now. Raises as ``Throttle.peek``."""
+        """How it stands in the window that is now. Raises as `Throttle.peek`."""
     async def apeek(self, scope: _Of, *, limit: int | None = None) -> RuleState:
-        """As ``peek``, to be awaited."""
+        """As `peek`, to be awaited."""
     def refund(self, receipt: str) -> Refund:
         """Gives back what was taken under a receipt, once, in the window that it was taken in.
 
@@ -491,40 +503,41 @@ class Quota:
         server that cannot be asked. It may be repeated after any error.
         """
     async def arefund(self, receipt: str) -> Refund:
-        """As ``refund``, to be awaited."""
+        """As `refund`, to be awaited."""
     def reset(self, scope: _Of) -> bool:
-        """Forgets what was counted in the window that is now; whether there was anything. Raises as ``peek``."""
+        """Forgets what was counted in the window that is now; whether there was anything. Raises as `peek`."""
     async def areset(self, scope: _Of) -> bool:
-        """As ``reset``, to be awaited."""
+        """As `reset`, to be awaited."""
     def metrics(self) -> dict[str, int]:
-        """What it decided in this process, standing alone; the names are those of ``Throttle.metrics``."""
+        """What it decided in this process, standing alone; the names are those of `Throttle.metrics`."""
 
 class Stream:
     """A stream of entries for a batch job to find.
 
-    >>> mails = Stream("mails", maxlen=100_000)
-    >>> decision = mails.add(b"to: a@example.com", {"org": 1}, dedupe="mail-17")  # doctest: +SKIP
-    >>> for batch in mails.consumer("sender"):  # doctest: +SKIP
-    ...     send([entry.payload for entry in batch])
+    ```python
+    mails = Stream("mails", maxlen=100_000)
+    decision = mails.add(b"to: a@example.com", {"org": 1}, dedupe="mail-17")
+    for batch in mails.consumer("sender"):
+        send([entry.payload for entry in batch])
+    ```
 
     Given to a gate, it takes on the gate's alias, prefix, owner, shards and other settings.
 
-    Args:
-        name: up to 64 letters, digits, ``_``, ``.`` and ``-``. On the server it is part of the key.
-        maxlen: the most entries of all shards together, each of which takes its part; None is no bound.
-        full: what happens then: ``"refuse"``, or ``"trim"``, which drops the oldest entries, also
-            unread ones.
-        using: the cache alias on whose server it is, a ``django_vcache.ValkeyCache``.
-        prefix: what the keys on the server begin with, behind the ``KEY_PREFIX`` of the alias.
-        owner: the entry of a scope that says which shard it is in, and whom a dedupe id counts for. Without one, the
-            shards take turns, and a dedupe id counts in the whole stream, which then has one shard.
-        shards: over how many hash tags entries are spread, 1 to 9999. A change leaves old entries behind: drain it
-        first.
-        outage: without the server an entry is refused, with a 503; ``"raise"`` raises instead.
-        deadline: seconds that the server may take for ``add``; None is the alias's ``RESPONSE_TIMEOUT``.
-        breaker: whether a server that failed five times in a row is left alone for 1 to 10 seconds.
-        dedupe_for: seconds for which a dedupe id is remembered, twice the deadline at least and up to a year.
-        max_payload: bytes of a payload at the most.
+    - `name`: up to 64 letters, digits, `_`, `.` and `-`. On the server it is part of the key.
+    - `maxlen`: the most entries of all shards together, each of which takes its part; None is no bound.
+    - `full`: what happens then: `"refuse"`, or `"trim"`, which drops the oldest entries, also unread ones.
+    - `using`: the cache alias on whose server it is, a `django_vcache.ValkeyCache`.
+    - `policy`: the name of a policy in `VCACHE["POLICIES"]`, for keywords that are not given here.
+    - `prefix`: what the keys on the server begin with, behind the `KEY_PREFIX` of the alias.
+    - `owner`: the entry of a scope that says which shard it is in, and whom a dedupe id counts for. Without one, the
+      shards take turns, and a dedupe id counts in the whole stream, which then has one shard.
+    - `shards`: over how many hash tags entries are spread, 1 to 9999. A change leaves old entries behind: drain it
+      first.
+    - `outage`: without the server an entry is refused, with a 503; `"raise"` raises instead.
+    - `deadline`: seconds that the server may take for `add`; None is the alias's `RESPONSE_TIMEOUT`.
+    - `breaker`: whether a server that failed five times in a row is left alone for 1 to 10 seconds.
+    - `dedupe_for`: seconds for which a dedupe id is remembered, twice the deadline at least and up to a year.
+    - `max_payload`: bytes of a payload at the most.
 
     Raises ValueError for what is not a name, a maxlen of 0 and settings out of range; TypeError for wrong types and
     unknown keywords.
@@ -560,38 +573,37 @@ class Stream:
     def dead_keys(self) -> tuple[str, ...]:
         """The keys of its shards' dead letters."""
     def add(self, payload: _Payload, scope: _Scope | None = None, dedupe: str | None = None) -> Decision:
-        """Appends an entry: the field ``payload``, and one for each entry of the scope. Blocks, with the GIL released.
+        """Appends an entry: the field `payload`, and one for each entry of the scope. Blocks, with the GIL released.
 
-        The decision's ``id`` is the entry's. A full stream refuses, and so does an outage, since it could not be
-        stored. With ``dedupe`` it is written only once under that id, which counts for the scope's owner; with several
-        shards it needs a scope. Without a scope the shards take turns.
+        The decision's `id` is the entry's. A full stream refuses, and so does an outage, since it could not be stored.
+        With `dedupe` it is written only once under that id, which counts for the scope's owner; with several shards it
+        needs a scope. Without a scope the shards take turns.
 
         Raises ValueError for a payload above max_payload and for a scope or id that cannot be written, TypeError for
         wrong types, both before anything is sent; ResponseError for what the server refuses otherwise than in an
         outage.
         """
     async def aadd(self, payload: _Payload, scope: _Scope | None = None, dedupe: str | None = None) -> Decision:
-        """As ``add``, to be awaited. Nothing is asked before that.
-
-        It raises TypeError in a boolean context, where an ``await`` was forgotten.
+        """As `add`, to be awaited. Nothing is asked before that. In a boolean context it raises TypeError: an `await`
+        was forgotten.
         """
     def add_many(self, payloads: Iterable[_Payload], scope: _Scope | None = None) -> list[str | None]:
         """Appends entries in order, in one round trip; the ids, None for what found no room.
 
-        They are no transaction: what was written before an error stays. It has the alias's ``RESPONSE_TIMEOUT``.
+        They are no transaction: what was written before an error stays. It has the alias's `RESPONSE_TIMEOUT`.
 
-        Raises ValueError and TypeError as ``add``; ConnectionError, TimeoutError or ResponseError, after which it is
-        not known which entries were written.
+        Raises ValueError and TypeError as `add`; ConnectionError, TimeoutError or ResponseError, after which it is not
+        known which entries were written.
         """
     async def aadd_many(self, payloads: Iterable[_Payload], scope: _Scope | None = None) -> list[str | None]:
-        """As ``add_many``, to be awaited."""
+        """As `add_many`, to be awaited."""
     def length(self) -> int:
         """How many entries its shards have together.
 
         Raises ConnectionError, TimeoutError or ResponseError for a server that cannot be asked.
         """
     async def alength(self) -> int:
-        """As ``length``, to be awaited."""
+        """As `length`, to be awaited."""
     def consumer(
         self,
         group: str,
@@ -604,48 +616,48 @@ class Stream:
         delete: bool = True,
         signals: Sequence[int] = ...,
     ) -> Consumer:
-        """A consumer of a group: iterate over it for batches. See ``django_vcache.admission.consumer.Consumer``.
+        """A consumer of a group: iterate over it for batches. See `django_vcache.admission.consumer.Consumer`.
 
-        Args:
-            group: consumers of one group share the work.
-            batch: entries of a batch at the most.
-            max_wait: seconds for which a batch is collected, from its first entry on.
-            name: of this consumer in its group; made up if left out.
-            reclaim_after: seconds after which what was not acknowledged is delivered again; at least twice max_wait.
-            max_deliveries: how often before an entry goes to the dead letters; None is no end.
-            delete: whether to delete entries that all groups have acknowledged.
-            signals: the signals that stop it, SIGTERM and SIGINT; ``()`` where another handler has them.
+        - `group`: consumers of one group share the work.
+        - `batch`: entries of a batch at the most.
+        - `max_wait`: seconds for which a batch is collected, from its first entry on.
+        - `name`: of this consumer in its group; made up if left out.
+        - `reclaim_after`: seconds after which what was not acknowledged is delivered again; at least twice max_wait.
+        - `max_deliveries`: how often before an entry goes to the dead letters; None is no end.
+        - `delete`: whether to delete entries that all groups have acknowledged.
+        - `signals`: the signals that stop it, SIGTERM and SIGINT; `()` where another handler has them.
 
         Raises ValueError or TypeError for an argument that makes no sense.
         """
     def metrics(self) -> dict[str, int]:
-        """What ``add`` and ``add_many`` did in this process; the names are those of ``Throttle.metrics``."""
+        """What `add` and `add_many` did in this process; the names are those of `Throttle.metrics`."""
 
 class Gate:
     """Throttles, quotas and a stream that say yes together or no, in one round trip.
 
     Of a refusal nothing is charged and nothing written. Make it once, as a global of a module.
 
-    >>> gate = Gate(
-    ...     throttles=[Throttle("org", "10000/m"), Throttle("project", "1000/m", burst=200)],
-    ...     quotas=[Quota("events", limit=1_000_000, period="month")],
-    ...     stream=Stream("events", maxlen=1_000_000),
-    ...     owner="org",
-    ... )
-    >>> decision = await gate.aadmit({"org": 1, "project": 42}, payload=b"{}", dedupe="0b51")  # doctest: +SKIP
+    ```python
+    gate = Gate(
+        throttles=[Throttle("org", "10000/m"), Throttle("project", "1000/m", burst=200)],
+        quotas=[Quota("events", limit=1_000_000, period="month")],
+        stream=Stream("events", maxlen=1_000_000),
+        owner="org",
+    )
+    decision = await gate.aadmit({"org": 1, "project": 42}, payload=b"{}", dedupe="0b51")
+    ```
 
-    Args:
-        throttles, quotas: the rules, up to 64, each with its own name.
-        stream: where payloads are written.
-        using: the cache alias whose server decides; that of the parts if left out.
-        outage: as for ``Throttle``, for rules that do not say so themselves. What has a payload is refused in an
-            outage, with a 503, unless a policy is ``"raise"``.
-        dedupe_for: seconds for which a dedupe id is remembered, up to a year.
-        max_payload: bytes of a payload at the most.
-        owner: the entry of the scope that stands for the owner: it says which shard a call is in, whom a dedupe id
-            counts for, and whom quotas without a key count for. Needed for quotas, shards and dedupe ids.
-        prefix, shards, deny_cache, guard, processes, deadline, breaker: as for ``Throttle``. They hold for the rules
-            and the stream too, which have none but an ``outage``.
+    - `throttles`, `quotas`: the rules, up to 64, each with its own name.
+    - `stream`: where payloads are written.
+    - `using`: the cache alias whose server decides; that of the parts if left out.
+    - `outage`: as for `Throttle`, for rules that do not say so themselves. What has a payload is refused in an outage,
+      with a 503, unless a policy is `"raise"`.
+    - `dedupe_for`: seconds for which a dedupe id is remembered, up to a year.
+    - `max_payload`: bytes of a payload at the most.
+    - `owner`: the entry of the scope that stands for the owner: it says which shard a call is in, whom a dedupe id
+      counts for, and whom quotas without a key count for. Needed for quotas, shards and dedupe ids.
+    - `policy`, `prefix`, `shards`, `deny_cache`, `guard`, `processes`, `deadline`, `breaker`: as for `Throttle`. They
+      hold for the rules and the stream too, which have none but an `outage`.
 
     Raises ValueError for two rules of one name, more than 64, parts on several aliases or with settings that the gate
     would ignore, quotas or shards without an owner, with shards a rule whose key does not have the owner in it, nothing
@@ -694,23 +706,22 @@ class Gate:
     ) -> Decision:
         """Decides, charges and writes: all of it, or nothing. Blocks, with the GIL released.
 
-        Args:
-            scope: whom it is for: every entry that a rule is keyed by, in any order.
-            payload: what is written to the stream; without one nothing is.
-            cost: units that every rule is charged. At 0 it is asked whether a unit is left and nothing is charged; a
-                payload is written all the same.
-            costs: units that rules are charged instead of ``cost``, by their names: ``{"bytes": 5000}``. A rule that
-                costs 0 then is left out of this call: it is charged nothing and refuses nothing.
-            dedupe: an id, 1 to 512 bytes, under which it is admitted only once for its owner: a second time charges and
-                writes nothing, and answers the first id and receipt. Only with one is it sent again after a time-out.
-            limits: other limits for this call, by the rule's name: ``{"events": 500}``.
-            rates: other rates of throttles for this call: ``{"org": "50/m"}``.
+        - `scope`: whom it is for: every entry that a rule is keyed by, in any order.
+        - `payload`: what is written to the stream; without one nothing is.
+        - `cost`: units that every rule is charged. At 0 it is asked whether a unit is left and nothing is charged; a
+          payload is written all the same.
+        - `costs`: units that rules are charged instead of `cost`, by their names: `{"bytes": 5000}`. A rule that costs
+          0 then is left out of this call: it is charged nothing and refuses nothing.
+        - `dedupe`: an id, 1 to 512 bytes, under which it is admitted only once for its owner: a second time charges and
+          writes nothing, and answers the first id and receipt. Only with one is it sent again after a time-out.
+        - `limits`: other limits for this call, by the rule's name: `{"events": 500}`.
+        - `rates`: other rates of throttles for this call: `{"org": "50/m"}`.
 
         Raises, before anything is sent, ValueError for what cannot be decided (a scope that lacks an entry, a payload
         above max_payload or without a stream, an unknown rule), TypeError for wrong types, ConfigurationError for an
-        alias that cannot count. Under ``outage="raise"`` ConnectionError, TimeoutError or ResponseError for a server
-        that cannot be asked; under any policy ResponseError for what the server refuses otherwise, such as NOPERM. The
-        last four are of ``django_vcache.exceptions``.
+        alias that cannot count. Under `outage="raise"` ConnectionError, TimeoutError or ResponseError for a server that
+        cannot be asked; under any policy ResponseError for what the server refuses otherwise, such as NOPERM. The last
+        four are of `django_vcache.exceptions`.
         """
     async def aadmit(
         self,
@@ -723,42 +734,41 @@ class Gate:
         limits: dict[str, int] | None = None,
         rates: dict[str, str] | None = None,
     ) -> Decision:
-        """As ``admit``, to be awaited. Nothing is asked before that.
-
-        It raises TypeError in a boolean context, where an ``await`` was forgotten.
+        """As `admit`, to be awaited. Nothing is asked before that. In a boolean context it raises TypeError: an `await`
+        was forgotten.
         """
     def admit_many(self, admissions: Iterable[_Admission]) -> list[Decision]:
         """Decides several admissions, each by itself, in their order. Blocks, with the GIL released.
 
-        Up to 128 are sent at once, or 256 KB of payloads. Each is a mapping with the arguments of ``admit``, such as
-        ``{"scope": {"org": 1}, "payload": b"{}", "costs": {"bytes": 2}}``. The decisions have the same order.
+        Up to 128 are sent at once, or 256 KB of payloads. Each is a mapping with the arguments of `admit`, such as
+        `{"scope": {"org": 1}, "payload": b"{}", "costs": {"bytes": 2}}`. The decisions have the same order.
 
-        Raises as ``admit``: ValueError and TypeError, for any of them, before anything is sent. Under
-        ``outage="raise"`` an error of one is raised when all have been decided.
+        Raises as `admit`: ValueError and TypeError, for any of them, before anything is sent. Under `outage="raise"` an
+        error of one is raised when all have been decided.
         """
     async def aadmit_many(self, admissions: Iterable[_Admission]) -> list[Decision]:
-        """As ``admit_many``, to be awaited."""
+        """As `admit_many`, to be awaited."""
     def peek(
         self, scope: _Scope, *, limits: dict[str, int] | None = None, rates: dict[str, str] | None = None
     ) -> tuple[RuleState, ...]:
-        """How every rule stands; nothing is charged. Raises as ``Throttle.peek``."""
+        """How every rule stands; nothing is charged. Raises as `Throttle.peek`."""
     async def apeek(
         self, scope: _Scope, *, limits: dict[str, int] | None = None, rates: dict[str, str] | None = None
     ) -> tuple[RuleState, ...]:
-        """As ``peek``, to be awaited."""
+        """As `peek`, to be awaited."""
     def refund(self, receipt: str) -> Refund:
         """Gives back to the quotas what was charged under a receipt, once, in the windows that it was charged in.
 
-        Throttles are not refunded, and the dedupe id is not forgotten. Raises as ``Quota.refund``.
+        Throttles are not refunded, and the dedupe id is not forgotten. Raises as `Quota.refund`.
         """
     async def arefund(self, receipt: str) -> Refund:
-        """As ``refund``, to be awaited."""
+        """As `refund`, to be awaited."""
     def reset(self, scope: _Scope, rule: str | None = None) -> int:
         """Forgets what was charged for a scope, by one rule or by all; of how many there was anything.
 
-        Raises ValueError for a rule that is not there and for a scope that lacks an entry; otherwise as ``peek``.
+        Raises ValueError for a rule that is not there and for a scope that lacks an entry; otherwise as `peek`.
         """
     async def areset(self, scope: _Scope, rule: str | None = None) -> int:
-        """As ``reset``, to be awaited."""
+        """As `reset`, to be awaited."""
     def metrics(self) -> dict[str, int]:
-        """What it decided in this process; the names are those of ``Throttle.metrics``."""
+        """What it decided in this process; the names are those of `Throttle.metrics`."""

@@ -30,6 +30,9 @@ __all__ = [
 
 _vcache.on_unknown_alias(publish_alias)
 
+# `python -m django_vcache stubs django_vcache.hotpaths` writes hotpaths.pyi.
+__vcache_stub__ = _vcache.hotpaths.__vcache_stub__
+
 allow = _vcache.hotpaths.allow
 aallow = _vcache.hotpaths.aallow
 enqueue = _vcache.hotpaths.enqueue

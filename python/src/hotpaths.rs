@@ -1,20 +1,27 @@
 //! The hot paths that the wheel ships, for Python as `django_vcache.hotpaths`.
 
-/// Hot paths in Rust, on the connection of the cache alias `default`.
+/// Hot paths in Rust that the wheel brings along, on the connection of the cache alias `default`.
+///
+/// They are examples, to try and to measure against. For limits and streams in production use
+/// `django_vcache.admission`.
 #[vcache::module]
 pub mod hotpaths {
     use pyo3::prelude::*;
     use vcache::prelude::*;
     use vcache::redis;
 
-    /// Spend `cost` units of `key`'s budget of `limit` units per `period` seconds.
+    /// Spends `cost` units of the budget `key`, which has `limit` units for each `period` seconds.
     ///
-    /// One script on the server, on the server's clock (GCRA). A refused call charges nothing; a cost of 0 asks whether a
-    /// unit would be let through, and charges nothing. Returns a `django_vcache.admission.Decision`, whose one rule is called
-    /// "allow". The key is the server's own, without prefix and version. No outage policy decides: an error is raised.
+    /// ```python
+    /// decision = allow(f"project:{project_id}", limit=100, period=60)
+    /// ```
     ///
-    /// Raises ValueError for an empty key and numbers that make no sense, TypeError for wrong types, and the connection's
-    /// errors.
+    /// One script on the server, on the server's clock (GCRA). A refused call charges nothing; a cost of 0 asks whether
+    /// a unit would be let through, and charges nothing. The decision's one rule is called "allow". The key is the
+    /// server's own, without prefix and version. No outage policy decides: an error is raised.
+    ///
+    /// Raises ValueError for an empty key and numbers that make no sense, TypeError for wrong types; ConnectionError,
+    /// TimeoutError or ResponseError, of `django_vcache.exceptions`, if the server does not answer or refuses.
     #[hotpath(signature = (key, limit, period, cost = 1))]
     pub async fn allow(
         conn: &mut Connection,
@@ -29,11 +36,17 @@ pub mod hotpaths {
         vcache::admission::allow(conn, key, limit, period, cost).await.map(|answer| Decision(answer.into()))
     }
 
-    /// Append `payload` (bytes or str) to a stream, as the field `payload`, and return the entry's id.
+    /// Appends `payload` to a stream, as the field `payload`, and returns the entry's id.
     ///
-    /// With `maxlen` the stream is trimmed to about that many entries, the oldest first, whether or not they were read.
+    /// ```python
+    /// entry_id = enqueue("events", request.body, maxlen=1_000_000)
+    /// ```
     ///
-    /// Raises the connection's errors; after a time-out it is not known whether the entry was written.
+    /// With `maxlen` the stream is trimmed to about that many entries, the oldest first, whether or not they were read;
+    /// without it, it grows.
+    ///
+    /// Raises TypeError for wrong types; ConnectionError, TimeoutError or ResponseError, of `django_vcache.exceptions`.
+    /// After a time-out it is not known whether the entry was written.
     #[hotpath(signature = (stream, payload, maxlen = None))]
     pub async fn enqueue(
         conn: &mut Connection,
@@ -46,9 +59,10 @@ pub mod hotpaths {
 
     /// The bytes under `key`, as they are stored, or None.
     ///
-    /// The key is the server's own, without prefix and version. A value that the cache wrote comes as the cache encoded it.
+    /// The key is the server's own, without prefix and version. A value that the cache wrote comes as the cache encoded
+    /// it.
     ///
-    /// Raises the connection's errors.
+    /// Raises ConnectionError, TimeoutError or ResponseError, of `django_vcache.exceptions`.
     #[hotpath]
     pub async fn read(conn: &mut Connection, key: &str) -> vcache::Result<Option<Vec<u8>>> {
         conn.get(key).await
@@ -56,7 +70,7 @@ pub mod hotpaths {
 
     /// The server's number for the connection that this runs on: its `CLIENT ID`.
     ///
-    /// Raises the connection's errors.
+    /// Raises ConnectionError, TimeoutError or ResponseError, of `django_vcache.exceptions`.
     #[hotpath]
     pub async fn connection_id(conn: &mut Connection) -> vcache::Result<u64> {
         Ok(redis::cmd("CLIENT").arg("ID").query_async(conn).await?)

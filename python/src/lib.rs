@@ -36,13 +36,13 @@ mod _vcache {
     use pyo3::types::PyBytes;
     use vcache::python::mark_methods;
 
-    /// Registers `callable(alias)`, which is asked to configure an alias that a hot path wants and that is not configured.
+    /// Registers what configures an alias that a hot path wants and that is not configured yet.
     #[pyfunction]
     fn on_unknown_alias(callable: Py<PyAny>) {
         vcache::python::on_unknown_alias(callable);
     }
 
-    /// Forgets the connection that an alias stands for: the next hot path or limit has it configured anew.
+    /// Forgets the connection of an alias: the next hot path or limit has it configured anew.
     #[pyfunction]
     fn forget_alias(alias: &str) {
         vcache::unconfigure(alias);

@@ -71,7 +71,7 @@ fn in_use() -> MutexGuard<'static, BTreeMap<String, Users>> {
     IN_USE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The cache aliases that the limits, gates and streams of this process count on.
+/// The cache aliases that the throttles, quotas, gates and streams of this process count on.
 #[pyfunction]
 pub(crate) fn aliases_in_use() -> Vec<String> {
     in_use().keys().cloned().collect()

@@ -9,7 +9,13 @@ use vcache::admission::{Decision, Refund, Refusal, RuleState};
 
 use super::pickled::{pickled, reduce};
 
-/// What was decided. It is true if it was to go on. Of a refusal nothing was charged and nothing written.
+/// What was decided. It is true if it may go on; of a refusal nothing was charged and nothing written.
+///
+/// ```python
+/// decision = await throttle.acheck(42)
+/// if not decision:
+///     print(f"refused by {decision.refused_by}, try again in {decision.retry_after} s")
+/// ```
 #[pyclass(frozen, eq, name = "Decision", module = "django_vcache.admission")]
 #[derive(PartialEq)]
 pub(crate) struct PyDecision(pub(super) Decision);
@@ -48,7 +54,9 @@ impl PyDecision {
         self.0.allowed
     }
 
-    /// Whether the dedupe id was admitted before: nothing was charged or written now, `id` and `receipt` are the first's.
+    /// Whether the dedupe id was admitted before.
+    ///
+    /// Then nothing was charged or written now, and `id` and `receipt` are the first call's.
     #[getter]
     fn duplicate(&self) -> bool {
         self.0.duplicate
@@ -60,44 +68,49 @@ impl PyDecision {
         self.0.id.as_deref()
     }
 
-    /// For a refund, if a quota was charged.
+    /// For a refund, if a quota was charged. It is not signed: take none from strangers.
     #[getter]
     fn receipt(&self) -> Option<&str> {
         self.0.receipt.as_ref().map(|receipt| receipt.as_str())
     }
 
-    /// What refused; of several, what takes longest. None if nothing did.
+    /// What refused, and if several did, the one with the longest wait. None if nothing did.
     #[getter]
     fn refused_by(&self) -> Option<PyRefusal> {
         self.0.refused_by.clone().map(PyRefusal)
     }
 
     /// Seconds until the same may be admitted: 0.0 if it was, None if it never will be.
+    ///
+    /// When a full stream has room, and when an outage ends, is not known: then it is a second, or until the server is
+    /// asked again.
     #[getter]
     fn retry_after(&self) -> Option<f64> {
         self.0.retry_after.map(|wait| wait.as_secs_f64())
     }
 
-    /// Whether the same will never be admitted.
+    /// Whether the same will never be admitted: it costs more than the limit, or the limit is 0.
     #[getter]
     fn never(&self) -> bool {
         self.0.never()
     }
 
-    /// The limit of the rule that is closest to its own: the one that refused, or has the smallest part left. None if there is
-    /// no limit, or nothing is known, as in an outage. `remaining` and `reset_after` are of the same rule.
+    /// The limit of the rule that is closest to its own: the one that refused, or has the smallest part left.
+    ///
+    /// None if there is no limit, or nothing is known, as in an outage. `remaining` and `reset_after` are of the same
+    /// rule.
     #[getter]
     fn limit(&self) -> Option<i64> {
         self.0.closest_rule().map(|rule| rule.limit)
     }
 
-    /// Units left of that rule.
+    /// Units left of the rule that `limit` is of.
     #[getter]
     fn remaining(&self) -> Option<i64> {
         self.0.closest_rule().and_then(|rule| rule.remaining)
     }
 
-    /// Seconds until all of it is there again.
+    /// Seconds until all of that rule's units are there again.
     #[getter]
     fn reset_after(&self) -> Option<f64> {
         self.0.closest_rule().map(|rule| rule.reset_after.as_secs_f64())
@@ -113,7 +126,7 @@ impl PyDecision {
         })
     }
 
-    /// All attributes as a dict that JSON takes.
+    /// All attributes as a dict that JSON takes; the rules are dicts too.
     fn as_dict<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
         let decision = &slf.get().0;
         let dict = attributes(
@@ -148,19 +161,23 @@ impl PyDecision {
         Ok(dict)
     }
 
-    /// How every rule stands now.
+    /// How every rule stands now, throttles first. A rule of which nothing is known has no `remaining`.
     #[getter]
     fn rules<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         states(py, &self.0.rules)
     }
 
-    /// Who decided: "server", "settings", "deny_cache", "guard" or "outage"; "disabled" where limits are switched off.
+    /// Who decided.
+    ///
+    /// `"settings"` is a limit of 0 or none at all, `"deny_cache"` a refusal of the server's that still holds,
+    /// `"guard"` this process by itself, `"outage"` the `outage` policies, and `"disabled"` the setting
+    /// `VCACHE["ENABLED"]`.
     #[getter]
     fn source(&self) -> &'static str {
         self.0.source.as_str()
     }
 
-    /// Why the server could not be asked, if `source` is "outage": the error's text. None otherwise.
+    /// Why the server could not be asked, if `source` is `"outage"`: the error's text. None otherwise.
     #[getter]
     fn outage(&self) -> Option<String> {
         self.0.outage.as_ref().map(ToString::to_string)
@@ -172,8 +189,9 @@ impl PyDecision {
         self.0.status()
     }
 
-    /// The headers that tell a client: RateLimit-Policy, RateLimit, and for a refusal Retry-After. With `legacy` also
-    /// X-RateLimit-Limit, X-RateLimit-Remaining and X-RateLimit-Reset (seconds).
+    /// The headers that tell a client: `RateLimit-Policy`, `RateLimit`, and for a refusal `Retry-After`.
+    ///
+    /// With `legacy` also `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset` (seconds).
     #[pyo3(signature = (legacy = false))]
     fn headers<'py>(&self, py: Python<'py>, legacy: bool) -> PyResult<Bound<'py, PyDict>> {
         let headers = PyDict::new(py);
@@ -183,7 +201,14 @@ impl PyDecision {
         Ok(headers)
     }
 
-    /// What a Sentry client reads, also in an answer of 200: X-Sentry-Rate-Limits and Retry-After. Empty for what was admitted.
+    /// What a Sentry client reads, also in an answer of 200: `X-Sentry-Rate-Limits` and `Retry-After`.
+    ///
+    /// Empty for what was admitted or never will be. Without categories it is for all of them.
+    ///
+    /// ```python
+    /// decision.sentry_headers("error", "transaction")
+    /// # {'X-Sentry-Rate-Limits': '60:error;transaction:organization:org', 'Retry-After': '60'}
+    /// ```
     #[pyo3(signature = (*categories, scope = "organization"))]
     fn sentry_headers<'py>(
         &self,
@@ -199,7 +224,9 @@ impl PyDecision {
         Ok(headers)
     }
 
-    /// The response of a refusal: 429, or 503 for an outage, with the headers and a line of text that names the rule.
+    /// The response of a refusal: 429, or 503 for an outage, with the headers and a line that names the rule.
+    ///
+    /// Raises ValueError for a decision that admits.
     fn response<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         static REFUSAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         REFUSAL.import(slf.py(), "django_vcache.admission.views.refusal", "refusal")?.call1((slf,))
@@ -223,7 +250,9 @@ impl PyDecision {
     }
 }
 
-/// What refused.
+/// What refused: the `refused_by` of a decision.
+///
+/// `str(refusal)` is such as `throttle 'org'`.
 #[pyclass(frozen, eq, hash, name = "Refusal", module = "django_vcache.admission")]
 #[derive(PartialEq)]
 pub(crate) struct PyRefusal(pub(super) Refusal);
@@ -243,7 +272,7 @@ impl PyRefusal {
         &self.0.rule
     }
 
-    /// "throttle", "quota", "stream" (it is full) or "outage".
+    /// `"stream"` is one that is full; `"outage"` is a server that could not be asked.
     #[getter]
     fn kind(&self) -> &'static str {
         self.0.kind.as_str()
@@ -262,7 +291,12 @@ impl PyRefusal {
     }
 }
 
-/// How a rule stands.
+/// How a throttle or quota stands, after a decision or a look.
+///
+/// ```python
+/// state = throttle.peek(42)
+/// print(f"{state.remaining} of {state.burst}, all of them in {state.reset_after:.0f} s")
+/// ```
 #[pyclass(frozen, eq, name = "RuleState", module = "django_vcache.admission")]
 #[derive(PartialEq)]
 pub(crate) struct PyRuleState(pub(super) RuleState);
@@ -300,7 +334,7 @@ impl PyRuleState {
         &self.0.name
     }
 
-    /// "throttle" or "quota".
+    /// What the rule is.
     #[getter]
     fn kind(&self) -> &'static str {
         self.0.kind.as_str()
@@ -318,13 +352,13 @@ impl PyRuleState {
         self.0.burst
     }
 
-    /// Units left, never below 0; None if there is no limit, and if it is not known.
+    /// Units left, never below 0; None if there is no limit, or if it is not known.
     #[getter]
     fn remaining(&self) -> Option<i64> {
         self.0.remaining
     }
 
-    /// Of a quota, units counted in the window so far; of a throttle, 0.
+    /// Of a quota, units counted in the window so far, which may be more than the limit; of a throttle, 0.
     #[getter]
     fn used(&self) -> i64 {
         self.0.used
@@ -362,6 +396,12 @@ impl PyRuleState {
 }
 
 /// What a refund did. It is true if units were given back now.
+///
+/// ```python
+/// refund = quota.refund(decision.receipt)
+/// refund.used
+/// # {'exports': 41}
+/// ```
 #[pyclass(frozen, eq, name = "Refund", module = "django_vcache.admission")]
 #[derive(PartialEq)]
 pub(crate) struct PyRefund(pub(super) Refund);
@@ -378,14 +418,16 @@ impl PyRefund {
         self.0.refunded
     }
 
-    /// Whether units were given back now: not if this receipt was refunded before, or nothing of what it charged is counted
-    /// any more.
+    /// Whether units were given back now.
+    ///
+    /// Not if this receipt was refunded before, or if nothing of what it charged is counted any more: it was reset, or
+    /// its window is too long ago.
     #[getter]
     fn refunded(&self) -> bool {
         self.0.refunded
     }
 
-    /// Each quota that had been charged, and the units it has counted now in the window of the receipt.
+    /// Each quota that had been charged, and the units that it counts now in the window of the receipt.
     #[getter]
     fn used<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let used = PyDict::new(py);

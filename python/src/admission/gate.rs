@@ -25,15 +25,35 @@ use super::settings::{self, Keywords};
 use super::stream::PyStream;
 use super::throttle::PyThrottle;
 
-/// Throttles, quotas and a stream that say yes together or no, in one round trip: of a refusal nothing is charged and
-/// nothing written.
+/// Throttles, quotas and a stream that say yes together or no, in one round trip.
 ///
-/// Keywords: as for Throttle, and owner=None (the scope's entry that stands for the owner), dedupe_for=3600 (seconds),
-/// max_payload=1048576 (bytes). They hold for the rules and the stream too, which have none but an `outage`. `using` is that
-/// of the parts unless it is given.
+/// Of a refusal nothing is charged and nothing written. Make it once, as a global of a module.
 ///
-/// Raises ValueError for two rules of one name, parts on several aliases or with settings that the gate would ignore, quotas
-/// or shards without an owner, or nothing at all.
+/// ```python
+/// gate = Gate(
+///     throttles=[Throttle("org", "10000/m"), Throttle("project", "1000/m", burst=200)],
+///     quotas=[Quota("events", limit=1_000_000, period="month")],
+///     stream=Stream("events", maxlen=1_000_000),
+///     owner="org",
+/// )
+/// decision = await gate.aadmit({"org": 1, "project": 42}, payload=b"{}", dedupe="0b51")
+/// ```
+///
+/// - `throttles`, `quotas`: the rules, up to 64, each with its own name.
+/// - `stream`: where payloads are written.
+/// - `using`: the cache alias whose server decides; that of the parts if left out.
+/// - `outage`: as for `Throttle`, for rules that do not say so themselves. What has a payload is refused in an outage,
+///   with a 503, unless a policy is `"raise"`.
+/// - `dedupe_for`: seconds for which a dedupe id is remembered, up to a year.
+/// - `max_payload`: bytes of a payload at the most.
+/// - `owner`: the entry of the scope that stands for the owner: it says which shard a call is in, whom a dedupe id
+///   counts for, and whom quotas without a key count for. Needed for quotas, shards and dedupe ids.
+/// - `policy`, `prefix`, `shards`, `deny_cache`, `guard`, `processes`, `deadline`, `breaker`: as for `Throttle`. They
+///   hold for the rules and the stream too, which have none but an `outage`.
+///
+/// Raises ValueError for two rules of one name, more than 64, parts on several aliases or with settings that the gate
+/// would ignore, quotas or shards without an owner, with shards a rule whose key does not have the owner in it, nothing
+/// at all, and settings out of range; TypeError for wrong types and unknown keywords.
 #[pyclass(frozen, subclass, name = "Gate", module = "django_vcache.admission")]
 pub(crate) struct PyGate {
     /// Shared with the calls that are under way: to clone what it consists of would cost as much as to encode a call.
@@ -275,19 +295,30 @@ impl PyGate {
         PyTuple::new(py, names)
     }
 
-    /// The stream, with the gate's prefix and shards; None if there is none.
+    /// The stream, with the gate's settings; None if there is none.
     #[getter]
     fn stream(&self) -> Option<PyStream> {
         Some(PyStream::of(self.gate.stream()?.clone(), Some(self.using.to_string())))
     }
 
-    /// Decides, charges and writes: all of it, or nothing.
+    /// Decides, charges and writes: all of it, or nothing. Blocks, with the GIL released.
     ///
-    /// `payload` is written to the stream. `cost` is what every rule is charged; at 0 nothing is charged, and it is asked
-    /// whether a unit is left. `costs` is what some rules are charged instead, by their names; a rule that costs 0 then is
-    /// left out. Under an id `dedupe` it is admitted once only. `limits` and `rates` are others for this call, by the rule's name.
+    /// - `scope`: whom it is for: every entry that a rule is keyed by, in any order.
+    /// - `payload`: what is written to the stream; without one nothing is.
+    /// - `cost`: units that every rule is charged. At 0 it is asked whether a unit is left and nothing is charged; a
+    ///   payload is written all the same.
+    /// - `costs`: units that rules are charged instead of `cost`, by their names: `{"bytes": 5000}`. A rule that costs
+    ///   0 then is left out of this call: it is charged nothing and refuses nothing.
+    /// - `dedupe`: an id, 1 to 512 bytes, under which it is admitted only once for its owner: a second time charges and
+    ///   writes nothing, and answers the first id and receipt. Only with one is it sent again after a time-out.
+    /// - `limits`: other limits for this call, by the rule's name: `{"events": 500}`.
+    /// - `rates`: other rates of throttles for this call: `{"org": "50/m"}`.
     ///
-    /// Raises ValueError for what cannot be decided, before anything is sent.
+    /// Raises, before anything is sent, ValueError for what cannot be decided (a scope that lacks an entry, a payload
+    /// above max_payload or without a stream, an unknown rule), TypeError for wrong types, ConfigurationError for an
+    /// alias that cannot count. Under `outage="raise"` ConnectionError, TimeoutError or ResponseError for a server that
+    /// cannot be asked; under any policy ResponseError for what the server refuses otherwise, such as NOPERM. The last
+    /// four are of `django_vcache.exceptions`.
     #[pyo3(signature = (scope, *, payload = None, cost = 1, costs = None, dedupe = None, limits = None, rates = None))]
     #[expect(clippy::too_many_arguments, reason = "they are keywords")]
     fn admit(
@@ -304,7 +335,8 @@ impl PyGate {
         self.admitted(arguments)?.block(scope.py())
     }
 
-    /// As admit, to be awaited.
+    /// As `admit`, to be awaited. Nothing is asked before that. In a boolean context it raises TypeError: an `await`
+    /// was forgotten.
     #[pyo3(signature = (scope, *, payload = None, cost = 1, costs = None, dedupe = None, limits = None, rates = None))]
     #[expect(clippy::too_many_arguments, reason = "they are keywords")]
     fn aadmit<'py>(
@@ -321,20 +353,23 @@ impl PyGate {
         self.admitted(arguments)?.defer(scope.py(), "Gate.aadmit")
     }
 
-    /// As admit for each of several: mappings with admit's arguments. Each is decided by itself, in this
-    /// order, and the decisions have the same order.
+    /// Decides several admissions, each by itself, in their order. Blocks, with the GIL released.
     ///
-    /// Raises ValueError if any of them cannot be decided, before anything is sent.
+    /// Up to 128 are sent at once, or 256 KB of payloads. Each is a mapping with the arguments of `admit`, such as
+    /// `{"scope": {"org": 1}, "payload": b"{}", "costs": {"bytes": 2}}`. The decisions have the same order.
+    ///
+    /// Raises as `admit`: ValueError and TypeError, for any of them, before anything is sent. Under `outage="raise"` an
+    /// error of one is raised when all have been decided.
     fn admit_many(&self, admissions: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.all_admitted(admissions)?.block(admissions.py())
     }
 
-    /// As admit_many, to be awaited.
+    /// As `admit_many`, to be awaited.
     fn aadmit_many<'py>(&self, admissions: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Coroutine>> {
         self.all_admitted(admissions)?.defer(admissions.py(), "Gate.aadmit_many")
     }
 
-    /// How every rule stands; nothing is charged.
+    /// How every rule stands; nothing is charged. Raises as `Throttle.peek`.
     #[pyo3(signature = (scope, *, limits = None, rates = None))]
     fn peek(
         &self,
@@ -345,7 +380,7 @@ impl PyGate {
         self.peeked(scope, limits, rates)?.block(scope.py())
     }
 
-    /// As peek, to be awaited.
+    /// As `peek`, to be awaited.
     #[pyo3(signature = (scope, *, limits = None, rates = None))]
     fn apeek<'py>(
         &self,
@@ -358,25 +393,25 @@ impl PyGate {
 
     /// Gives back to the quotas what was charged under a receipt, once, in the windows that it was charged in.
     ///
-    /// Raises ValueError for a receipt of something else.
+    /// Throttles are not refunded, and the dedupe id is not forgotten. Raises as `Quota.refund`.
     fn refund(&self, py: Python<'_>, receipt: &str) -> PyResult<Py<PyAny>> {
         refunded(py, &self.gate, &self.using, receipt)?.block(py)
     }
 
-    /// As refund, to be awaited.
+    /// As `refund`, to be awaited.
     fn arefund<'py>(&self, py: Python<'py>, receipt: &str) -> PyResult<Bound<'py, Coroutine>> {
         refunded(py, &self.gate, &self.using, receipt)?.defer(py, "Gate.arefund")
     }
 
     /// Forgets what was charged for a scope, by one rule or by all; of how many there was anything.
     ///
-    /// Raises ValueError for a rule that is not there, and for a scope that lacks an entry.
+    /// Raises ValueError for a rule that is not there and for a scope that lacks an entry; otherwise as `peek`.
     #[pyo3(signature = (scope, rule = None))]
     fn reset(&self, py: Python<'_>, scope: Given, rule: Option<String>) -> PyResult<Py<PyAny>> {
         self.forgotten(py, scope.0, rule)?.block(py)
     }
 
-    /// As reset, to be awaited.
+    /// As `reset`, to be awaited.
     #[pyo3(signature = (scope, rule = None))]
     fn areset<'py>(
         &self,
@@ -387,7 +422,7 @@ impl PyGate {
         self.forgotten(py, scope.0, rule)?.defer(py, "Gate.areset")
     }
 
-    /// What it counted in this process, by name.
+    /// What it decided in this process; the names are those of `Throttle.metrics`.
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         metrics(py, self.gate.metrics())
     }

@@ -11,17 +11,28 @@ use super::refund::refunded;
 use super::rule::Rule;
 use super::settings::{self, Keywords};
 
-/// So many units in each calendar window, exact within it, for each value of a scope's entry.
+/// So many units in each calendar window, for each value of a scope's entry; exact within the window.
 ///
-/// `limit` is an int, or a callable of the scope that returns one, or None for no limit; -1 only counts, 0 refuses all.
-/// `period` is "hour", "day" or "month", by the calendar of `timezone`. `key` names the entry of the scope that it is keyed
-/// by, or several; without one it is keyed by the owner of the gate that it is in. `mode` is "strict", "crossing" (takes the one that crosses the limit),
-/// "check_only" (counts nothing) or "shadow" (never refuses). `keep` is for how many seconds after a window's end it can
-/// still be refunded.
+/// ```python
+/// exports = Quota("exports", limit=100, period="month", key="org", timezone="Europe/Vienna")
+/// decision = await exports.aconsume({"org": 1})
+/// await exports.arefund(decision.receipt)
+/// ```
 ///
-/// Keywords: as for Throttle.
+/// - `name`: up to 64 letters, digits, `_`, `.` and `-`. On the server it is part of the key.
+/// - `limit`: -1 only counts, 0 refuses all; or a callable of the scope that returns an int, or None for no limit. The
+///   callable is called before anything is sent, and must not be async.
+/// - `period`: the window, by the calendar of `timezone`.
+/// - `key`: the entry of the scope that it is keyed by, or several; if left out, the owner of the gate that it is in.
+/// - `timezone`: a name of the IANA database.
+/// - `mode`: `"strict"` refuses what would go over, `"crossing"` takes the one that crosses the limit and refuses those
+///   after it, `"check_only"` refuses as `"strict"` and counts nothing, `"shadow"` counts and never refuses.
+/// - `keep`: seconds after a window's end for which it can still be refunded; a day if left out.
+/// - `using`, `policy`, `prefix`, `shards`, `outage`, `deny_cache`, `guard`, `processes`, `deadline`, `breaker`: as for
+///   `Throttle`; a guard is for throttles only.
 ///
-/// Raises ValueError for what is not a name, a period, a mode or a time zone.
+/// Raises ValueError for what is not a name, a period, a mode, a time zone or a limit, and settings out of range;
+/// TypeError for wrong types and unknown keywords.
 #[pyclass(frozen, subclass, name = "Quota", module = "django_vcache.admission")]
 pub(crate) struct PyQuota {
     pub(super) rule: Rule<Quota>,
@@ -72,10 +83,10 @@ impl PyQuota {
         self.rule.alias()
     }
 
-    /// Takes `cost` units of a scope, or of the value of its entry. A cost of 0 asks, and counts nothing. `limit` is another
-    /// limit for this call. The decision's `receipt` is for a refund.
+    /// Takes `cost` units of a scope, or of the value of its entry. Blocks, with the GIL released.
     ///
-    /// Raises ValueError for a negative or too large cost and for a scope that lacks an entry, before anything is sent.
+    /// A cost of 0 asks whether a unit is left, and counts nothing. `limit` is another limit for this call. The
+    /// decision's `receipt` is for a refund. Raises as `Throttle.check`.
     #[pyo3(signature = (scope, cost = 1, *, limit = None))]
     fn consume(
         &self,
@@ -86,7 +97,8 @@ impl PyQuota {
         self.rule.charged(scope, cost, limit)?.block(scope.py())
     }
 
-    /// As consume, to be awaited.
+    /// As `consume`, to be awaited. Nothing is asked before that. In a boolean context it raises TypeError: an `await`
+    /// was forgotten.
     #[pyo3(signature = (scope, cost = 1, *, limit = None))]
     fn aconsume<'py>(
         &self,
@@ -97,13 +109,13 @@ impl PyQuota {
         self.rule.charged(scope, cost, limit)?.defer(scope.py(), "Quota.aconsume")
     }
 
-    /// How it stands in the window that is now.
+    /// How it stands in the window that is now. Raises as `Throttle.peek`.
     #[pyo3(signature = (scope, *, limit = None))]
     fn peek(&self, scope: &Bound<'_, PyAny>, limit: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
         self.rule.peeked(scope, limit)?.block(scope.py())
     }
 
-    /// As peek, to be awaited.
+    /// As `peek`, to be awaited.
     #[pyo3(signature = (scope, *, limit = None))]
     fn apeek<'py>(
         &self,
@@ -115,27 +127,30 @@ impl PyQuota {
 
     /// Gives back what was taken under a receipt, once, in the window that it was taken in.
     ///
-    /// Raises ValueError for a receipt of something else.
+    /// A count never falls below 0, also if it was reset in between. The dedupe id of the call is not forgotten.
+    ///
+    /// Raises ValueError for what is not a receipt of this quota; ConnectionError, TimeoutError or ResponseError for a
+    /// server that cannot be asked. It may be repeated after any error.
     fn refund(&self, py: Python<'_>, receipt: &str) -> PyResult<Py<PyAny>> {
         refunded(py, self.rule.placed.asked(), self.rule.alias(), receipt)?.block(py)
     }
 
-    /// As refund, to be awaited.
+    /// As `refund`, to be awaited.
     fn arefund<'py>(&self, py: Python<'py>, receipt: &str) -> PyResult<Bound<'py, Coroutine>> {
         refunded(py, self.rule.placed.asked(), self.rule.alias(), receipt)?.defer(py, "Quota.arefund")
     }
 
-    /// Forgets what was counted in the window that is now; whether there was anything.
+    /// Forgets what was counted in the window that is now; whether there was anything. Raises as `peek`.
     fn reset(&self, scope: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.rule.forgotten(scope)?.block(scope.py())
     }
 
-    /// As reset, to be awaited.
+    /// As `reset`, to be awaited.
     fn areset<'py>(&self, scope: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Coroutine>> {
         self.rule.forgotten(scope)?.defer(scope.py(), "Quota.areset")
     }
 
-    /// What it counted in this process, by name.
+    /// What it decided in this process, standing alone; the names are those of `Throttle.metrics`.
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         self.rule.metrics(py)
     }

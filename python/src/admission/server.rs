@@ -60,15 +60,13 @@ fn is_stand_in(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
     error.value(py).is_instance(class)
 }
 
-/// Connects an alias and loads the scripts of limits, blocking.
-///
-/// Raises the connection's errors.
+/// Connects an alias and loads the scripts of limits. Raises the connection's errors.
 #[pyfunction]
 pub(crate) fn warm_up(py: Python<'_>, alias: &str) -> PyResult<Py<PyAny>> {
     warmed_up(py, alias)?.block(py)
 }
 
-/// The same, to be awaited.
+/// As warm_up, to be awaited.
 #[pyfunction]
 pub(crate) fn awarm_up<'py>(py: Python<'py>, alias: &str) -> PyResult<Bound<'py, Coroutine>> {
     warmed_up(py, alias)?.defer(py, "awarm_up")
@@ -79,7 +77,7 @@ fn warmed_up(py: Python<'_>, alias: &str) -> PyResult<Call<impl Outcome<()> + us
     Ok(Call::new(async move { load_scripts(&connection).await }, plain))
 }
 
-/// The settings have changed: the next call looks at them again.
+/// The setting VCACHE has changed: the next limit looks again whether it is to count.
 #[pyfunction]
 pub(crate) fn forget_enabled() {
     LIMITS.store(UNKNOWN, Ordering::Relaxed);

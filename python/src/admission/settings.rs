@@ -175,7 +175,7 @@ fn project<'py>(
     KEYWORDS.import(py, "django_vcache.admission.settings", "keywords_for")?.call1((policy,))?.extract()
 }
 
-/// What is wrong with the keywords of the project's defaults, or of a policy: raises `ValueError` or `TypeError`.
+/// Raises ValueError or TypeError for keywords that `VCACHE["DEFAULTS"]` or a policy cannot have.
 #[pyfunction]
 pub(crate) fn check_policy(given: &Bound<'_, PyDict>) -> PyResult<()> {
     for (name, _) in pairs(given) {

@@ -17,14 +17,33 @@ use super::settings::{self, Keywords};
 
 /// A stream of entries for a batch job to find.
 ///
-/// In a gate it takes on the gate's keywords. `maxlen` is the greatest length of all its shards together; None is none.
-/// `full` is what happens at it: "refuse", or "trim", which drops the oldest entries, also unread ones.
+/// ```python
+/// mails = Stream("mails", maxlen=100_000)
+/// decision = mails.add(b"to: a@example.com", {"org": 1}, dedupe="mail-17")
+/// for batch in mails.consumer("sender"):
+///     send([entry.payload for entry in batch])
+/// ```
 ///
-/// Keywords: using="default" (the cache alias), prefix="vcache", shards=1, outage="open" (without the server an entry is
-/// refused; "raise" is an exception instead), deadline=0.1 (seconds, None is the alias's RESPONSE_TIMEOUT), breaker=True,
-/// dedupe_for=3600 (seconds), max_payload=1048576 (bytes).
+/// Given to a gate, it takes on the gate's alias, prefix, owner, shards and other settings.
 ///
-/// Raises ValueError for what is not a name.
+/// - `name`: up to 64 letters, digits, `_`, `.` and `-`. On the server it is part of the key.
+/// - `maxlen`: the most entries of all shards together, each of which takes its part; None is no bound.
+/// - `full`: what happens then: `"refuse"`, or `"trim"`, which drops the oldest entries, also unread ones.
+/// - `using`: the cache alias on whose server it is, a `django_vcache.ValkeyCache`.
+/// - `policy`: the name of a policy in `VCACHE["POLICIES"]`, for keywords that are not given here.
+/// - `prefix`: what the keys on the server begin with, behind the `KEY_PREFIX` of the alias.
+/// - `owner`: the entry of a scope that says which shard it is in, and whom a dedupe id counts for. Without one, the
+///   shards take turns, and a dedupe id counts in the whole stream, which then has one shard.
+/// - `shards`: over how many hash tags entries are spread, 1 to 9999. A change leaves old entries behind: drain it
+///   first.
+/// - `outage`: without the server an entry is refused, with a 503; `"raise"` raises instead.
+/// - `deadline`: seconds that the server may take for `add`; None is the alias's `RESPONSE_TIMEOUT`.
+/// - `breaker`: whether a server that failed five times in a row is left alone for 1 to 10 seconds.
+/// - `dedupe_for`: seconds for which a dedupe id is remembered, twice the deadline at least and up to a year.
+/// - `max_payload`: bytes of a payload at the most.
+///
+/// Raises ValueError for what is not a name, a maxlen of 0 and settings out of range; TypeError for wrong types and
+/// unknown keywords.
 #[pyclass(frozen, subclass, name = "Stream", module = "django_vcache.admission")]
 pub(crate) struct PyStream {
     pub(super) placed: Placed<Stream>,
@@ -147,10 +166,15 @@ impl PyStream {
         PyTuple::new(py, self.placed.asked().dead_keys(&connection_for(py, self.placed.alias())?))
     }
 
-    /// Appends an entry: the field `payload`, and one for each entry of the scope. The decision's `id` is the entry's; a
-    /// full stream refuses, and so does an outage. With `dedupe` it is written once only under that id.
+    /// Appends an entry: the field `payload`, and one for each entry of the scope. Blocks, with the GIL released.
     ///
-    /// Raises ValueError for a payload above max_payload, before anything is sent.
+    /// The decision's `id` is the entry's. A full stream refuses, and so does an outage, since it could not be stored.
+    /// With `dedupe` it is written only once under that id, which counts for the scope's owner; with several shards it
+    /// needs a scope. Without a scope the shards take turns.
+    ///
+    /// Raises ValueError for a payload above max_payload and for a scope or id that cannot be written, TypeError for
+    /// wrong types, both before anything is sent; ResponseError for what the server refuses otherwise than in an
+    /// outage.
     #[pyo3(signature = (payload, scope = None, dedupe = None))]
     fn add(
         &self,
@@ -162,7 +186,8 @@ impl PyStream {
         self.added(py, payload, scope, dedupe)?.block(py)
     }
 
-    /// As add, to be awaited.
+    /// As `add`, to be awaited. Nothing is asked before that. In a boolean context it raises TypeError: an `await` was
+    /// forgotten.
     #[pyo3(signature = (payload, scope = None, dedupe = None))]
     fn aadd<'py>(
         &self,
@@ -174,14 +199,18 @@ impl PyStream {
         self.added(py, payload, scope, dedupe)?.defer(py, "Stream.aadd")
     }
 
-    /// Appends entries in order, in one round trip; the ids, None for what found no room. They are no transaction: what was
-    /// written before an error stays.
+    /// Appends entries in order, in one round trip; the ids, None for what found no room.
+    ///
+    /// They are no transaction: what was written before an error stays. It has the alias's `RESPONSE_TIMEOUT`.
+    ///
+    /// Raises ValueError and TypeError as `add`; ConnectionError, TimeoutError or ResponseError, after which it is not
+    /// known which entries were written.
     #[pyo3(signature = (payloads, scope = None))]
     fn add_many(&self, payloads: &Bound<'_, PyAny>, scope: Option<Given>) -> PyResult<Py<PyAny>> {
         self.added_many(payloads, scope)?.block(payloads.py())
     }
 
-    /// As add_many, to be awaited.
+    /// As `add_many`, to be awaited.
     #[pyo3(signature = (payloads, scope = None))]
     fn aadd_many<'py>(
         &self,
@@ -192,16 +221,29 @@ impl PyStream {
     }
 
     /// How many entries its shards have together.
+    ///
+    /// Raises ConnectionError, TimeoutError or ResponseError for a server that cannot be asked.
     fn length(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.counted(py)?.block(py)
     }
 
-    /// As length, to be awaited.
+    /// As `length`, to be awaited.
     fn alength<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Coroutine>> {
         self.counted(py)?.defer(py, "Stream.alength")
     }
 
-    /// A consumer of a group: a django_vcache.admission.consumer.Consumer with these arguments.
+    /// A consumer of a group: iterate over it for batches. See `django_vcache.admission.consumer.Consumer`.
+    ///
+    /// - `group`: consumers of one group share the work.
+    /// - `batch`: entries of a batch at the most.
+    /// - `max_wait`: seconds for which a batch is collected, from its first entry on.
+    /// - `name`: of this consumer in its group; made up if left out.
+    /// - `reclaim_after`: seconds after which what was not acknowledged is delivered again; at least twice max_wait.
+    /// - `max_deliveries`: how often before an entry goes to the dead letters; None is no end.
+    /// - `delete`: whether to delete entries that all groups have acknowledged.
+    /// - `signals`: the signals that stop it, SIGTERM and SIGINT; `()` where another handler has them.
+    ///
+    /// Raises ValueError or TypeError for an argument that makes no sense.
     #[pyo3(signature = (group, **keywords))]
     fn consumer<'py>(
         slf: &Bound<'py, Self>,
@@ -213,7 +255,7 @@ impl PyStream {
         class.call((slf, group), keywords)
     }
 
-    /// What it counted in this process, by name.
+    /// What `add` and `add_many` did in this process; the names are those of `Throttle.metrics`.
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         metrics(py, self.placed.asked().metrics())
     }

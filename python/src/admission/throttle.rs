@@ -10,17 +10,35 @@ use super::limit::{GivenLimit, Limit, cost as cost_of};
 use super::rule::Rule;
 use super::settings::{self, Keywords};
 
-/// A rate limit for each value of a scope's entry.
+/// A rate limit for each value of a scope's entry. Make it once, as a global of a module.
 ///
-/// In any window of W seconds at most `burst + rate * W` units pass. `rate` is "100/m" or "10/30s", or a callable of the
-/// scope that returns one, or None for no limit; "-1/s" is no limit, a limit of 0 refuses all. `burst` is the rate's limit
-/// unless it is said. `key` names the entry of the scope that it is keyed by, or several; unless it is said, the one called as
-/// the throttle.
+/// In any window of W seconds at most `burst + rate * W` units pass.
 ///
-/// Keywords: using="default" (the cache alias), prefix="vcache", shards=1, outage="open" ("closed", "local", "raise"),
-/// deny_cache=True, guard=None, processes=None, deadline=0.1 (seconds, None is the alias's RESPONSE_TIMEOUT), breaker=True.
+/// ```python
+/// lookups = Throttle("customer", "20/m", burst=5)
+/// decision = lookups.check(42)
+/// decision = await lookups.acheck({"customer": 42, "org": 1}, cost=3)
+/// ```
 ///
-/// Raises ValueError for what is not a name or not a rate, and for a burst of 0.
+/// - `name`: up to 64 letters, digits, `_`, `.` and `-`. On the server it is part of the key.
+/// - `rate`: `"100/m"` or `"10/30s"`; or a callable of the scope that returns one, or None for no limit. `"-1/s"` is no
+///   limit, a limit of 0 refuses all. The callable is called before anything is sent, and must not be async.
+/// - `burst`: units that may come at once; the rate's limit if left out.
+/// - `key`: the entry of the scope that it is keyed by, or several; if left out, the one that has the throttle's name.
+/// - `using`: the cache alias whose server counts, a `django_vcache.ValkeyCache`.
+/// - `policy`: the name of a policy in `VCACHE["POLICIES"]`, for keywords that are not given here.
+/// - `prefix`: what the keys on the server begin with, behind the `KEY_PREFIX` of the alias.
+/// - `shards`: over how many hash tags they are spread, 1 to 9999. A change leaves old counters behind.
+/// - `outage`: without the server: `"open"` admits, `"closed"` refuses with a 503, `"local"` counts in this process,
+///   `"raise"` raises.
+/// - `deny_cache`: whether this process remembers a refusal until it ends, for 5 seconds at most.
+/// - `guard`: times the limit beyond which this process refuses by itself, 1.0 or more; None is never.
+/// - `processes`: among how many processes the limit is divided under `"local"`; as many as there are CPUs if left out.
+/// - `deadline`: seconds that the server may take for a decision; None is the alias's `RESPONSE_TIMEOUT`.
+/// - `breaker`: whether a server that failed five times in a row is left alone for 1 to 10 seconds.
+///
+/// Raises ValueError for what is not a name or not a rate, a burst of 0, and settings out of range; TypeError for wrong
+/// types and unknown keywords.
 #[pyclass(frozen, subclass, name = "Throttle", module = "django_vcache.admission")]
 pub(crate) struct PyThrottle {
     pub(super) rule: Rule<Throttle>,
@@ -62,10 +80,14 @@ impl PyThrottle {
         self.rule.alias()
     }
 
-    /// Spends `cost` units of a scope, or of the value of its entry. A cost of 0 asks, and charges nothing. `rate` is
-    /// another rate for this call.
+    /// Spends `cost` units of a scope, or of the value of its entry. Blocks, with the GIL released.
     ///
-    /// Raises ValueError for a negative or too large cost and for a scope that lacks an entry, before anything is sent.
+    /// A cost of 0 asks whether a unit would be let through, and charges nothing. `rate` is another rate for this call.
+    ///
+    /// Raises, before anything is sent, ValueError for a negative or too large cost and for a scope that lacks an
+    /// entry, TypeError for wrong types, ConfigurationError for an alias that cannot count. Under `outage="raise"`
+    /// ConnectionError, TimeoutError or ResponseError for a server that cannot be asked; under any policy ResponseError
+    /// for what the server refuses otherwise, such as NOPERM. The last four are of `django_vcache.exceptions`.
     #[pyo3(signature = (scope, cost = 1, *, rate = None))]
     fn check(
         &self,
@@ -76,7 +98,8 @@ impl PyThrottle {
         self.rule.charged(scope, cost, rate)?.block(scope.py())
     }
 
-    /// As check, to be awaited.
+    /// As `check`, to be awaited. Nothing is asked before that. In a boolean context it raises TypeError: an `await`
+    /// was forgotten.
     #[pyo3(signature = (scope, cost = 1, *, rate = None))]
     fn acheck<'py>(
         &self,
@@ -88,12 +111,14 @@ impl PyThrottle {
     }
 
     /// How it stands; nothing is charged.
+    ///
+    /// It has the alias's `RESPONSE_TIMEOUT` and no outage policy: raises as `check` under `outage="raise"`.
     #[pyo3(signature = (scope, *, rate = None))]
     fn peek(&self, scope: &Bound<'_, PyAny>, rate: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
         self.rule.peeked(scope, rate)?.block(scope.py())
     }
 
-    /// As peek, to be awaited.
+    /// As `peek`, to be awaited.
     #[pyo3(signature = (scope, *, rate = None))]
     fn apeek<'py>(
         &self,
@@ -103,17 +128,23 @@ impl PyThrottle {
         self.rule.peeked(scope, rate)?.defer(scope.py(), "Throttle.apeek")
     }
 
-    /// Forgets what was charged; whether there was anything.
+    /// Forgets what was charged; whether there was anything. Raises as `peek`.
+    ///
+    /// Other processes may still remember a refusal, for 5 seconds at most.
     fn reset(&self, scope: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.rule.forgotten(scope)?.block(scope.py())
     }
 
-    /// As reset, to be awaited.
+    /// As `reset`, to be awaited.
     fn areset<'py>(&self, scope: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Coroutine>> {
         self.rule.forgotten(scope)?.defer(scope.py(), "Throttle.areset")
     }
 
-    /// What it counted in this process, by name.
+    /// What it decided in this process, standing alone.
+    ///
+    /// `admitted`, `refused`, `duplicates`, `deny_cache` and `guard` (whom they refused), `outages` and of these
+    /// `outage_open`, `outage_closed` and `outage_local`, `breaker_opened`, `replayed` (sent again under the dedupe id)
+    /// and `stale_windows` (sent again because a quota's window had just ended).
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         self.rule.metrics(py)
     }
@@ -127,9 +158,9 @@ impl PyThrottle {
     }
 }
 
-/// A rate's text as its limit and its period in seconds.
+/// A rate's text as its limit and its period in seconds: `parse_rate("10/30s") == (10, 30.0)`.
 ///
-/// Raises ValueError for what is not a rate.
+/// Raises ValueError for what is not a rate, TypeError for what is not a str.
 #[pyfunction]
 pub(crate) fn parse_rate(rate: &Bound<'_, PyAny>) -> PyResult<(i64, f64)> {
     let rate = Rate::read(rate)?;

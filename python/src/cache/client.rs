@@ -18,7 +18,7 @@ use super::sweep::{Layout, Sweep};
 use super::{changes, expiry, keys, scripts};
 use crate::codec::{Codec, Options as CodecOptions, Serializer};
 
-/// One cache alias on the shared connection.
+/// One cache alias on the shared connection. `version` is None for the cache's own.
 #[pyclass(frozen, module = "django_vcache._vcache")]
 pub(crate) struct Client {
     shared: Arc<Shared>,

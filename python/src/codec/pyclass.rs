@@ -8,10 +8,7 @@ use vcache::python::shield;
 
 use super::{COMPRESS_MIN_LEN, Codec, DecodeError, MAX_VALUE_LEN, Options, Serializer};
 
-/// Encodes values as the cache backend stores them, and decodes them.
-///
-/// `serializer` is "auto", "pickle", "msgpack", "json" or "custom", the last with `dumps` and `loads`. `keys`
-/// sign pickles: the first signs, all verify. `compress_min_len=None` never compresses.
+/// Values to stored bytes and back, apart from any connection: for tests and tools.
 #[pyclass(frozen, name = "Codec", module = "django_vcache._vcache")]
 pub(crate) struct PyCodec(Codec);
 
@@ -54,7 +51,7 @@ impl PyCodec {
         Ok(PyBytes::new(value.py(), &out))
     }
 
-    /// The value that `data` is the stored form of; `ValueError` if it cannot be trusted or read.
+    /// Raises ValueError for bytes that are no value, or not to be trusted.
     fn loads<'py>(&self, data: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
         shield();
         let py = data.py();
