@@ -7,13 +7,14 @@ use vcache::admission::{Rate, Throttle};
 use vcache::python::Coroutine;
 
 use super::limit::{GivenLimit, Limit, cost as cost_of};
-use super::rule::Rule;
+use super::rule::{Rule, Ruled, awaited};
 use super::settings::{self, Keywords};
 
 /// A rate limit for each value of a scope's entry.
 ///
 /// In any window of W seconds at most `burst + rate * W` units pass. `rate` is "100/m" or "10/30s", or a callable of the
-/// scope that returns one, or None for no limit; "-1/s" is no limit, a limit of 0 refuses all. `burst` is the rate's limit
+/// scope that returns one, or None for no limit; "-1/s" is no limit, a limit of 0 refuses all. An async callable is awaited by
+/// the methods to await, and refused by those that block. `burst` is the rate's limit
 /// unless it is said. `key` names the entry of the scope that it is keyed by, or several; unless it is said, the one called as
 /// the throttle.
 ///
@@ -24,6 +25,14 @@ use super::settings::{self, Keywords};
 #[pyclass(frozen, subclass, name = "Throttle", module = "django_vcache.admission")]
 pub(crate) struct PyThrottle {
     pub(super) rule: Rule<Throttle>,
+}
+
+impl Ruled for PyThrottle {
+    type Of = Throttle;
+
+    fn rule(&self) -> &Rule<Throttle> {
+        &self.rule
+    }
 }
 
 #[pymethods]
@@ -73,34 +82,40 @@ impl PyThrottle {
         #[pyo3(from_py_with = cost_of)] cost: i64,
         rate: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
+        let rate = self.rule.limit_now(scope, rate, "check")?;
         self.rule.charged(scope, cost, rate)?.block(scope.py())
     }
 
     /// As check, to be awaited.
     #[pyo3(signature = (scope, cost = 1, *, rate = None))]
     fn acheck<'py>(
-        &self,
+        slf: &Bound<'py, Self>,
         scope: &Bound<'py, PyAny>,
         #[pyo3(from_py_with = cost_of)] cost: i64,
         rate: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Bound<'py, Coroutine>> {
-        self.rule.charged(scope, cost, rate)?.defer(scope.py(), "Throttle.acheck")
+        const NAME: &str = "Throttle.acheck";
+        awaited(slf, scope, rate, NAME, move |rule, of, rate| {
+            rule.charged(of, cost, rate)?.defer(of.py(), NAME)
+        })
     }
 
     /// How it stands; nothing is charged.
     #[pyo3(signature = (scope, *, rate = None))]
     fn peek(&self, scope: &Bound<'_, PyAny>, rate: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        let rate = self.rule.limit_now(scope, rate, "peek")?;
         self.rule.peeked(scope, rate)?.block(scope.py())
     }
 
     /// As peek, to be awaited.
     #[pyo3(signature = (scope, *, rate = None))]
     fn apeek<'py>(
-        &self,
+        slf: &Bound<'py, Self>,
         scope: &Bound<'py, PyAny>,
         rate: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Bound<'py, Coroutine>> {
-        self.rule.peeked(scope, rate)?.defer(scope.py(), "Throttle.apeek")
+        const NAME: &str = "Throttle.apeek";
+        awaited(slf, scope, rate, NAME, |rule, of, rate| rule.peeked(of, rate)?.defer(of.py(), NAME))
     }
 
     /// Forgets what was charged; whether there was anything.
