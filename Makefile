@@ -27,7 +27,7 @@ help:
 	@echo "make test    everything that must hold: lint, Rust tests, Python tests"
 	@echo "make bench   compare with the other cache backends on this machine (about 40 minutes)"
 	@echo "make lint    formatting, clippy, ruff, mypy"
-	@echo "make format  mend what the formatters can"
+	@echo "make format  mend what the formatters can, and write docs/reference/api"
 	@echo "make wheels  wheels for Linux, two processors, CPython 3.11 to 3.14 (an hour; needs rustup)"
 	@echo "make clean   remove what was built, examples and fuzz targets included"
 
@@ -85,11 +85,13 @@ lint: setup
 	@cargo clippy -p vcache --lib --quiet --features json,dict,awaitable,spawn -- -D warnings
 	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps -p vcache -p hotpath-macros --features $(FEATURES)
 	@$(BIN)/mypy
+	@$(BIN)/python scripts/reference.py --check
 
-format:
+format: setup
 	@cargo fmt --all
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format .
+	@$(BIN)/python scripts/reference.py
 
 bench: setup
 	@$(BIN)/python benches/django/run.py --latency 2 $(BENCH)

@@ -98,73 +98,156 @@ class ValkeyCache(BaseCache):
         return timeout.total_seconds() if isinstance(timeout, datetime.timedelta) else timeout
 
     def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        """Stores a value if the key is not there; whether it was stored. Only one of many callers is told so.
+
+        The arguments and errors are those of :meth:`set`. With IGNORE_EXCEPTIONS an error is False.
+
+        >>> if cache.add("lock:report", 1, timeout=600):  # doctest: +SKIP
+        ...     build_report()
+        """
         return self._client.add(self, key, value, timeout, version)
 
     async def aadd(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        """As :meth:`add`, on the running loop."""
         return await self._client.aadd(self, key, value, timeout, version)
 
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        """The value under a key, or ``default``.
+
+        A value that cannot be read is a logged miss.
+
+        >>> cache.get("visits", 0)  # doctest: +SKIP
+        7
+
+        Args:
+            key: a str, or what ``str()`` makes one of.
+            default: what a miss is answered with. A stored None is no miss.
+            version: of the key; None for the cache's own.
+
+        Raises:
+            ConnectionError, TimeoutError: the server is away, or does not answer. With IGNORE_EXCEPTIONS it is a miss.
+            ResponseError: the server's error, such as WRONGTYPE for a key that holds a list.
+        """
         return self._client.get(self, key, default, version)
 
     async def aget(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        """As :meth:`get`, on the running loop."""
         return await self._client.aget(self, key, default, version)
 
     def set(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
+        """Stores a value, and forgets the one that was there.
+
+        >>> cache.set("visits", 7, timeout=60)  # doctest: +SKIP
+
+        Args:
+            key: as for :meth:`get`.
+            value: anything that the SERIALIZER takes.
+            timeout: seconds, also a fraction, or a timedelta; None is never, 0 and below is at once, and
+                ``DEFAULT_TIMEOUT`` is the cache's TIMEOUT.
+            version: of the key; None for the cache's own.
+
+        Raises:
+            TypeError, ValueError: a timeout that is no length of time, a value that cannot be encoded or takes more
+                than MAX_VALUE_LEN. Nothing was sent.
+            ConnectionError, TimeoutError, ResponseError: as for :meth:`get`; it may or may not have been stored.
+        """
         self._client.set(self, key, value, timeout, version)
 
     async def aset(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
+        """As :meth:`set`, on the running loop."""
         await self._client.aset(self, key, value, timeout, version)
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        """Gives a key another timeout; whether the key is there. The arguments and errors are those of :meth:`set`."""
         return self._client.touch(self, key, timeout, version)
 
     async def atouch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        """As :meth:`touch`, on the running loop."""
         return await self._client.atouch(self, key, timeout, version)
 
     def delete(self, key: Any, version: int | None = None) -> bool:
+        """Deletes a key; whether it was there. Raises as :meth:`get`."""
         return self._client.delete(self, key, version)
 
     async def adelete(self, key: Any, version: int | None = None) -> bool:
+        """As :meth:`delete`, on the running loop."""
         return await self._client.adelete(self, key, version)
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        """The values that are there, by their keys as they were given, in one round trip.
+
+        A value that cannot be read is left out, and so is a key that holds no string. Raises as :meth:`get`; with
+        IGNORE_EXCEPTIONS an error is an empty dict.
+        """
         return self._client.get_many(self, keys, version)
 
     async def aget_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        """As :meth:`get_many`, on the running loop."""
         return await self._client.aget_many(self, keys, version)
 
     def set_many(
         self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> list[Any]:
+        """Stores several values in one round trip; the keys that were not stored, which is none unless
+        IGNORE_EXCEPTIONS hid an error.
+
+        The arguments and errors are those of :meth:`set`.
+        """
         return self._client.set_many(self, data, timeout, version)
 
     async def aset_many(
         self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> list[Any]:
+        """As :meth:`set_many`, on the running loop."""
         return await self._client.aset_many(self, data, timeout, version)
 
     def delete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
+        """Deletes several keys in one round trip. Raises as :meth:`get`."""
         self._client.delete_many(self, keys, version)
 
     async def adelete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
+        """As :meth:`delete_many`, on the running loop."""
         await self._client.adelete_many(self, keys, version)
 
     def has_key(self, key: Any, version: int | None = None) -> bool:
+        """Whether a key is there; ``key in cache`` is the same. Raises as :meth:`get`."""
         return self._client.has_key(self, key, version)
 
     async def ahas_key(self, key: Any, version: int | None = None) -> bool:
+        """As :meth:`has_key`, on the running loop."""
         return await self._client.ahas_key(self, key, version)
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """Adds to an integer in one step on the server, and returns the sum. Its time to live stays.
+
+        >>> cache.set("visits", 7)  # doctest: +SKIP
+        >>> cache.incr("visits")  # doctest: +SKIP
+        8
+
+        Args:
+            key: as for :meth:`get`.
+            delta: what is added, also below 0.
+            version: of the key; None for the cache's own.
+
+        Raises:
+            ValueError: the key is not there.
+            TypeError: its value is no integer.
+            OverflowError: the delta has more than 64 bits.
+            ConnectionError, TimeoutError, ResponseError: as for :meth:`get`; it may or may not have been added. A sum
+                beyond 64 bits is a ResponseError.
+        """
         return self._client.incr(self, key, delta, version)
 
     async def aincr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """As :meth:`incr`, on the running loop."""
         return await self._client.aincr(self, key, delta, version)
 
     def decr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """As :meth:`incr`, and subtracts."""
         return self.incr(key, -delta, version=version)
 
     async def adecr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """As :meth:`decr`, on the running loop."""
         return await self.aincr(key, -delta, version=version)
 
     async def aget_or_set(
@@ -192,10 +275,12 @@ class ValkeyCache(BaseCache):
         return self._client.move_version(self, key, version, version + delta)
 
     async def aincr_version(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """As :meth:`incr_version`, on the running loop."""
         version = self.version if version is None else version
         return await self._client.amove_version(self, key, version, version + delta)
 
     async def adecr_version(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """As :meth:`decr_version`, on the running loop."""
         return await self.aincr_version(key, -delta, version)
 
     def wait_changed(

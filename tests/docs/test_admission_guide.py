@@ -1,4 +1,4 @@
-"""The Python in the pages on admission does what they say: all of it is run in order, on a server, and then called."""
+"""The Python in the pages on admission does what they say: each page is run on a server, alone, and then called."""
 
 from __future__ import annotations
 
@@ -19,40 +19,27 @@ from support.limits import be_patient
 from support.server import ValkeyServer
 
 DOCS = Path(__file__).parents[2] / "docs"
-# The parts of the guide: pages, or sections of pages that are about more than admission.
-PARTS = [
-    "topics/decorators.md",
-    "topics/decisions-and-refusals.md",
-    "topics/frameworks.md",
-    "topics/throttles-and-quotas.md",
-    "topics/gates.md",
-    "topics/streams.md",
-    "topics/outages.md## Throttles and gates",
-    "topics/testing.md### Limits in tests",
-    "reference/admission-settings.md",
-]
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def blocks() -> list[tuple[str, int, str]]:
-    """The guide's blocks of Python, with their pages and the lines that they begin on."""
-    found = []
-    for part in PARTS:
-        page, mark, heading = re.match(r"([^#]+)(#*)(.*)", part).groups()  # type: ignore[union-attr]
-        text = (DOCS / page).read_text(encoding="utf-8")
-        begin = text.index(f"\n{mark}{heading}\n") + 1 if mark else 0
-        end = re.compile(rf"^#{{1,{len(mark)}}} ", re.MULTILINE).search(text, begin + 1) if mark else None
-        for block in _BLOCK.finditer(text, begin, end.start() if end else len(text)):
-            found.append((page, text[: block.start()].count("\n") + 1, block[1]))
-    return found
+def blocks(page: str, section: str = "") -> list[tuple[int, str]]:
+    """The blocks of Python of a page, or of one section of it, and the lines that they begin on."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    begin = text.index(f"\n{section}\n") + 1 if section else 0
+    level = len(section) - len(section.lstrip("#"))
+    # A comment in a block looks like a heading.
+    prose = _BLOCK.sub(lambda block: " " * len(block[0]), text)
+    end = re.compile(rf"^#{{1,{level}}} ", re.MULTILINE).search(prose, begin + 1) if section else None
+    found = _BLOCK.finditer(text, begin, end.start() if end else len(text))
+    return [(text[: block.start()].count("\n") + 1, block[1]) for block in found]
 
 
 @pytest.fixture
-def guide(run: Any, server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A module with all that the guide defines."""
+def guide(run: Any, server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """Runs a page, or a section of it, alone. What comes is a module with all that it defines."""
     pytest.importorskip("rest_framework")
     pytest.importorskip("ninja")
-    from django_vcache import ninja, rest_framework
+    from django_vcache import admission, ninja, rest_framework
     from django_vcache.backend import publish_alias
 
     be_patient(monkeypatch)
@@ -60,27 +47,42 @@ def guide(run: Any, server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setattr(ninja.ValkeyRateThrottle, "deadline", None)
     # A throttle remembers for a while whom it has refused.
     rest_framework._throttle.cache_clear()
-    module: Any = types.ModuleType("guide")
-    module.build_export = lambda org_id: f"export of {org_id}"
-    sys.modules["guide"] = module
-    # Where a block imports what another one has made.
-    monkeypatch.setitem(sys.modules, "shop", types.ModuleType("shop"))
-    monkeypatch.setitem(sys.modules, "shop.limits", module)
-    monkeypatch.setitem(sys.modules, "shop.monitoring", monitoring := types.ModuleType("shop.monitoring"))
-    monitoring.outages = itertools.count()  # type: ignore[attr-defined]
-    policies = {"payments": {"outage": "closed", "deadline": None}}
-    with override_settings(CACHES={"default": cache_setting(server)}, VCACHE={"POLICIES": policies}):
-        publish_alias("default")
+
+    def run_page(page: str, section: str = "", **shop: Any) -> Any:
+        """`shop` is what the page imports from the project's `shop.limits`."""
+        module: Any = types.ModuleType("guide")
+        module.__dict__.update(shop)
+        monkeypatch.setitem(sys.modules, "guide", module)
+        # A page may import what one of its blocks has made.
+        monkeypatch.setitem(sys.modules, "shop", types.ModuleType("shop"))
+        monkeypatch.setitem(sys.modules, "shop.limits", module)
+        monkeypatch.setitem(sys.modules, "shop.monitoring", monitoring := types.ModuleType("shop.monitoring"))
+        monitoring.outages = Counted()  # type: ignore[attr-defined]
 
         async def all_of_it() -> None:
-            for page, line, source in blocks():
+            for line, source in blocks(page, section):
                 code = compile("\n" * line + source, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
                 if (result := eval(code, module.__dict__)) is not None:
                     await result
 
         run(all_of_it())
-        yield module
-    del sys.modules["guide"]
+        return module
+
+    policies = {"payments": {"outage": "closed", "deadline": None}}
+    with override_settings(CACHES={"default": cache_setting(server)}, VCACHE={"POLICIES": policies}):
+        publish_alias("default")
+        yield run_page
+        for receiver in [*admission.limit_exceeded.receivers]:
+            admission.limit_exceeded.receivers.remove(receiver)
+
+
+class Counted:
+    """A counter of metrics, as a project has one."""
+
+    value = 0
+
+    def inc(self) -> None:
+        self.value += 1
 
 
 def request(method: str = "GET", path: str = "/", body: bytes = b"", **headers: str) -> Any:
@@ -102,14 +104,15 @@ def test_views_are_throttled_as_the_guide_says(guide: Any, run: Any) -> None:
 
         return bool(run(call()))
 
-    assert 100 <= passed(lambda: guide.search(request()).status_code == 200) < 5000
-    assert 5 <= passed(lambda: awaited(guide.login, request("POST"))) < 5000
-    reports = guide.Reports.as_view()
+    views = guide("topics/decorators.md")
+    assert 100 <= passed(lambda: views.search(request()).status_code == 200) < 5000
+    assert 5 <= passed(lambda: awaited(views.login, request("POST"))) < 5000
+    reports = views.Reports.as_view()
     assert passed(lambda: awaited(reports, request(path="/?id=1&id=2&id=3"))) == 3
-    assert guide.Exports.as_view()(request()).status_code == 200
+    assert views.Exports.as_view()(request()).status_code == 200
     assert passed(lambda: awaited(reports, request(path="/"))) == 1, "no ids cost as much as one"
-    assert 60 <= passed(lambda: guide.api(request()).status_code == 200) < 5000
-    assert 20 <= passed(lambda: awaited(guide.lookup, request(), 5)) < 5000
+    assert 60 <= passed(lambda: views.api(request()).status_code == 200) < 5000
+    assert 20 <= passed(lambda: awaited(guide("topics/decisions-and-refusals.md").lookup, request(), 5)) < 5000
 
 
 def test_proxies_are_warned_of_where_limits_by_address_are_first_shown() -> None:
@@ -121,20 +124,23 @@ def test_proxies_are_warned_of_where_limits_by_address_are_first_shown() -> None
 
 
 def test_only_wrong_passwords_are_counted_as_the_guide_says(guide: Any) -> None:
+    views, seen = guide("topics/decorators.md"), guide("topics/decisions-and-refusals.md").seen
+
     def sign_in(name: str, password: str) -> int:
         form = RequestFactory().post("/", {"username": name, "password": password})
         form.user = AnonymousUser()
-        return int(guide.sign_in(form).status_code)
+        return int(views.sign_in(form).status_code)
 
     assert [sign_in("anna", "right") for _ in range(10)] == [200] * 10
     assert [sign_in("anna", "wrong") for _ in range(5)] == [401] * 5
     assert [sign_in("anna", "right"), sign_in("berta", "right")] == [429, 200]
-    assert (guide.seen[-1][0], ".post-username." in guide.seen[-1][1]) == ("/", True)
+    assert (seen[-1][0], ".post-username." in seen[-1][1]) == ("/", True)
 
 
 def test_ninja_is_limited_as_the_guide_says(guide: Any, run: Any) -> None:
     # One view has both operations, under the name of each.
-    view = next(pattern.callback for pattern in guide.api_v1.urls[0] if str(pattern.pattern) == "report")
+    api_v1 = guide("topics/frameworks.md").api_v1
+    view = next(pattern.callback for pattern in api_v1.urls[0] if str(pattern.pattern) == "report")
 
     def statuses(method: str) -> list[int]:
         async def call() -> list[int]:
@@ -147,16 +153,18 @@ def test_ninja_is_limited_as_the_guide_says(guide: Any, run: Any) -> None:
 
 
 def test_the_ingest_endpoint_stores_once_and_answers_an_id(guide: Any, run: Any) -> None:
+    views = guide("topics/gates.md")
+
     async def store() -> list[Any]:
         events = [request("POST", body=b"event", **{"x-event-id": "e1"}) for _ in range(2)]
-        return [await guide.store(event, 1, 42) for event in events]
+        return [await views.store(event, 1, 42) for event in events]
 
     first, second = run(store())
     assert first.status_code == 200
     assert first.content == second.content
-    assert guide.store_sync(request("POST", body=b"event"), 1, 42).status_code == 200
-    assert guide.gate.stream.length() == 2
-    assert 200 <= passed(lambda: guide.store_sync(request("POST", body=b"event"), 1, 43).status_code == 200) < 5000
+    assert views.store_sync(request("POST", body=b"event"), 1, 42).status_code == 200
+    assert views.gate.stream.length() == 2
+    assert 200 <= passed(lambda: views.store_sync(request("POST", body=b"event"), 1, 43).status_code == 200) < 5000
 
 
 def test_what_was_stored_is_consumed(guide: Any) -> None:
@@ -170,47 +178,93 @@ def test_what_was_stored_is_consumed(guide: Any) -> None:
         if len(found) == 3:
             raise Enough
 
+    views = guide("topics/gates.md")
     for body in (b"a", b"b", b"c"):
-        assert guide.store_sync(request("POST", body=body), 1, 42).status_code == 200
+        assert views.store_sync(request("POST", body=body), 1, 42).status_code == 200
     with pytest.raises(Enough):
-        guide.work(save)
+        guide("topics/streams.md", gate=views.gate).work(save)
     assert found == [b"a", b"b", b"c"]
 
 
-def test_quotas_and_streams_do_what_the_guide_says(guide: Any, run: Any, server: ValkeyServer) -> None:
-    assert run(guide.export(1)) == "export of 1"
-    assert guide.exports.peek(1).used == 1
+def test_throttles_and_quotas_do_what_the_guide_says(guide: Any, run: Any) -> None:
+    page = guide("topics/throttles-and-quotas.md")
+    delivered: list[int] = []
+    answers = (run(page.send(42, lambda: delivered.append(42))) for _ in range(5000))
+    assert re.fullmatch(r"too fast: try again in \d seconds", next(answer for answer in answers if answer != "sent"))
+    assert 5 <= len(delivered) < 5000
+
+    assert run(page.export(1, lambda org_id: f"export of {org_id}")) == "export of 1"
+    assert page.exports.peek(1).used == 1
 
     def fails(org_id: int) -> str:
         raise OSError("the disk is full")
 
-    guide.build_export = fails
     with pytest.raises(OSError, match="the disk is full"):
-        run(guide.export(1))
-    assert guide.exports.peek(1).used == 1
-    assert guide.decision.id
-    assert (len(guide.ids), guide.waiting) == (2, 3)
-    assert guide.payments.admit({"card": 1, "ip": 2})
+        run(page.export(1, fails))
+    assert page.exports.peek(1).used == 1
+
+
+def test_the_worst_minutes_are_those_of_the_table() -> None:
+    from django_vcache.admission import parse_rate
+
+    text = (DOCS / "topics/throttles-and-quotas.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `\"(.+?)\"(?:, burst=(\d+))?` \| (\d+) \| (\d+) \|$", text, re.MULTILINE)
+    assert len(rows) == 3
+    for rate, burst, at_once, minute in rows:
+        limit, period = parse_rate(rate)
+        assert (int(at_once), int(minute)) == (int(burst or limit), int(burst or limit) + limit * 60 / period)
+
+
+def test_the_readme_does_what_it_says(guide: Any, run: Any) -> None:
+    page = guide("../README.md", "## Throttles, quotas, ingest", INSTALLED_APPS=[])
+    assert page.INSTALLED_APPS == ["django_vcache"]
+
+    async def answers() -> list[int]:
+        found = [await page.search(request()), await page.store(request("POST", body=b"event"), 1, 42)]
+        found.append(await page.store(request("POST", body=bytes(1_048_577)), 1, 42))
+        return [answer.status_code for answer in found]
+
+    assert run(answers()) == [200, 200, 413]
+    assert page.gate.stream.length() == 1
+
+
+def test_streams_and_outages_do_what_the_guide_says(guide: Any, run: Any) -> None:
+    gate = guide("topics/gates.md").gate
+    page = guide("topics/streams.md", gate=gate)
+    assert page.decision.id
+    assert (len(page.ids), page.waiting) == (2, 3)
+    page = guide("topics/outages.md", "## Throttles and gates")
+    assert page.payments.admit({"card": 1, "ip": 2})
+    middleware = page.count_outages(lambda request: request)
+    assert middleware(request())
+    assert page.outages.value == 0
 
 
 def test_the_throttles_for_rest_framework_limit(guide: Any) -> None:
     from rest_framework.request import Request
 
-    throttle = guide.BurstThrottle
+    page = guide("topics/frameworks.md")
+    throttle = page.BurstThrottle
     assert 10 <= passed(lambda: throttle().allow_request(Request(request()), None)) < 5000
-    assert guide.TenantThrottle().allow_request(Request(request()), None)
+    assert page.TenantThrottle().allow_request(Request(request()), None)
 
 
 def test_overridden_settings_take_effect_at_once(guide: Any, server: ValkeyServer) -> None:
-    assert guide.exports.consume(1)
+    exports = guide("topics/throttles-and-quotas.md").exports
+    page = guide("topics/testing.md", "### Limits in tests", exports=exports)
+    assert exports.consume(1)
     with override_settings(CACHES={"default": cache_setting(server, DB=1)}):
-        assert guide.exports.peek(1).used == 0
-    assert guide.exports_without_a_limit() == ["disabled"] * 3
-    assert guide.exports.peek(1).used == 1
+        assert exports.peek(1).used == 0
+    assert page.exports_without_a_limit() == ["disabled"] * 3
+    assert exports.peek(1).used == 1
 
 
 def test_the_settings_of_the_guide_are_understood(guide: Any) -> None:
     from django_vcache.admission.settings import VcacheSettings, problems
 
-    assert problems(guide.VCACHE) == []
-    assert {name.lower() for name in guide.VCACHE} == set(VcacheSettings._fields), "it shows each of them"
+    page = guide("reference/admission-settings.md")
+    assert problems(page.VCACHE) == []
+    assert {name.lower() for name in page.VCACHE} == set(VcacheSettings._fields), "it shows each of them"
+    assert page.cards.check(1)
+    for each in ("topics/decorators.md", "topics/decisions-and-refusals.md"):
+        assert problems(guide(each).VCACHE) == []

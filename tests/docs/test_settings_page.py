@@ -1,4 +1,5 @@
-"""The backend class and the commands that the pages on settings and on migrating show do what is said of them."""
+"""The settings of the README and of the pages on settings, migrating and servers make caches. The backend class and the
+commands of these pages do what is said of them."""
 
 from __future__ import annotations
 
@@ -6,16 +7,24 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+from django.core.cache import caches
+from django.test import override_settings
 from support.caches import cache_params, make_cache
 from support.server import ValkeyServer
+
+from django_vcache.admission.settings import problems
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
+def blocks(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
 def snippet(page: str, word: str) -> str:
     """The one Python block of a page that has `word` in it."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
-    (block,) = [block for block in blocks if word in block]
+    (block,) = [block for block in blocks(page) if word in block]
     return str(block)
 
 
@@ -48,3 +57,23 @@ def test_the_commands_in_place_of_extra_methods(server: ValkeyServer) -> None:
     assert (replies["PERSIST"], replies["EXPIRE"]) == (1, 1)
     assert replies["HGETALL"] == {b"a": b"1"}
     assert replies["TYPE"].decode() == "hash"
+
+
+@pytest.mark.parametrize(
+    ("page", "word"),
+    [
+        ("../README.md", "CACHES = {"),
+        ("../README.md", '"KEY_PREFIX": "shop"'),
+        ("howto/migrating.md", "CACHES = {"),
+        ("reference/settings.md", "CACHES = {"),
+        ("deployment/servers.md", "CACHES = {"),
+    ],
+)
+def test_the_settings_that_the_pages_show_make_caches(page: str, word: str) -> None:
+    names: dict[str, Any] = {"INSTALLED_APPS": []}
+    exec(next(block for block in blocks(page) if word in block), names)
+    with override_settings(CACHES=names["CACHES"]):
+        assert [type(cache).__name__ for cache in caches.all(initialized_only=False)] == ["ValkeyCache"] * len(
+            names["CACHES"]
+        )
+    assert problems(names.get("VCACHE", {})) == []

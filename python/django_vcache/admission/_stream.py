@@ -50,8 +50,10 @@ class NamedStream:
 
     @property
     def keys(self) -> tuple[str, ...]:
+        """The key of each shard, as it stands on the server."""
         return self._stream.keys
 
     @property
     def dead_keys(self) -> tuple[str, ...]:
+        """The key of each shard's dead letters, in the same order."""
         return self._stream.dead_keys

@@ -40,10 +40,12 @@ class VcacheMixin(_TestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
+        """Starts the server, if the process has none yet, and puts the caches there."""
         super().setUpClass()
         cls.vcache_server = cls.enterClassContext(on_server())
 
     def setUp(self) -> None:
+        """Empties the server."""
         super().setUp()
         self.vcache_server.clear()
 

@@ -35,7 +35,7 @@ impl Later {
     {
         coroutine_onward(py, name, move |py| {
             static AFTER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-            let after = AFTER.import(py, "django_vcache.admission.later", "after")?;
+            let after = AFTER.import(py, "django_vcache.admission._later", "after")?;
             let ask = Mutex::new(Some(ask));
             let once = move |answers: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
                 let ask = ask.lock().ok().and_then(|mut ask| ask.take());
