@@ -198,7 +198,7 @@ def report(server: Server, counted: dict[str, int], statuses: Counter[int]) -> N
     """Print what happened; a Failure if it does not add up."""
     accepted, throttled = statuses.pop(200, 0), statuses.pop(429, 0)
     bad, too_large = statuses.pop(400, 0), statuses.pop(413, 0)
-    in_stream = int(server.ask("XLEN events"))
+    in_stream = int(server.ask("XLEN ingest:vcache:2:{v00}:s:events"))
     connections = server.other_connections()
     print(f"\n  Valkey {server.version()} and the clients agree on this:\n")
     lines = {

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._aliases import aliases, cache
     from ._vcache import __version__
+    from ._warming import awarm_up, warm_up
     from .backend import ValkeyCache
-    from .warming import awarm_up, warm_up
 
 __all__ = ["ValkeyCache", "__version__", "aliases", "awarm_up", "cache", "warm_up"]
 
@@ -40,9 +40,9 @@ def __getattr__(name: str) -> Any:
 
         return getattr(_aliases, name)
     if name in ("awarm_up", "warm_up"):
-        from . import warming
+        from . import _warming
 
-        return getattr(warming, name)
+        return getattr(_warming, name)
     if name == "_capi":
         # Extension modules built with the crate vcache find the shared connection here: this name never moves. The
         # import is for what it registers, who configures an alias that is not in use yet.

@@ -1,7 +1,7 @@
 """The Rust half of the package. Use it through ``django_vcache``: only ``hotpaths`` and ``Codec`` are of use alone."""
 
 from asyncio import Future
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Literal, Required, TypeAlias, TypedDict, final
 from uuid import UUID
@@ -349,7 +349,8 @@ class Throttle:
 
     - `name`: up to 64 letters, digits, `_`, `.` and `-`. On the server it is part of the key.
     - `rate`: `"100/m"` or `"10/30s"`; or a callable of the scope that returns one, or None for no limit. `"-1/s"` is no
-      limit, a limit of 0 refuses all. The callable is called before anything is sent, and must not be async.
+      limit, a limit of 0 refuses all. The callable is called before anything is sent. An async one is awaited by the
+      methods to await, and refused by those that block.
     - `burst`: units that may come at once; the rate's limit if left out.
     - `key`: the entry of the scope that it is keyed by, or several; if left out, the one that has the throttle's name.
     - `using`: the cache alias whose server counts, a `django_vcache.ValkeyCache`.
@@ -371,7 +372,7 @@ class Throttle:
     def __new__(
         cls,
         name: str,
-        rate: str | Callable[[Any], str | None],
+        rate: str | Callable[[Any], str | Awaitable[str | None] | None],
         burst: int | None = None,
         key: str | Sequence[str] | None = None,
         *,
@@ -439,7 +440,8 @@ class Quota:
 
     - `name`: up to 64 letters, digits, `_`, `.` and `-`. On the server it is part of the key.
     - `limit`: -1 only counts, 0 refuses all; or a callable of the scope that returns an int, or None for no limit. The
-      callable is called before anything is sent, and must not be async.
+      callable is called before anything is sent. An async one is awaited by the methods to await, and refused by those
+      that block.
     - `period`: the window, by the calendar of `timezone`.
     - `key`: the entry of the scope that it is keyed by, or several; if left out, the owner of the gate that it is in.
     - `timezone`: a name of the IANA database.
@@ -456,7 +458,7 @@ class Quota:
     def __new__(
         cls,
         name: str,
-        limit: int | Callable[[Any], int | None],
+        limit: int | Callable[[Any], int | Awaitable[int | None] | None],
         period: Literal["hour", "day", "month"],
         key: str | Sequence[str] | None = None,
         timezone: str = "UTC",

@@ -118,10 +118,6 @@ def test_a_limit_may_be_a_callable_of_the_scope(ask: Any) -> None:
     assert asked[0] == {"org": 1}
 
 
-async def alimit(scope: Any) -> int:
-    return 1
-
-
 @pytest.mark.parametrize(
     ("limit", "error", "text"),
     [
@@ -130,7 +126,6 @@ async def alimit(scope: Any) -> int:
         (lambda scope: True, TypeError, "not bool"),
         (lambda scope: -5, ValueError, "-5"),
         (lambda scope: 2**70, ValueError, "larger than can be counted"),
-        (alimit, TypeError, "limit of the quota 'org' is an async callable"),
     ],
 )
 def test_a_callable_that_answers_no_limit_is_named(ask: Any, limit: Any, error: Any, text: str) -> None:

@@ -11,16 +11,11 @@ from support.server import ValkeyServer
 pytestmark = pytest.mark.usefixtures("patient")
 
 
-async def arate(scope: Any) -> str:
-    return "1/h"
-
-
 @pytest.mark.parametrize(
     ("rate", "error", "text"),
     [
         (lambda scope: "often", ValueError, "rate of the throttle 'org' returned 'often'.*not a rate"),
         (lambda scope: 5, TypeError, "rate of the throttle 'org' returned 5.*not int"),
-        (arate, TypeError, "rate of the throttle 'org' is an async callable"),
     ],
 )
 def test_a_callable_that_answers_no_rate_is_named(ask: Any, rate: Any, error: Any, text: str) -> None:

@@ -84,9 +84,9 @@ def test_guesses_at_passwords_are_stopped_and_right_ones_are_not_counted(
 def test_limits_by_customer_and_by_plan(shop: Any, run: Any) -> None:
     assert shop["plans"].exports.consume(1).limit == 100
     assert shop["plans"].PLANS[1][0] == 100
-    organisation = SimpleNamespace(pk=7, monthly_exports=2)
-    may_export = shop["exports"].may_export
-    assert [bool(run(may_export(organisation))) for _ in range(3)] == [True, True, False]
+    reports = shop["exports"]
+    assert run(reports.may_report(7)).limit == 30
+    assert run(reports.reports.aconsume(7, limit=2)).limit == 2
 
     def call(key: int, plan: str) -> int:
         request: Any = RequestFactory().get("/")

@@ -20,6 +20,8 @@ PROJECT = Path(__file__).parents[2] / "examples" / "ingest"
 CLIENT = Path(__file__).with_name("ingest_client.py")
 TIMEOUT = 180.0  # seconds
 
+# KEY_PREFIX, and the key of the gate's stream.
+STREAM = "ingest:vcache:2:{v00}:s:events"
 EVENT = '{"message": "it broke", "tags": {"release": "1.4"}}'
 
 
@@ -77,7 +79,7 @@ def view(request: pytest.FixtureRequest) -> str:
 def test_a_good_event_goes_on_the_stream(call: Call, server: ValkeyServer, view: str) -> None:
     [answer] = call(("POST", view, EVENT))
     assert answer.status == 200
-    [[_, fields]] = server.execute("XRANGE", "events", "-", "+")
+    [[_, fields]] = server.execute("XRANGE", STREAM, "-", "+")
     [payload] = [json.loads(field) for field in fields if field.startswith(b"{")]
     assert payload == {"id": answer.json["id"], "project": 1, "event": json.loads(EVENT)}
 
@@ -109,7 +111,7 @@ def test_a_body_above_the_limit_is_refused(call: Call, server: ValkeyServer, vie
     assert fits.status == 200
     assert too_large.status == 413
     assert "at most 204800 bytes" in too_large.json["error"]
-    assert server.execute("XLEN", "events") == 1
+    assert server.execute("XLEN", STREAM) == 1
 
 
 def test_a_project_above_its_limit_is_told_when_to_come_again(call: Call, server: ValkeyServer, view: str) -> None:
@@ -120,13 +122,22 @@ def test_a_project_above_its_limit_is_told_when_to_come_again(call: Call, server
     assert "too many events" in throttled.json["error"]
     assert 1 <= int(throttled.headers["Retry-After"]) <= 60
     assert unaffected.status == 200
-    assert server.execute("XLEN", "events") == 4
+    assert server.execute("XLEN", STREAM) == 4
 
 
 def test_a_project_without_a_budget_is_told_to_come_again_in_a_period(call: Call, view: str) -> None:
     [answer] = call(("POST", view, EVENT), INGEST_LIMIT="0")
     assert answer.status == 429
     assert answer.headers["Retry-After"] == "60"
+
+
+def test_a_full_stream_is_told_as_such(call: Call, server: ValkeyServer, view: str) -> None:
+    server.execute("XADD", STREAM, "*", "payload", "x")
+    [answer] = call(("POST", view, EVENT), INGEST_STREAM_MAXLEN="1")
+    assert answer.status == 503
+    assert "no room" in answer.json["error"]
+    assert answer.headers["Retry-After"] == "1"
+    assert server.execute("XLEN", STREAM) == 1
 
 
 def test_only_a_post_is_an_event(call: Call, view: str) -> None:

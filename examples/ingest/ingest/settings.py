@@ -10,7 +10,9 @@ ROOT_URLCONF = "ingest.urls"
 ASGI_APPLICATION = "ingest.asgi.application"
 USE_TZ = True
 
-# The cache and the hot paths share this connection: one for the process.
+INSTALLED_APPS = ["django_vcache"]
+
+# The cache and the limits share this connection: one for the process.
 CACHES = {
     "default": {
         "BACKEND": "django_vcache.ValkeyCache",
@@ -24,10 +26,11 @@ CACHES = {
 # A larger request body is answered with 413.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 200 * 1024  # bytes
 
-# What a project may send if none is set for it: this many events in this many seconds.
+# What a project may send if no limit is set for it: this many events in this many seconds.
 INGEST_LIMIT = int(os.environ.get("INGEST_LIMIT", "600"))
 INGEST_PERIOD = 60
 
-# Where accepted events wait for a worker. When there are about this many, the oldest are dropped.
-INGEST_STREAM = "events"
-INGEST_STREAM_MAXLEN = 1_000_000
+VCACHE = {"STREAMS": ["ingest.limits.gate"]}
+
+# So many accepted events may wait for a worker.
+INGEST_STREAM_MAXLEN = int(os.environ.get("INGEST_STREAM_MAXLEN", "1000000"))

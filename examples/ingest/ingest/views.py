@@ -1,11 +1,10 @@
 """Takes in events as an error tracker does: check, throttle, put on a stream, answer.
 
 `store` and `store_sync` do the same, for an async and for a sync project. Every command they need,
-from the cache and from the hot paths alike, goes over the one connection of the process.
+from the cache and from the gate alike, goes over the one connection of the process.
 """
 
 import json
-import math
 import threading
 from collections import Counter
 from functools import partial
@@ -18,7 +17,9 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
-from django_vcache import hotpaths
+from django_vcache.admission import Decision
+
+from .limits import gate
 
 LIMIT_TTL = 60  # seconds for which a project's limit is cached
 
@@ -30,45 +31,39 @@ counts_lock = threading.Lock()
 class Refused(Exception):
     """A request that is not accepted: the HTTP status and the reason to answer with."""
 
-    def __init__(self, status: int, reason: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
-        self.response = JsonResponse({"error": reason}, status=status, headers=headers)
+        self.response = JsonResponse({"error": reason}, status=status)
 
 
 @csrf_exempt
 @require_POST
 async def store(request: HttpRequest, project_id: int) -> JsonResponse:
-    """Accept an event: 200 and its id, or 400, 413 or 429 and the reason."""
+    """Accept an event: 200 and its id, or 400, 413, 429 or 503 and the reason."""
     try:
         event = read_event(request)
-        count("limit lookups")
-        limit = await cache.aget_or_set(limit_key(project_id), partial(load_limit, project_id), LIMIT_TTL)
-        decision = await hotpaths.aallow(throttle_key(project_id), limit, settings.INGEST_PERIOD)
-        if not decision.allowed:
-            raise too_many(decision.retry_after)
     except Refused as refused:
         return refused.response
+    count("limit lookups")
+    limit = await cache.aget_or_set(limit_key(project_id), partial(load_limit, project_id), LIMIT_TTL)
     event_id, payload = pack(project_id, event)
-    await hotpaths.aenqueue(settings.INGEST_STREAM, payload, maxlen=settings.INGEST_STREAM_MAXLEN)
-    return JsonResponse({"id": event_id})
+    decision = await gate.aadmit({"project": project_id}, payload=payload, rates={"project": rate(limit)})
+    return JsonResponse({"id": event_id}) if decision else refusal(decision)
 
 
 @csrf_exempt
 @require_POST
 def store_sync(request: HttpRequest, project_id: int) -> JsonResponse:
-    """Accept an event: 200 and its id, or 400, 413 or 429 and the reason."""
+    """Accept an event: 200 and its id, or 400, 413, 429 or 503 and the reason."""
     try:
         event = read_event(request)
-        count("limit lookups")
-        limit = cache.get_or_set(limit_key(project_id), partial(load_limit, project_id), LIMIT_TTL)
-        decision = hotpaths.allow(throttle_key(project_id), limit, settings.INGEST_PERIOD)
-        if not decision.allowed:
-            raise too_many(decision.retry_after)
     except Refused as refused:
         return refused.response
+    count("limit lookups")
+    limit = cache.get_or_set(limit_key(project_id), partial(load_limit, project_id), LIMIT_TTL)
     event_id, payload = pack(project_id, event)
-    hotpaths.enqueue(settings.INGEST_STREAM, payload, maxlen=settings.INGEST_STREAM_MAXLEN)
-    return JsonResponse({"id": event_id})
+    decision = gate.admit({"project": project_id}, payload=payload, rates={"project": rate(limit)})
+    return JsonResponse({"id": event_id}) if decision else refusal(decision)
 
 
 @require_GET
@@ -80,7 +75,7 @@ async def stats(request: HttpRequest) -> JsonResponse:
         {
             "cache_hits": counts["limit lookups"] - counts["limits loaded"],
             "cache_misses": counts["limits loaded"],
-            "stream_length": await cache.aexecute("XLEN", settings.INGEST_STREAM),
+            "stream_length": await gate.stream.alength(),
             # The connections that present themselves as ours does: one a worker process.
             "connections": sum(client_fields(line).get("lib-name") == own.get("lib-name") for line in clients),
         }
@@ -116,13 +111,17 @@ def load_limit(project_id: int) -> int:
     return settings.INGEST_LIMIT
 
 
-def too_many(retry_after: float | None) -> Refused:
-    """The refusal of a project that has used up its limit; `retry_after` is in seconds."""
-    if retry_after is None:  # Never, because the limit is 0. It may be raised, though.
-        retry_after = settings.INGEST_PERIOD
-    # The header takes whole seconds, and a client that comes too early is refused again.
-    seconds = max(1, math.ceil(retry_after))
-    return Refused(429, "too many events for this project", {"Retry-After": str(seconds)})
+def rate(limit: int) -> str:
+    return f"{limit}/{settings.INGEST_PERIOD}s"
+
+
+def refusal(decision: Decision) -> JsonResponse:
+    """The answer to what the gate refused: a project that has used up its limit, a full stream, an outage."""
+    headers = decision.headers()
+    if decision.never:  # The limit is 0. It may be raised, though.
+        headers["Retry-After"] = str(settings.INGEST_PERIOD)
+    reason = "too many events for this project" if decision.status == 429 else "no room for the event: try again later"
+    return JsonResponse({"error": reason}, status=decision.status, headers=headers)
 
 
 def pack(project_id: int, event: dict[str, object]) -> tuple[str, str]:
@@ -133,10 +132,6 @@ def pack(project_id: int, event: dict[str, object]) -> tuple[str, str]:
 
 def limit_key(project_id: int) -> str:
     return f"limit:{project_id}"
-
-
-def throttle_key(project_id: int) -> str:
-    return f"throttle:{project_id}"
 
 
 def count(name: str) -> None:

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::types::tuple::BoundTupleIterator;
 use pyo3::types::{PyDict, PyMapping};
 use vcache::admission::{Admission, Decision, Event, Gate, Rate};
 use vcache::python::Bytes;
 use vcache::{Connection, Result};
 
-use super::limit::cost as cost_of;
+use super::limit::{answered, cost as cost_of};
 use super::scope::{Given, Owned, pairs};
 
 /// The arguments of `admit`, as Python gave them.
@@ -89,6 +90,59 @@ impl<'py> Named<'py> {
 pub(super) struct Terms {
     pub(super) limits: Vec<(Arc<str>, i64)>,
     pub(super) rates: Vec<(Arc<str>, Rate)>,
+    /// The rules whose limits async callables say.
+    pub(super) open: Vec<OpenTerm>,
+}
+
+/// A rule whose limit is awaited.
+pub(super) enum OpenTerm {
+    Limit(Arc<str>),
+    Rate(Arc<str>),
+}
+
+/// What cannot be asked before some limits are known.
+pub(super) trait Open: Send + 'static {
+    /// Takes the answers of its open terms, in their order.
+    ///
+    /// # Errors
+    /// `TypeError` or `ValueError` for what is no limit.
+    fn answer(&mut self, answers: &mut BoundTupleIterator<'_>) -> PyResult<()>;
+}
+
+impl Open for Terms {
+    fn answer(&mut self, answers: &mut BoundTupleIterator<'_>) -> PyResult<()> {
+        for (term, answer) in std::mem::take(&mut self.open).into_iter().zip(answers) {
+            match term {
+                OpenTerm::Limit(rule) => {
+                    let limit = answered(&answer, &rule)?;
+                    self.limits.push((rule, limit));
+                }
+                OpenTerm::Rate(rule) => {
+                    let rate = answered(&answer, &rule)?;
+                    self.rates.push((rule, rate));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Open for (Owned, Terms) {
+    fn answer(&mut self, answers: &mut BoundTupleIterator<'_>) -> PyResult<()> {
+        self.1.answer(answers)
+    }
+}
+
+impl Open for Asked {
+    fn answer(&mut self, answers: &mut BoundTupleIterator<'_>) -> PyResult<()> {
+        self.terms.answer(answers)
+    }
+}
+
+impl Open for Vec<Asked> {
+    fn answer(&mut self, answers: &mut BoundTupleIterator<'_>) -> PyResult<()> {
+        self.iter_mut().try_for_each(|asked| asked.answer(answers))
+    }
 }
 
 impl Terms {

@@ -12,10 +12,11 @@ use vcache::admission::{Admission, Decision, Gate, Rate, RuleState};
 use vcache::python::{Bytes, Coroutine, connection_for};
 
 use super::alias::Alias;
-use super::asked::{Arguments, Asked, Named, Terms};
+use super::asked::{Arguments, Asked, Named, Open, OpenTerm, Terms};
 use super::call::{Call, Outcome, plain};
 use super::decision::{PyDecision, PyRuleState, metrics};
-use super::limit::{Limit as _, cost as cost_of};
+use super::later::Later;
+use super::limit::{Limit as _, Said, cost as cost_of};
 use super::quota::PyQuota;
 use super::refund::refunded;
 use super::rule::{Limited, Rule};
@@ -70,6 +71,7 @@ impl PyGate {
         scope: &Bound<'_, PyAny>,
         limits: Option<&Bound<'_, PyDict>>,
         rates: Option<&Bound<'_, PyDict>>,
+        form: &mut Form,
     ) -> PyResult<Terms> {
         let mut terms = Terms::default();
         for (rule, given) in limits.map(pairs).into_iter().flatten() {
@@ -79,17 +81,34 @@ impl PyGate {
             terms.rates.push((rule.extract::<&str>()?.into(), Rate::read(&given)?));
         }
         for throttle in &self.throttles {
-            called(&throttle.get().rule, scope, &mut terms.rates)?;
+            let open = called(&throttle.get().rule, scope, &mut terms.rates, form)?;
+            terms.open.extend(open.map(OpenTerm::Rate));
         }
         for quota in &self.quotas {
-            called(&quota.get().rule, scope, &mut terms.limits)?;
+            let open = called(&quota.get().rule, scope, &mut terms.limits, form)?;
+            terms.open.extend(open.map(OpenTerm::Limit));
         }
         Ok(terms)
     }
 
-    fn asked(&self, arguments: Arguments<'_, '_>) -> PyResult<Asked> {
-        let terms = self.terms(arguments.scope, arguments.limits, arguments.rates)?;
+    fn asked(&self, arguments: Arguments<'_, '_>, form: &mut Form) -> PyResult<Asked> {
+        let terms = self.terms(arguments.scope, arguments.limits, arguments.rates, form)?;
         Asked::new(arguments, terms)
+    }
+
+    fn all_asked(&self, admissions: &Bound<'_, PyAny>, form: &mut Form) -> PyResult<Vec<Asked>> {
+        admissions.try_iter()?.map(|given| self.asked(Named::read(&given?)?.arguments()?, form)).collect()
+    }
+
+    fn looked(
+        &self,
+        scope: &Bound<'_, PyAny>,
+        limits: Option<&Bound<'_, PyDict>>,
+        rates: Option<&Bound<'_, PyDict>>,
+        form: &mut Form,
+    ) -> PyResult<(Owned, Terms)> {
+        let Given(owned) = scope.extract()?;
+        Ok((owned, self.terms(scope, limits, rates, form)?))
     }
 
     /// Where events are stored while limits are switched off.
@@ -104,10 +123,9 @@ impl PyGate {
 
     fn admitted(
         &self,
-        arguments: Arguments<'_, '_>,
+        py: Python<'_>,
+        asked: Asked,
     ) -> PyResult<Call<impl Outcome<Decision> + use<>, Decision>> {
-        let py = arguments.scope.py();
-        let asked = self.asked(arguments)?;
         let (conn, gate) = (server(py, &self.using)?, Arc::clone(&self.gate));
         let store = self.store(py, conn.as_ref(), asked.has_payload())?;
         let admit = async move {
@@ -121,13 +139,9 @@ impl PyGate {
 
     fn all_admitted(
         &self,
-        admissions: &Bound<'_, PyAny>,
+        py: Python<'_>,
+        asked: Vec<Asked>,
     ) -> PyResult<Call<impl Outcome<Vec<Decision>> + use<>, Vec<Decision>>> {
-        let py = admissions.py();
-        let mut asked = Vec::new();
-        for given in admissions.try_iter()? {
-            asked.push(self.asked(Named::read(&given?)?.arguments()?)?);
-        }
         let (conn, gate) = (server(py, &self.using)?, Arc::clone(&self.gate));
         let store = self.store(py, conn.as_ref(), asked.iter().any(Asked::has_payload))?;
         let admit = async move {
@@ -150,15 +164,12 @@ impl PyGate {
 
     fn peeked(
         &self,
-        scope: &Bound<'_, PyAny>,
-        limits: Option<&Bound<'_, PyDict>>,
-        rates: Option<&Bound<'_, PyDict>>,
+        py: Python<'_>,
+        (scope, terms): (Owned, Terms),
     ) -> PyResult<Call<impl Outcome<Vec<RuleState>> + use<>, Vec<RuleState>>> {
-        let Given(owned) = scope.extract()?;
-        let terms = self.terms(scope, limits, rates)?;
-        let (conn, gate) = (server(scope.py(), &self.using)?, Arc::clone(&self.gate));
+        let (conn, gate) = (server(py, &self.using)?, Arc::clone(&self.gate));
         let peek = async move {
-            let admission = terms.of(Admission::new(&owned));
+            let admission = terms.of(Admission::new(&scope));
             match conn {
                 Some(conn) => gate.peek(&conn, admission).await,
                 None => gate.untouched(admission),
@@ -184,19 +195,58 @@ impl PyGate {
     }
 }
 
-/// Adds what a rule's callable says, unless the call has a limit for the rule.
+/// How a call is made.
+enum Form {
+    /// By this method, which waits until it is over.
+    Blocks(&'static str),
+    /// By one that is awaited, and with it what async callables returned.
+    Awaited(Later),
+}
+
+/// Adds what a rule's callable says, unless the call has a limit for the rule; the rule's name, if the answer is awaited.
 fn called<R: Limited>(
     rule: &Rule<R>,
     scope: &Bound<'_, PyAny>,
     limits: &mut Vec<(Arc<str>, R::Limit)>,
-) -> PyResult<()> {
-    if rule.is_called()
-        && !limits.iter().any(|(known, _)| **known == *rule.name())
-        && let Some(limit) = rule.limit_for(scope, None)?
-    {
-        limits.push((rule.name().into(), limit));
+    form: &mut Form,
+) -> PyResult<Option<Arc<str>>> {
+    if !rule.is_called() || limits.iter().any(|(known, _)| **known == *rule.name()) {
+        return Ok(None);
     }
-    Ok(())
+    let said = match form {
+        Form::Blocks(method) => rule.limit_now(scope, None, method)?.map_or(Said::Own, Said::This),
+        Form::Awaited(_) => rule.limit_for(scope, None)?,
+    };
+    match (said, form) {
+        (Said::This(limit), _) => limits.push((rule.name().into(), limit)),
+        (Said::Awaited(awaitable), Form::Awaited(later)) => {
+            later.push(awaitable);
+            return Ok(Some(rule.name().into()));
+        }
+        _ => {}
+    }
+    Ok(None)
+}
+
+/// The form to await, called `name`, of a call that is asked with what `read` makes of its arguments.
+fn awaited<'py, T: Open>(
+    gate: &Bound<'py, PyGate>,
+    name: &'static str,
+    read: impl FnOnce(&PyGate, &mut Form) -> PyResult<T>,
+    ask: for<'a> fn(&PyGate, Python<'a>, T) -> PyResult<Bound<'a, Coroutine>>,
+) -> PyResult<Bound<'py, Coroutine>> {
+    let mut form = Form::Awaited(Later::default());
+    let mut asked = read(gate.get(), &mut form)?;
+    match form {
+        Form::Awaited(later) if !later.is_empty() => {
+            let (py, gate) = (gate.py(), gate.clone().unbind());
+            later.then(py, name, move |answers| {
+                asked.answer(&mut answers.iter())?;
+                ask(gate.get(), answers.py(), asked)
+            })
+        }
+        _ => ask(gate.get(), gate.py(), asked),
+    }
 }
 
 /// The alias that all parts name, unless the gate names one.
@@ -332,7 +382,8 @@ impl PyGate {
         rates: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
         let arguments = Arguments { scope, payload, cost, costs, dedupe, limits, rates };
-        self.admitted(arguments)?.block(scope.py())
+        let asked = self.asked(arguments, &mut Form::Blocks("admit"))?;
+        self.admitted(scope.py(), asked)?.block(scope.py())
     }
 
     /// As `admit`, to be awaited. Nothing is asked before that. In a boolean context it raises TypeError: an `await`
@@ -340,7 +391,7 @@ impl PyGate {
     #[pyo3(signature = (scope, *, payload = None, cost = 1, costs = None, dedupe = None, limits = None, rates = None))]
     #[expect(clippy::too_many_arguments, reason = "they are keywords")]
     fn aadmit<'py>(
-        &self,
+        slf: &Bound<'py, Self>,
         scope: &Bound<'py, PyAny>,
         payload: Option<Bytes>,
         #[pyo3(from_py_with = cost_of)] cost: i64,
@@ -349,8 +400,10 @@ impl PyGate {
         limits: Option<&Bound<'_, PyDict>>,
         rates: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Bound<'py, Coroutine>> {
+        const NAME: &str = "Gate.aadmit";
         let arguments = Arguments { scope, payload, cost, costs, dedupe, limits, rates };
-        self.admitted(arguments)?.defer(scope.py(), "Gate.aadmit")
+        let read = |gate: &Self, form: &mut Form| gate.asked(arguments, form);
+        awaited(slf, NAME, read, |gate, py, asked| gate.admitted(py, asked)?.defer(py, NAME))
     }
 
     /// Decides several admissions, each by itself, in their order. Blocks, with the GIL released.
@@ -361,12 +414,18 @@ impl PyGate {
     /// Raises as `admit`: ValueError and TypeError, for any of them, before anything is sent. Under `outage="raise"` an
     /// error of one is raised when all have been decided.
     fn admit_many(&self, admissions: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        self.all_admitted(admissions)?.block(admissions.py())
+        let asked = self.all_asked(admissions, &mut Form::Blocks("admit_many"))?;
+        self.all_admitted(admissions.py(), asked)?.block(admissions.py())
     }
 
     /// As `admit_many`, to be awaited.
-    fn aadmit_many<'py>(&self, admissions: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Coroutine>> {
-        self.all_admitted(admissions)?.defer(admissions.py(), "Gate.aadmit_many")
+    fn aadmit_many<'py>(
+        slf: &Bound<'py, Self>,
+        admissions: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, Coroutine>> {
+        const NAME: &str = "Gate.aadmit_many";
+        let read = |gate: &Self, form: &mut Form| gate.all_asked(admissions, form);
+        awaited(slf, NAME, read, |gate, py, asked| gate.all_admitted(py, asked)?.defer(py, NAME))
     }
 
     /// How every rule stands; nothing is charged. Raises as `Throttle.peek`.
@@ -377,18 +436,21 @@ impl PyGate {
         limits: Option<&Bound<'_, PyDict>>,
         rates: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        self.peeked(scope, limits, rates)?.block(scope.py())
+        let looked = self.looked(scope, limits, rates, &mut Form::Blocks("peek"))?;
+        self.peeked(scope.py(), looked)?.block(scope.py())
     }
 
     /// As `peek`, to be awaited.
     #[pyo3(signature = (scope, *, limits = None, rates = None))]
     fn apeek<'py>(
-        &self,
+        slf: &Bound<'py, Self>,
         scope: &Bound<'py, PyAny>,
         limits: Option<&Bound<'_, PyDict>>,
         rates: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Bound<'py, Coroutine>> {
-        self.peeked(scope, limits, rates)?.defer(scope.py(), "Gate.apeek")
+        const NAME: &str = "Gate.apeek";
+        let read = |gate: &Self, form: &mut Form| gate.looked(scope, limits, rates, form);
+        awaited(slf, NAME, read, |gate, py, looked| gate.peeked(py, looked)?.defer(py, NAME))
     }
 
     /// Gives back to the quotas what was charged under a receipt, once, in the windows that it was charged in.

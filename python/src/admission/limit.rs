@@ -91,24 +91,48 @@ impl<L: Limit> GivenLimit<L> {
     }
 }
 
+/// The limit of one call.
+pub(super) enum Said<L> {
+    /// The rule's own.
+    Own,
+    This(L),
+    /// What an async callable returned: the limit is what it comes to.
+    Awaited(Py<PyAny>),
+}
+
 /// What a rule's callable says of a scope.
-pub(super) fn ask<L: Limit>(callable: &Py<PyAny>, name: &str, scope: &Bound<'_, PyAny>) -> PyResult<L> {
+pub(super) fn ask<L: Limit>(callable: &Py<PyAny>, name: &str, scope: &Bound<'_, PyAny>) -> PyResult<Said<L>> {
     let py = scope.py();
     let answer = callable.bind(py).call1((scope,))?;
     if answer.hasattr(intern!(py, "__await__"))? {
-        // Otherwise Python warns that it was never awaited.
-        if let Ok(close) = answer.getattr(intern!(py, "close")) {
-            close.call0()?;
-        }
-        return Err(PyTypeError::new_err(format!(
-            "the {} {name:?} is an async callable: it is called before anything is sent, and must answer at once",
-            L::WHAT
-        )));
+        return Ok(Said::Awaited(answer.unbind()));
     }
+    answered(&answer, name).map(Said::This)
+}
+
+/// The limit that a callable's answer is.
+pub(super) fn answered<L: Limit>(answer: &Bound<'_, PyAny>, name: &str) -> PyResult<L> {
     if answer.is_none() {
         return Ok(L::unlimited()?);
     }
-    L::read(&answer).map_err(|error| blame(&answer, error, L::WHAT, name))
+    L::read(answer).map_err(|error| blame(answer, error, L::WHAT, name))
+}
+
+/// The error of a call that blocks, and so cannot await what an async callable returned.
+pub(super) fn not_awaited<L: Limit>(
+    awaitable: &Bound<'_, PyAny>,
+    name: &str,
+    method: &str,
+) -> PyResult<PyErr> {
+    // Otherwise Python warns that it was never awaited.
+    if let Ok(close) = awaitable.getattr(intern!(awaitable.py(), "close")) {
+        close.call0()?;
+    }
+    Ok(PyTypeError::new_err(format!(
+        "the {} {name:?} is an async callable, which {method}() cannot await: call a{method}(), or give it one that \
+         answers at once",
+        L::WHAT
+    )))
 }
 
 /// What a call costs. What is no cost for other reasons is told by the rule.

@@ -11,7 +11,7 @@
 //! | [`asked`] | the arguments of a gate's admission |
 //! | [`call`] | a call in its two forms |
 //! | [`scope`] | a scope, or the value that stands for one |
-//! | [`limit`] | limits and rates that are callables of the scope |
+//! | [`limit`], [`later`] | limits and rates that are callables of the scope, also async ones |
 //! | [`server`] | which server is asked, if any |
 //! | [`settings`] | the keywords that all constructors have |
 
@@ -20,6 +20,7 @@ mod asked;
 mod call;
 mod decision;
 mod gate;
+mod later;
 mod limit;
 mod part;
 mod pickled;

@@ -8,7 +8,7 @@ use vcache::python::Coroutine;
 
 use super::limit::{GivenLimit, cost as cost_of};
 use super::refund::refunded;
-use super::rule::Rule;
+use super::rule::{Rule, Ruled, awaited};
 use super::settings::{self, Keywords};
 
 /// So many units in each calendar window, for each value of a scope's entry; exact within the window.
@@ -21,7 +21,8 @@ use super::settings::{self, Keywords};
 ///
 /// - `name`: up to 64 letters, digits, `_`, `.` and `-`. On the server it is part of the key.
 /// - `limit`: -1 only counts, 0 refuses all; or a callable of the scope that returns an int, or None for no limit. The
-///   callable is called before anything is sent, and must not be async.
+///   callable is called before anything is sent. An async one is awaited by the methods to await, and refused by those
+///   that block.
 /// - `period`: the window, by the calendar of `timezone`.
 /// - `key`: the entry of the scope that it is keyed by, or several; if left out, the owner of the gate that it is in.
 /// - `timezone`: a name of the IANA database.
@@ -36,6 +37,14 @@ use super::settings::{self, Keywords};
 #[pyclass(frozen, subclass, name = "Quota", module = "django_vcache.admission")]
 pub(crate) struct PyQuota {
     pub(super) rule: Rule<Quota>,
+}
+
+impl Ruled for PyQuota {
+    type Of = Quota;
+
+    fn rule(&self) -> &Rule<Quota> {
+        &self.rule
+    }
 }
 
 #[pymethods]
@@ -94,6 +103,7 @@ impl PyQuota {
         #[pyo3(from_py_with = cost_of)] cost: i64,
         limit: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
+        let limit = self.rule.limit_now(scope, limit, "consume")?;
         self.rule.charged(scope, cost, limit)?.block(scope.py())
     }
 
@@ -101,28 +111,33 @@ impl PyQuota {
     /// was forgotten.
     #[pyo3(signature = (scope, cost = 1, *, limit = None))]
     fn aconsume<'py>(
-        &self,
+        slf: &Bound<'py, Self>,
         scope: &Bound<'py, PyAny>,
         #[pyo3(from_py_with = cost_of)] cost: i64,
         limit: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Bound<'py, Coroutine>> {
-        self.rule.charged(scope, cost, limit)?.defer(scope.py(), "Quota.aconsume")
+        const NAME: &str = "Quota.aconsume";
+        awaited(slf, scope, limit, NAME, move |rule, of, limit| {
+            rule.charged(of, cost, limit)?.defer(of.py(), NAME)
+        })
     }
 
     /// How it stands in the window that is now. Raises as `Throttle.peek`.
     #[pyo3(signature = (scope, *, limit = None))]
     fn peek(&self, scope: &Bound<'_, PyAny>, limit: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        let limit = self.rule.limit_now(scope, limit, "peek")?;
         self.rule.peeked(scope, limit)?.block(scope.py())
     }
 
     /// As `peek`, to be awaited.
     #[pyo3(signature = (scope, *, limit = None))]
     fn apeek<'py>(
-        &self,
+        slf: &Bound<'py, Self>,
         scope: &Bound<'py, PyAny>,
         limit: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Bound<'py, Coroutine>> {
-        self.rule.peeked(scope, limit)?.defer(scope.py(), "Quota.apeek")
+        const NAME: &str = "Quota.apeek";
+        awaited(slf, scope, limit, NAME, |rule, of, limit| rule.peeked(of, limit)?.defer(of.py(), NAME))
     }
 
     /// Gives back what was taken under a receipt, once, in the window that it was taken in.

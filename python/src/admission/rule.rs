@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
+use pyo3::PyClass;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::PyDict;
 use vcache::Connection;
 use vcache::admission::{Decision, Outage, Quota, Rate, RuleState, Subject, Throttle};
+use vcache::python::Coroutine;
 
 use super::call::{Call, Outcome, plain};
 use super::decision::{PyDecision, PyRuleState, metrics};
-use super::limit::{GivenLimit, Limit, ask};
+use super::later::Later;
+use super::limit::{GivenLimit, Limit, Said, answered, ask, not_awaited};
 use super::part::{Part, Placed, part};
 use super::scope::{Of, for_callable};
 use super::server::server;
@@ -144,7 +148,7 @@ impl<R: Limited> Rule<R> {
         matches!(self.limit, GivenLimit::Called(_))
     }
 
-    /// The limit of a call: the one that it was given, or what the callable says. `None` is the rule's own.
+    /// The limit of a call: the one that it was given, or what the callable says.
     ///
     /// # Errors
     /// What the callable raises; `TypeError` or `ValueError` for what is no limit.
@@ -152,13 +156,32 @@ impl<R: Limited> Rule<R> {
         &self,
         of: &Bound<'_, PyAny>,
         given: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Option<R::Limit>> {
+    ) -> PyResult<Said<R::Limit>> {
         match (given, &self.limit) {
-            (Some(given), _) => R::Limit::read(given).map(Some),
-            (None, GivenLimit::Fixed(_)) => Ok(None),
+            (Some(given), _) => R::Limit::read(given).map(Said::This),
+            (None, GivenLimit::Fixed(_)) => Ok(Said::Own),
             (None, GivenLimit::Called(callable)) => {
                 let scope = for_callable(self.placed.asked().entries(), of)?;
-                scope.map(|scope| ask(callable, self.name(), &scope)).transpose()
+                scope.map_or(Ok(Said::Own), |scope| ask(callable, self.name(), &scope))
+            }
+        }
+    }
+
+    /// The same for a call that blocks; `None` is the rule's own.
+    ///
+    /// # Errors
+    /// `TypeError` for an async callable, too.
+    pub(super) fn limit_now(
+        &self,
+        of: &Bound<'_, PyAny>,
+        given: Option<&Bound<'_, PyAny>>,
+        method: &str,
+    ) -> PyResult<Option<R::Limit>> {
+        match self.limit_for(of, given)? {
+            Said::Own => Ok(None),
+            Said::This(limit) => Ok(Some(limit)),
+            Said::Awaited(awaitable) => {
+                Err(not_awaited::<R::Limit>(awaitable.bind(of.py()), self.name(), method)?)
             }
         }
     }
@@ -167,9 +190,8 @@ impl<R: Limited> Rule<R> {
         &self,
         of: &Bound<'_, PyAny>,
         cost: i64,
-        limit: Option<&Bound<'_, PyAny>>,
+        limit: Option<R::Limit>,
     ) -> PyResult<Call<impl Outcome<Decision> + use<R>, Decision>> {
-        let limit = self.limit_for(of, limit)?;
         let conn = server(of.py(), self.alias())?;
         let (of, rule): (Of, _) = (of.extract()?, Arc::clone(self.placed.asked()));
         let charge = async move {
@@ -184,9 +206,8 @@ impl<R: Limited> Rule<R> {
     pub(super) fn peeked(
         &self,
         of: &Bound<'_, PyAny>,
-        limit: Option<&Bound<'_, PyAny>>,
+        limit: Option<R::Limit>,
     ) -> PyResult<Call<impl Outcome<RuleState> + use<R>, RuleState>> {
-        let limit = self.limit_for(of, limit)?;
         let conn = server(of.py(), self.alias())?;
         let (of, rule): (Of, _) = (of.extract()?, Arc::clone(self.placed.asked()));
         let peek = async move {
@@ -228,4 +249,44 @@ impl<R: Limited> Rule<R> {
             None => format!("<{class} '{}'>", self.name()),
         }
     }
+}
+
+/// A class of rules.
+pub(super) trait Ruled: PyClass<Frozen = True> + Send + Sync {
+    type Of: Limited;
+
+    fn rule(&self) -> &Rule<Self::Of>;
+}
+
+type LimitOf<C> = <<C as Ruled>::Of as Limited>::Limit;
+
+/// A call's form to await, called `name`. `ask` makes the call with its limit, once that is known.
+pub(super) fn awaited<'py, C, A>(
+    rule: &Bound<'py, C>,
+    of: &Bound<'py, PyAny>,
+    limit: Option<&Bound<'_, PyAny>>,
+    name: &'static str,
+    ask: A,
+) -> PyResult<Bound<'py, Coroutine>>
+where
+    C: Ruled,
+    A: for<'a> FnOnce(&Rule<C::Of>, &Bound<'a, PyAny>, Option<LimitOf<C>>) -> PyResult<Bound<'a, Coroutine>>
+        + Send
+        + 'static,
+{
+    let limit = match rule.get().rule().limit_for(of, limit)? {
+        Said::Own => None,
+        Said::This(limit) => Some(limit),
+        Said::Awaited(awaitable) => {
+            let mut later = Later::default();
+            later.push(awaitable);
+            let (py, rule, of) = (of.py(), rule.clone().unbind(), of.clone().unbind());
+            return later.then(py, name, move |answers| {
+                let rule = rule.get().rule();
+                let limit = answered(&answers.get_item(0)?, rule.name())?;
+                ask(rule, of.bind(answers.py()), Some(limit))
+            });
+        }
+    };
+    ask(rule.get().rule(), of, limit)
 }

@@ -7,7 +7,7 @@ use vcache::admission::{Rate, Throttle};
 use vcache::python::Coroutine;
 
 use super::limit::{GivenLimit, Limit, cost as cost_of};
-use super::rule::Rule;
+use super::rule::{Rule, Ruled, awaited};
 use super::settings::{self, Keywords};
 
 /// A rate limit for each value of a scope's entry. Make it once, as a global of a module.
@@ -22,7 +22,8 @@ use super::settings::{self, Keywords};
 ///
 /// - `name`: up to 64 letters, digits, `_`, `.` and `-`. On the server it is part of the key.
 /// - `rate`: `"100/m"` or `"10/30s"`; or a callable of the scope that returns one, or None for no limit. `"-1/s"` is no
-///   limit, a limit of 0 refuses all. The callable is called before anything is sent, and must not be async.
+///   limit, a limit of 0 refuses all. The callable is called before anything is sent. An async one is
+///   awaited by the methods to await, and refused by those that block.
 /// - `burst`: units that may come at once; the rate's limit if left out.
 /// - `key`: the entry of the scope that it is keyed by, or several; if left out, the one that has the throttle's name.
 /// - `using`: the cache alias whose server counts, a `django_vcache.ValkeyCache`.
@@ -42,6 +43,14 @@ use super::settings::{self, Keywords};
 #[pyclass(frozen, subclass, name = "Throttle", module = "django_vcache.admission")]
 pub(crate) struct PyThrottle {
     pub(super) rule: Rule<Throttle>,
+}
+
+impl Ruled for PyThrottle {
+    type Of = Throttle;
+
+    fn rule(&self) -> &Rule<Throttle> {
+        &self.rule
+    }
 }
 
 #[pymethods]
@@ -95,6 +104,7 @@ impl PyThrottle {
         #[pyo3(from_py_with = cost_of)] cost: i64,
         rate: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
+        let rate = self.rule.limit_now(scope, rate, "check")?;
         self.rule.charged(scope, cost, rate)?.block(scope.py())
     }
 
@@ -102,12 +112,15 @@ impl PyThrottle {
     /// was forgotten.
     #[pyo3(signature = (scope, cost = 1, *, rate = None))]
     fn acheck<'py>(
-        &self,
+        slf: &Bound<'py, Self>,
         scope: &Bound<'py, PyAny>,
         #[pyo3(from_py_with = cost_of)] cost: i64,
         rate: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Bound<'py, Coroutine>> {
-        self.rule.charged(scope, cost, rate)?.defer(scope.py(), "Throttle.acheck")
+        const NAME: &str = "Throttle.acheck";
+        awaited(slf, scope, rate, NAME, move |rule, of, rate| {
+            rule.charged(of, cost, rate)?.defer(of.py(), NAME)
+        })
     }
 
     /// How it stands; nothing is charged.
@@ -115,17 +128,19 @@ impl PyThrottle {
     /// It has the alias's `RESPONSE_TIMEOUT` and no outage policy: raises as `check` under `outage="raise"`.
     #[pyo3(signature = (scope, *, rate = None))]
     fn peek(&self, scope: &Bound<'_, PyAny>, rate: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        let rate = self.rule.limit_now(scope, rate, "peek")?;
         self.rule.peeked(scope, rate)?.block(scope.py())
     }
 
     /// As `peek`, to be awaited.
     #[pyo3(signature = (scope, *, rate = None))]
     fn apeek<'py>(
-        &self,
+        slf: &Bound<'py, Self>,
         scope: &Bound<'py, PyAny>,
         rate: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Bound<'py, Coroutine>> {
-        self.rule.peeked(scope, rate)?.defer(scope.py(), "Throttle.apeek")
+        const NAME: &str = "Throttle.apeek";
+        awaited(slf, scope, rate, NAME, |rule, of, rate| rule.peeked(of, rate)?.defer(of.py(), NAME))
     }
 
     /// Forgets what was charged; whether there was anything. Raises as `peek`.

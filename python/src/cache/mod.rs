@@ -3,22 +3,20 @@
 //!
 //! | module | is for |
 //! |---|---|
-//! | [`client`] | the class `Client`, which Python calls |
+//! | [`client`] | the class `Client`, which Python calls: each operation in its two forms |
 //! | [`operations`] | each operation: what to send, what the reply means |
-//! | [`keys`] | a user's key and version become the key on the server |
-//! | [`expiry`] | Django's `timeout` becomes milliseconds |
-//! | [`replies`] | a reply becomes a value, a miss or an exception |
+//! | [`forms`] | what an operation is, and how its two forms run |
 //! | [`scripts`] | `incr`: by a script, or without |
-//! | [`sweep`] | `clear()` by prefix |
-//! | [`changes`] | waiting for a key to change |
+//! | [`replies`] | a reply becomes a value, a miss or an exception |
+//! | [`expiry`] | Django's `timeout` becomes milliseconds |
+//! | [`keys`] | a user's key and version become the key on the server |
 
-mod changes;
 mod client;
 mod expiry;
+mod forms;
 mod keys;
 mod operations;
 mod replies;
 mod scripts;
-mod sweep;
 
 pub(crate) use client::Client;

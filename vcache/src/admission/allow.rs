@@ -40,7 +40,6 @@ pub struct Allowance {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(feature = "admission"), expect(dead_code, reason = "a decision tells it"))]
 enum DecidedBy {
     Server,
     /// The limit of 0.

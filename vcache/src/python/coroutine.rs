@@ -40,6 +40,18 @@ where
     }
 }
 
+/// Goes on with what Python awaits.
+struct Onward<B>(B);
+
+impl<B> Begin for Onward<B>
+where
+    B: FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send,
+{
+    fn begin(self: Box<Self>, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        (self.0)(py)?.into_bound(py).call_method0(intern!(py, "__await__"))
+    }
+}
+
 /// A call that begins when it is awaited.
 #[pyclass(frozen, weakref, name = "coroutine", module = "django_vcache._vcache")]
 pub struct Coroutine {
@@ -74,6 +86,21 @@ where
     C: FnOnce(Python<'_>, F::Output) -> PyResult<Py<PyAny>> + Send + 'static,
 {
     Bound::new(py, Coroutine { name, stage: Mutex::new(Stage::New(boxed(steps, future, finish))) })
+}
+
+/// A coroutine that begins with an awaitable of Python's, which `begin` makes once this one is awaited, and has its result.
+///
+/// # Errors
+/// `MemoryError`.
+pub fn coroutine_onward<'py, B>(
+    py: Python<'py>,
+    name: &'static str,
+    begin: B,
+) -> PyResult<Bound<'py, Coroutine>>
+where
+    B: FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send + 'static,
+{
+    Bound::new(py, Coroutine { name, stage: Mutex::new(Stage::New(Box::new(Onward(begin)))) })
 }
 
 fn boxed<F, C>(steps: Steps, future: F, finish: C) -> Box<dyn Begin>

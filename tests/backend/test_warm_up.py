@@ -129,7 +129,7 @@ def test_a_user_without_leave_to_load_scripts_connects(server: ValkeyServer) -> 
 def test_a_process_that_serves_is_known(
     monkeypatch: pytest.MonkeyPatch, argv: list[str], environment: dict[str, str], serves: bool
 ) -> None:
-    from django_vcache import warming
+    from django_vcache import _warming as warming
 
     monkeypatch.setattr(sys, "argv", argv)
     monkeypatch.delenv("RUN_MAIN", raising=False)
@@ -189,7 +189,7 @@ def test_a_process_may_end_while_its_server_is_silent(silent: str) -> None:
 
 def test_a_child_of_a_process_that_connects_is_fine(fresh_server: ValkeyServer) -> None:
     source = """
-        from django_vcache.warming import warm_up_at_start
+        from django_vcache._warming import warm_up_at_start
         sys.argv = ["granian"]
         warm_up_at_start()
         child = os.fork()
@@ -205,7 +205,7 @@ def test_a_child_of_a_process_that_connects_is_fine(fresh_server: ValkeyServer) 
 
 
 def test_an_embedded_server_is_not_started_before_it_is_needed(served: None) -> None:
-    from django_vcache import warming
+    from django_vcache import _warming as warming
 
     setting = {"BACKEND": "django_vcache.ValkeyCache", "LOCATION": "embedded://"}
     with override_settings(CACHES={"default": setting}):

@@ -1,16 +1,38 @@
-//! `clear()` by prefix: SCAN for the cache's keys and UNLINK them, batch by batch, so that neither we nor the server ever
+//! `sweep`, which is `clear()` by prefix: SCAN for the cache's keys and UNLINK them, batch by batch, so that neither we nor the server ever
 //! hold all of them. Keys written meanwhile may stay.
 
+use std::sync::Arc;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
 use vcache::{Connection, Error, Packet, Result, Value};
+
+use crate::cache::forms::{Conversation, Operation};
+use crate::cache::replies::Shared;
+
+pub(in crate::cache) fn sweep(
+    shared: &Arc<Shared>,
+    layouts: Vec<(Vec<u8>, Vec<u8>, Vec<u8>)>,
+    version: &str,
+) -> PyResult<impl Operation + use<>> {
+    let mut layouts = layouts.into_iter().map(|(head, middle, tail)| Layout { head, middle, tail });
+    let own = layouts.next().ok_or_else(|| PyValueError::new_err("the layout of the keys is missing"))?;
+    let sweep = Sweep { own, others: layouts.collect(), version: version.as_bytes().to_vec() };
+    let shared = Arc::clone(shared);
+    Ok(Conversation::new(sweep.run(shared.connection.clone()), move |py: Python<'_>, deleted| {
+        let _ignored = shared.outcome(py, deleted)?;
+        Ok(py.None())
+    }))
+}
 
 /// How many keys the server looks at per step.
 const STEP: i64 = 1000;
 
 /// Where version and key are in the keys of one cache: `head`, version, `middle`, key, `tail`.
-pub(super) struct Layout {
-    pub(super) head: Vec<u8>,
-    pub(super) middle: Vec<u8>,
-    pub(super) tail: Vec<u8>,
+struct Layout {
+    head: Vec<u8>,
+    middle: Vec<u8>,
+    tail: Vec<u8>,
 }
 
 impl Layout {
@@ -61,12 +83,12 @@ fn literal(text: &[u8]) -> Vec<u8> {
 }
 
 /// Whose keys a sweep deletes.
-pub(super) struct Sweep {
-    pub(super) own: Layout,
+struct Sweep {
+    own: Layout,
     /// Keys of these stay.
-    pub(super) others: Vec<Layout>,
+    others: Vec<Layout>,
     /// The cache's version, which may be something else than an integer.
-    pub(super) version: Vec<u8>,
+    version: Vec<u8>,
 }
 
 impl Sweep {
@@ -77,7 +99,7 @@ impl Sweep {
     }
 
     /// Deletes the keys; returns how many there were.
-    pub(super) async fn run(self, connection: Connection) -> Result<i64> {
+    async fn run(self, connection: Connection) -> Result<i64> {
         let pattern = self.own.glob(&self.version);
         let mut cursor = b"0".to_vec();
         let mut deleted = 0;
