@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import itertools
 import re
 import sys
@@ -17,21 +16,9 @@ from django.test import RequestFactory, override_settings
 from support.caches import cache_setting
 from support.limits import be_patient
 from support.server import ValkeyServer
+from support.snippets import execute
 
 DOCS = Path(__file__).parents[2] / "docs"
-_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def blocks(page: str, section: str = "") -> list[tuple[int, str]]:
-    """The blocks of Python of a page, or of one section of it, and the lines that they begin on."""
-    text = (DOCS / page).read_text(encoding="utf-8")
-    begin = text.index(f"\n{section}\n") + 1 if section else 0
-    level = len(section) - len(section.lstrip("#"))
-    # A comment in a block looks like a heading.
-    prose = _BLOCK.sub(lambda block: " " * len(block[0]), text)
-    end = re.compile(rf"^#{{1,{level}}} ", re.MULTILINE).search(prose, begin + 1) if section else None
-    found = _BLOCK.finditer(text, begin, end.start() if end else len(text))
-    return [(text[: block.start()].count("\n") + 1, block[1]) for block in found]
 
 
 @pytest.fixture
@@ -59,13 +46,7 @@ def guide(run: Any, server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> It
         monkeypatch.setitem(sys.modules, "shop.monitoring", monitoring := types.ModuleType("shop.monitoring"))
         monitoring.outages = Counted()  # type: ignore[attr-defined]
 
-        async def all_of_it() -> None:
-            for line, source in blocks(page, section):
-                code = compile("\n" * line + source, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-                if (result := eval(code, module.__dict__)) is not None:
-                    await result
-
-        run(all_of_it())
+        run(execute(f"docs/{page}" if page != "README.md" else page, module, section))
         return module
 
     policies = {"payments": {"outage": "closed", "deadline": None}}
@@ -216,7 +197,7 @@ def test_the_worst_minutes_are_those_of_the_table() -> None:
 
 
 def test_the_readme_does_what_it_says(guide: Any, run: Any) -> None:
-    page = guide("../README.md", "## Throttles, quotas, ingest", INSTALLED_APPS=[])
+    page = guide("README.md", "## Throttles, quotas, ingest", INSTALLED_APPS=[])
     assert page.INSTALLED_APPS == ["django_vcache"]
 
     async def answers() -> list[int]:

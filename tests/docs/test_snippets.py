@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from support.snippets import EXCUSED, blocks, excuse
 
 CHECKOUT = Path(__file__).parents[2]
 PAGES = [
@@ -57,6 +58,58 @@ def test_what_the_code_says_of_the_guides_is_there() -> None:
     }
     assert len(named) >= 5
     assert [(str(source), path) for source, path in named if not (CHECKOUT / path).exists()] == []
+
+
+# The pages whose snippets a test runs, all of them but those that are excused.
+RUN_BY = {
+    "README.md": ("test_admission_guide.py", "test_settings_page.py", "../scaffold/test_build.py"),
+    "docs/deployment/processes.md": ("test_pages.py",),
+    "docs/deployment/servers.md": ("test_pages.py",),
+    "docs/howto/manage-limits.md": ("test_pages.py",),
+    "docs/howto/migrating.md": ("test_pages.py",),
+    "docs/reference/admission-settings.md": ("test_admission_guide.py",),
+    "docs/reference/settings.md": ("test_pages.py",),
+    "docs/topics/async.md": ("test_pages.py",),
+    "docs/topics/consumers.md": ("test_streams_page.py",),
+    "docs/topics/decisions-and-refusals.md": ("test_admission_guide.py",),
+    "docs/topics/decorators.md": ("test_admission_guide.py",),
+    "docs/topics/frameworks.md": ("test_admission_guide.py",),
+    "docs/topics/gates.md": ("test_admission_guide.py",),
+    "docs/topics/hotpaths.md": ("../scaffold/test_build.py",),
+    "docs/topics/included.md": ("test_pages.py",),
+    "docs/topics/outages.md": ("test_pages.py",),
+    "docs/topics/streams.md": ("test_admission_guide.py",),
+    "docs/topics/testing.md": ("test_testing_page.py", "test_admission_guide.py", "../scaffold/test_build.py"),
+    "docs/topics/throttles-and-quotas.md": ("test_admission_guide.py",),
+    "docs/topics/values.md": ("test_pages.py",),
+    "examples/quota_guest/README.md": ("../guests/test_guest_readme.py",),
+}
+# Each block of these is a file of a project, whose name it begins with.
+FILES = {"docs/intro/quickstart.md", *(f"docs/howto/{path.name}" for path in (CHECKOUT / "docs/howto").glob("*.md"))}
+FILES -= RUN_BY.keys()
+
+
+def test_each_snippet_is_run_or_excused() -> None:
+    missing = []
+    excused = set()
+    for page in PAGES:
+        name = str(page.relative_to(CHECKOUT))
+        for line, source in blocks(name):
+            if why := excuse(name, source):
+                excused.add(why)
+            elif name in FILES:
+                assert re.match(r"# shop/\w+\.py\n", source), f"{name}, line {line}: which file is it?"
+            # The examples of docstrings name what their readers have: they only have to compile.
+            elif name not in RUN_BY and not name.startswith("docs/reference/api/"):
+                missing.append(f"{name}, line {line}")
+    assert missing == [], "run these in a test, or give a reason in tests/support/snippets.py"
+    assert excused == set(EXCUSED.values()), "an excuse is for a snippet that is gone"
+
+
+@pytest.mark.parametrize("page", RUN_BY)
+def test_the_tests_that_run_a_page_name_it(page: str) -> None:
+    for test in RUN_BY[page]:
+        assert page.removeprefix("docs/").removeprefix("topics/") in (Path(__file__).parent / test).read_text()
 
 
 def _prose(page: Path) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.snippets import blocks
 
 from django_vcache import scaffold
 
@@ -85,6 +86,77 @@ def _run(folder: Path, target: Path, *command: str, **environment: str) -> str:
 def test_its_python_tests_pass(built: Built) -> None:
     printed = built.run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert "passed" in printed
+
+
+GUIDE = """
+import asyncio
+import tempfile
+from types import SimpleNamespace
+
+import django
+from django.conf import settings
+
+folder = tempfile.TemporaryDirectory(prefix="vcache-", dir="/tmp")
+location = f"embedded://{folder.name}?linger=0"
+settings.configure(
+    SECRET_KEY="tests", CACHES={"default": {"BACKEND": "django_vcache.ValkeyCache", "LOCATION": location}}
+)
+django.setup()
+
+from django.http import HttpResponse
+"""
+
+CALLS = """
+async def user():
+    return SimpleNamespace(pk=7)
+
+
+request = SimpleNamespace(user=SimpleNamespace(is_authenticated=True, pk=7), auser=user)
+
+
+async def calls():
+    for _ in range(333):
+        assert (await item(request, 1, "tea")).status_code == 200
+    assert (await item(request, 1, "tea")).status_code == 429
+    assert (await view(request, 1)).status_code == 429
+    assert await view(request, 2) is None
+    for key, value in {"token:t": 1, "team:1": 2, "contract:2": 3, "plan:3": 4, "limit:4": 500}.items():
+        await cache.aset(key, value)
+    assert await limit_of("t") == 500
+    assert await limit_of("other") is None
+
+
+asyncio.run(calls())
+assert item_sync(request, 3, "tea").status_code == 200
+print("done")
+"""
+
+
+def snippet(page: str, start: str) -> str:
+    """The snippet of a page that begins so, for this crate."""
+    (found,) = [source for _, source in blocks(page) if source.startswith(start)]
+    return found.replace("shop_hot", NAME)
+
+
+def test_the_python_of_the_guide_runs_on_it(built: Built) -> None:
+    page = "docs/topics/hotpaths.md"
+    views, limits = snippet(page, "# shop/views.py"), snippet(page, "# shop/limits.py")
+    connection = snippet(page, "from django.core.cache import cache\nfrom django_vcache import hotpaths")
+    view = snippet("README.md", "async def view(request, project_id)")
+    script = built.crate / "guide.py"
+    script.write_text(GUIDE + views + limits + connection + view + CALLS)
+    *clients, numbers, done = built.run(sys.executable, "guide.py").splitlines()
+    assert done == "done"
+    assert [("lib-name=vcache" in client) for client in clients] == [True]
+    assert len(set(numbers.split())) == 1
+
+
+def test_the_tests_of_the_guide_pass_on_it(built: Built) -> None:
+    tests = built.crate / "tests" / "test_guide.py"
+    tests.write_text(snippet("docs/topics/testing.md", "import asyncio"))
+    printed = built.run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests))
+    tests.unlink()
+    assert "2 passed" in printed
 
 
 def test_its_rust_tests_pass(built: Built) -> None:
