@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::LARGEST;
-use super::limits::Counted;
+use super::limits::{Counted, LARGEST};
 use super::reply::Packed;
 use super::script::{self, ADMIT};
 use crate::connection::{Connection, Packet};
