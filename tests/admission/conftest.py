@@ -84,7 +84,7 @@ def form(request: pytest.FixtureRequest) -> Iterator[Form]:
 @pytest.fixture
 def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A handler that fails is called again soon."""
-    from django_vcache.admission import consumer
+    from django_vcache.admission.consume import consumer
 
     monkeypatch.setattr(consumer, "_SHORTEST_PAUSE", 0.001)
     monkeypatch.setattr(consumer, "_LONGEST_PAUSE", 0.03)
