@@ -39,6 +39,9 @@ _RUST_WORDS = (
 )
 _RUST_KEYWORDS = frozenset(_RUST_WORDS.split())
 _CRATES = frozenset({"alloc", "core", "proc_macro", "pyo3", "redis", "std", "vcache"})
+# maturin puts the crates of the copy into a source distribution, and not what they inherit from their workspace.
+_INCLUDE = f'include = [{{ path = "{source.VENDORED}/*", format = "sdist" }}]\n'
+_EXCLUDE = f'exclude = ["{source.VENDORED}"]\n'
 _VERSION = re.compile(r"\d+(\.\d+){0,2}")
 
 
@@ -111,11 +114,11 @@ def _check_name(name: str, target: Path) -> None:
 
 
 def _dependency(vcache: str | None) -> dict[str, str]:
-    """How Cargo.toml asks for the crate `vcache`: alone, and beside other keys; and what its workspace leaves out."""
+    """How Cargo.toml asks for the crate `vcache`: alone, and beside other keys; and what manifests say of a copy."""
     if vcache is None:
         key = f'path = "{source.VENDORED}/vcache"'
     elif _VERSION.fullmatch(vcache):
-        return {"source": f'version = "{vcache}"', "dependency": f'"{vcache}"', "exclude": ""}
+        return {"source": f'version = "{vcache}"', "dependency": f'"{vcache}"', "exclude": "", "include": ""}
     elif _is_vcache(Path(vcache)):
         # A JSON string is a TOML string.
         key = f"path = {json.dumps(str(Path(vcache).resolve()), ensure_ascii=False)}"
@@ -123,8 +126,8 @@ def _dependency(vcache: str | None) -> dict[str, str]:
         raise ScaffoldError(
             f"--vcache {vcache} is neither a version, such as 0.1, nor a folder with the Cargo.toml of the crate vcache"
         )
-    exclude = f'exclude = ["{source.VENDORED}"]\n' if vcache is None else ""
-    return {"source": key, "dependency": f"{{ {key} }}", "exclude": exclude}
+    exclude, include = (_EXCLUDE, _INCLUDE) if vcache is None else ("", "")
+    return {"source": key, "dependency": f"{{ {key} }}", "exclude": exclude, "include": include}
 
 
 def _is_vcache(folder: Path) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -136,3 +137,73 @@ def test_only_a_development_server_pays_for_it(
     environment = os.environ | {"RUN_MAIN": run_main, "PYTHONPATH": str(crate.python)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == (expected, "")
+
+
+# It stands for maturin, which needs a compiler: all that is looked at here is the file that it makes.
+MATURIN = """
+import sys, zipfile
+from pathlib import Path
+
+out = Path(sys.argv[sys.argv.index("--out") + 1])
+with zipfile.ZipFile(out / "x.whl", "w") as wheel:
+    wheel.writestr({name!r}, b"")
+"""
+
+
+@pytest.fixture
+def tools(crate: Crate, tmp_path: Path) -> dict[str, str]:
+    """An environment with the tools to build the crate, whose source is newer than its module."""
+    folder = tmp_path / "tools"
+    (folder / "maturin").mkdir(parents=True)
+    (folder / "maturin" / "__init__.py").write_text("")
+    (folder / "maturin" / "__main__.py").write_text(MATURIN.format(name=f"followed_hot/{crate.extension.name}"))
+    (folder / "cargo").write_text("#!/bin/sh\n")
+    (folder / "cargo").chmod(0o755)
+    (folder / "uvicorn.py").write_text("")
+    os.utime(crate.extension, (1e9, 1e9))
+    return os.environ | {
+        "PATH": os.pathsep.join([str(folder), os.environ["PATH"]]),
+        "PYTHONPATH": os.pathsep.join([str(folder), str(crate.python)]),
+    }
+
+
+@pytest.mark.parametrize(("imported", "status"), [("", 0), ("sys.modules['followed_hot._native'] = sys\n", 3)])
+def test_a_module_that_was_imported_before_it_was_built_needs_another_process(
+    imported: str, status: int, crate: Crate, tools: dict[str, str]
+) -> None:
+    program = PROJECT.format(debug=True, base=str(crate.folder.parent), vcache={}, middleware=reloading.MIDDLEWARE)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{imported}{program}"],
+        env=tools | {"RUN_MAIN": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # Django's reloader starts a process that ends with 3 anew.
+    assert done.returncode == status, done.stderr
+    assert "vcache: followed_hot is built, in" in done.stderr
+    assert not building.is_stale(crate)
+
+
+SUPERVISOR = """
+import multiprocessing, sys
+
+def child():
+    import uvicorn
+{project}
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context("spawn").Process(target=child)
+    process.start()
+    process.join()
+    sys.exit(process.exitcode)
+"""
+
+
+def test_the_child_of_uvicorn_builds_before_it_serves(crate: Crate, tools: dict[str, str], tmp_path: Path) -> None:
+    project = PROJECT.format(debug=True, base=str(crate.folder.parent), vcache={}, middleware=reloading.MIDDLEWARE)
+    program = tmp_path / "supervisor.py"
+    program.write_text(SUPERVISOR.format(project=textwrap.indent(project, "    ")))
+    done = subprocess.run([sys.executable, str(program)], env=tools, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "True True"), done.stderr
+    assert "vcache: followed_hot is built, in" in done.stderr

@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,18 +186,20 @@ mod _native {
 def served(built: Built) -> Iterator[Served]:
     """A project under `runserver`, and a crate beside its manage.py that no one has built yet."""
     faulthandler.cancel_dump_traceback_later()
-    with tempfile.TemporaryDirectory(prefix="vc-", dir="/tmp") as name:
-        folder = Path(name)
-        # Compiled with the same source at the same place, so that only the crate itself is compiled here.
-        crate = project.load(scaffold.create("followed_hot", folder, str(built.crate / "vendored" / "vcache")))
-        shutil.copy(built.crate / "Cargo.lock", crate.folder)
-        (crate.folder / "src" / "lib.rs").write_text(SOURCE)
-        (crate.package / "__init__.py").write_text("from ._native import aanswer, answer\n")
-        for file, text in (("project_settings.py", SETTINGS), ("project_urls.py", URLS), ("manage.py", MANAGE)):
-            (folder / file).write_text(text)
-        # As an editable install has it.
-        paths = [crate.python, CHECKOUT / "python"]
-        yield from serve(Served(folder, crate, free_port()), built.target, paths)
+    # Always at the same place: cargo would keep what it compiled elsewhere for ever.
+    folder = built.crate.with_name("project")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    # Compiled with the same source at the same place, so that only the crate itself is compiled here.
+    crate = project.load(scaffold.create("followed_hot", folder, str(built.crate / "vendored" / "vcache")))
+    shutil.copy(built.crate / "Cargo.lock", crate.folder)
+    (crate.folder / "src" / "lib.rs").write_text(SOURCE)
+    (crate.package / "__init__.py").write_text("from ._native import aanswer, answer\n")
+    for file, text in (("project_settings.py", SETTINGS), ("project_urls.py", URLS), ("manage.py", MANAGE)):
+        (folder / file).write_text(text)
+    # As an editable install has it.
+    paths = [crate.python, CHECKOUT / "python"]
+    yield from serve(Served(folder, crate, free_port()), built.target, paths)
 
 
 def test_runserver_follows_the_rust_source(served: Served) -> None:

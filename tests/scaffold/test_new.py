@@ -51,7 +51,7 @@ def test_no_placeholder_is_left(crate: Path) -> None:
     for path in crate.rglob("*"):
         if path.is_file():
             text = path.read_text()
-            assert all(f"@{name}@" not in text for name in ("name", "source", "dependency", "exclude")), path
+            assert all(f"@{name}@" not in text for name in ("name", "source", "dependency", "exclude", "include")), path
 
 
 def test_python_files_parse(crate: Path) -> None:
@@ -117,6 +117,20 @@ def test_cargo_understands_the_manifests_and_the_lock_file(crate: Path, tmp_path
     # The copy is a workspace of its own, in which cargo can work too.
     command[-1] = str(moved / "vendored" / "Cargo.toml")
     subprocess.run([*command, "--no-deps"], check=True, capture_output=True)
+
+
+@pytest.mark.build
+@pytest.mark.skipif(shutil.which("cargo") is None, reason="cargo lists what is in a source distribution")
+def test_its_source_distribution_builds_elsewhere(crate: Path, tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "maturin", "sdist", "--out", str(tmp_path)], cwd=crate, check=True, capture_output=True
+    )
+    with tarfile.open(tmp_path / "shop_hot-0.1.0.tar.gz") as sdist:
+        sdist.extractall(tmp_path / "elsewhere", filter="data")
+    unpacked = tmp_path / "elsewhere" / "shop_hot-0.1.0"
+    assert source.problem(unpacked / "vendored") is None
+    command = ["cargo", "metadata", "--format-version", "1", "--manifest-path", str(unpacked / "Cargo.toml")]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def locked_versions(crate: Path) -> set[tuple[str, str]]:

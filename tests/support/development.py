@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -66,15 +68,15 @@ def free_port() -> int:
 
 def serve(served: Served, target: Path, paths: Sequence[Path]) -> Iterator[Served]:
     """Runs `runserver` on the project until the test has ended. What it printed is shown if the test fails."""
-    temporary = served.folder / "tmp"
-    temporary.mkdir()
+    # The embedded server's socket needs a short path.
+    temporary = tempfile.mkdtemp(prefix="vc-", dir="/tmp")
     process = subprocess.Popen(
         [sys.executable, str(served.folder / "manage.py"), "runserver", f"127.0.0.1:{served.port}"],
         env=os.environ
         | {
             "CARGO_TARGET_DIR": str(target),
             "PYTHONPATH": os.pathsep.join(map(str, paths)),
-            "TMPDIR": str(temporary),
+            "TMPDIR": temporary,
         },
         stdin=subprocess.DEVNULL,
         start_new_session=True,
@@ -84,3 +86,5 @@ def serve(served: Served, target: Path, paths: Sequence[Path]) -> Iterator[Serve
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        # The embedded server removes its files, and may be about to.
+        shutil.rmtree(temporary, ignore_errors=True)

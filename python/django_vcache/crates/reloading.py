@@ -31,7 +31,7 @@ _failures: dict[Path, str] = {}
 
 def failure() -> str | None:
     """What the compiler says of the crates that do not compile; None if all do."""
-    return "\n\n".join(_failures.values()) or None
+    return "\n\n".join(list(_failures.values())) or None
 
 
 def follow(is_runserver: bool) -> None:
@@ -104,26 +104,32 @@ def _can_follow(crate: Crate) -> bool:
 def _update(crate: Crate) -> bool:
     """Builds a crate if it is older than its source. Whether there is another module now."""
     with building.lock(crate):
-        _failures.pop(crate.folder, None)
         if not building.is_stale(crate):
+            _failures.pop(crate.folder, None)
             return False
-        if (known := building.known_failure(crate)) is not None:
-            _failures[crate.folder] = known
+        # Until it is built, the page stays that of the error before.
+        problem = building.known_failure(crate) or _problem_of_building(crate)
+        if problem is not None:
+            _failures[crate.folder] = problem
             return False
-        _say(f"building {crate.name}")
-        started = time.monotonic()
-        try:
-            building.rebuild(crate)
-        except HotpathBuildError as error:
-            _failures[crate.folder] = str(error)
-            _say(f"{crate.name} does not compile, the module that was there stays:\n{error}")
-            return False
-        except (CrateError, OSError) as error:
-            _failures[crate.folder] = str(error)
-            _say(f"{crate.name} was not built: {error}")
-            return False
-        _say(f"{crate.name} is built, in {time.monotonic() - started:.1f} s")
+        _failures.pop(crate.folder, None)
         return True
+
+
+def _problem_of_building(crate: Crate) -> str | None:
+    """Builds a crate. What is wrong with it, or None if it is built; the terminal is told either."""
+    _say(f"building {crate.name}")
+    started = time.monotonic()
+    try:
+        building.rebuild(crate)
+    except HotpathBuildError as error:
+        _say(f"{crate.name} does not compile:\n{error}")
+        return str(error)
+    except (CrateError, OSError) as error:
+        _say(f"{crate.name} was not built: {error}")
+        return str(error)
+    _say(f"{crate.name} is built, in {time.monotonic() - started:.1f} s")
+    return None
 
 
 def _start_anew(crate: Crate, is_runserver: bool) -> None:
