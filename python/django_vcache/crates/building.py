@@ -136,7 +136,7 @@ def _remember_failure(crate: Crate, sources: str, text: str) -> None:
 
 def _fingerprint(crate: Crate) -> str:
     """Changes with every file that is saved."""
-    states = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(crate.sources())]
+    states = sorted((str(path), state.st_mtime_ns, state.st_size) for path, state in crate.states())
     return hashlib.sha256(json.dumps(states).encode()).hexdigest()
 
 

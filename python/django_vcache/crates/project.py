@@ -2,6 +2,7 @@
 what their manifests say.
 """
 
+import contextlib
 import importlib
 import importlib.machinery
 import os
@@ -88,9 +89,16 @@ class Crate:
         for folder in filter(None, (self.folder / "src", self.vendored)):
             yield from (path for path in folder.rglob("*") if is_source(path))
 
+    def states(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """The files of :meth:`sources`, each with what the system says of it."""
+        for path in self.sources():
+            # An editor may replace a file at this moment.
+            with contextlib.suppress(FileNotFoundError):
+                yield path, path.stat()
+
     def newest_source(self) -> tuple[float, Path]:
         """When the source changed last, in seconds since the epoch, and which file did."""
-        return max((path.stat().st_mtime, path) for path in self.sources())
+        return max((state.st_mtime, path) for path, state in self.states())
 
 
 def is_source(path: Path) -> bool:
