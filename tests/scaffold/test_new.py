@@ -125,9 +125,10 @@ def test_its_source_distribution_builds_elsewhere(crate: Path, tmp_path: Path) -
     subprocess.run(
         [sys.executable, "-m", "maturin", "sdist", "--out", str(tmp_path)], cwd=crate, check=True, capture_output=True
     )
-    with tarfile.open(tmp_path / "shop_hot-0.1.0.tar.gz") as sdist:
-        sdist.extractall(tmp_path / "elsewhere", filter="data")
-    unpacked = tmp_path / "elsewhere" / "shop_hot-0.1.0"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    subprocess.run(["tar", "-xzf", str(tmp_path / "shop_hot-0.1.0.tar.gz")], cwd=elsewhere, check=True)
+    unpacked = elsewhere / "shop_hot-0.1.0"
     assert source.problem(unpacked / "vendored") is None
     command = ["cargo", "metadata", "--format-version", "1", "--manifest-path", str(unpacked / "Cargo.toml")]
     subprocess.run(command, check=True, capture_output=True)
