@@ -19,7 +19,7 @@ class VcacheConfig(AppConfig):
 
     def __init__(self, app_name: str, app_module: Any) -> None:
         super().__init__(app_name, app_module)
-        # Now, and not in `ready`: by then the models of the project may have imported the module that is to be built.
+        # Now, and not in `ready`: by then the models of the project may have imported the module that is out of date.
         if settings.DEBUG and (_is_child_of_runserver() or _is_child_of_uvicorn()):
             from django_vcache.crates.reloading import follow
 

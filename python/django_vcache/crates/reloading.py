@@ -117,7 +117,7 @@ def _update(crate: Crate) -> bool:
 
 
 def _problem_of_building(crate: Crate) -> str | None:
-    """Builds a crate. What is wrong with it, or None if it is built; the terminal is told either."""
+    """Builds a crate, and says on the terminal how that went. What is wrong with it, or None if it is built."""
     _say(f"building {crate.name}")
     started = time.monotonic()
     try:

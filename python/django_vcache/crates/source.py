@@ -21,7 +21,7 @@ VENDORED = "vendored"
 
 STAMP = "source.toml"
 _LIST = "FILES"
-# It is the workspace's. The crate has a lock file of its own, which begins as a copy.
+# It is the workspace's. The crate has its own lock file, which begins as a copy.
 _LOCK = "Cargo.lock"
 
 _STAMP_TEXT = """\
@@ -141,7 +141,7 @@ def _write(path: Path, content: bytes) -> None:
     if path.is_file() and path.read_bytes() == content:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside and renamed: whoever reads it meanwhile finds the one or the other.
+    # Written beside and renamed: a reader finds the old content or the new.
     beside = path.with_name(f"{path.name}.new")
     beside.write_bytes(content)
     os.replace(beside, path)
