@@ -302,15 +302,18 @@ impl PyGate {
             .chain(quotas.iter().map(|quota| quota.get().rule.alias()))
             .chain(stream.map(|stream| stream.get().placed.alias()));
         let using = alias(using, aliases)?;
-        let mut builder = Gate::builder().settings(settings);
-        for throttle in &throttles {
-            builder = builder.throttle(throttle.get().rule.placed.made().clone());
+        let mut builder = Gate::builder().settings(settings.clone());
+        for throttle in throttles.iter().map(|throttle| &throttle.get().rule.placed) {
+            throttle.check(&settings)?;
+            builder = builder.throttle(throttle.made().clone());
         }
-        for quota in &quotas {
-            builder = builder.quota(quota.get().rule.placed.made().clone());
+        for quota in quotas.iter().map(|quota| &quota.get().rule.placed) {
+            quota.check(&settings)?;
+            builder = builder.quota(quota.made().clone());
         }
-        if let Some(stream) = stream {
-            builder = builder.stream(stream.get().placed.made().clone());
+        if let Some(stream) = stream.map(|stream| &stream.get().placed) {
+            stream.check(&settings)?;
+            builder = builder.stream(stream.made().clone());
         }
         let gate = builder.build()?;
         if let (Some(given), Some(stream)) = (stream, gate.stream()) {

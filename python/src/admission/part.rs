@@ -62,13 +62,28 @@ pub(super) struct Placed<P> {
     /// As it is in the gate that it was given to: there is where it is charged, or stores its entries.
     joined: OnceLock<(Arc<P>, String)>,
     using: Alias,
+    /// The settings with the names of those that were said of this part.
+    named: Option<Box<(Vec<String>, Settings)>>,
 }
 
 impl<P: Part> Placed<P> {
     /// A part with the settings of its keywords.
     pub(super) fn new(part: P, keywords: Keywords) -> PyResult<Self> {
         let said = keywords.of_a_part().map(|said| part.clone().settings(said.clone())).transpose()?;
-        Ok(Self { said, ..Self::of(part.settings(keywords.settings)?, keywords.using) })
+        let named =
+            (!keywords.named.is_empty()).then(|| Box::new((keywords.named, keywords.settings.clone())));
+        Ok(Self { said, named, ..Self::of(part.settings(keywords.settings)?, keywords.using) })
+    }
+
+    /// Checks what was said of it against a gate that it is to be in.
+    ///
+    /// # Errors
+    /// `ValueError` for a setting that the gate would ignore, also one that is vcache's own default.
+    pub(super) fn check(&self, gate: &Settings) -> PyResult<()> {
+        let Some(named) = &self.named else { return Ok(()) };
+        let (names, settings) = &**named;
+        let what = format!("{} '{}'", P::KIND, self.name());
+        Ok(gate.refuse_others(&what, settings, |name| names.iter().any(|named| named == name))?)
     }
 
     pub(super) fn of(part: P, using: Option<String>) -> Self {
@@ -77,6 +92,7 @@ impl<P: Part> Placed<P> {
             said: None,
             joined: OnceLock::new(),
             using: Alias::new(using, P::STORES),
+            named: None,
         }
     }
 

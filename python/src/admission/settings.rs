@@ -78,6 +78,8 @@ pub(super) struct Keywords {
     pub(super) settings: Settings,
     /// Without the project's defaults, where these make a difference: what a gate's part may not say otherwise than the gate.
     said: Option<Settings>,
+    /// The names of those that were said by the call or its policy.
+    pub(super) named: Vec<String>,
 }
 
 impl Keywords {
@@ -106,6 +108,12 @@ impl Keywords {
         };
         let mut said = Self::empty();
         say(&mut said)?;
+        for (name, _) in pairs(&policy).into_iter().chain(given.map(pairs).into_iter().flatten()) {
+            let name: String = name.extract()?;
+            if applies(&name) {
+                said.named.push(name);
+            }
+        }
         if defaults.is_empty() {
             return Ok(said);
         }
@@ -114,7 +122,7 @@ impl Keywords {
         // What the project says of all is not what this one says.
         all.outage = None;
         say(&mut all)?;
-        all.said = Some(said.settings);
+        (all.said, all.named) = (Some(said.settings), said.named);
         Ok(all)
     }
 
@@ -124,7 +132,7 @@ impl Keywords {
     }
 
     fn empty() -> Self {
-        Self { using: None, outage: None, settings: Settings::default(), said: None }
+        Self { using: None, outage: None, settings: Settings::default(), said: None, named: Vec::new() }
     }
 
     fn set_all(&mut self, given: &Bound<'_, PyDict>, applies: impl Fn(&str) -> bool) -> PyResult<()> {

@@ -145,13 +145,9 @@ impl Settings {
     /// `Value` for a part that has settings which the gate would ignore, and for a rule that would be counted anew in each
     /// shard.
     pub(super) fn check_part(&self, what: &str, part: &Self, by: Option<&By>) -> Result<()> {
-        let ignored = part.ignored_by(self);
-        if !ignored.is_empty() {
-            return Err(Error::value(format!(
-                "{what} has settings that its gate would ignore ({}): give them to the gate",
-                ignored.join(", ")
-            )));
-        }
+        // What a part has as everything has it was not said of it.
+        let said = part.differences(&Self::default());
+        self.refuse_others(what, part, |name| said.contains(&name))?;
         if let (Some(by), Some(owner)) = (by, &self.owner)
             && self.shards > 1
             && !by.names().contains(owner)
@@ -165,16 +161,29 @@ impl Settings {
         Ok(())
     }
 
-    /// The names of those that a part of a gate has and that the gate would ignore: they differ from the defaults and from the
-    /// gate's. The outage policy is not among them, since a part keeps it.
-    fn ignored_by(&self, gate: &Self) -> Vec<&'static str> {
-        let usual = Self::default();
-        macro_rules! ignored {
+    /// Refuses a part of a gate whose settings are not the gate's, among those that were `said` of the part.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) that names them; `what` is the part.
+    pub fn refuse_others(&self, what: &str, part: &Self, said: impl Fn(&str) -> bool) -> Result<()> {
+        let ignored: Vec<_> = part.differences(self).into_iter().filter(|name| said(name)).collect();
+        if ignored.is_empty() {
+            return Ok(());
+        }
+        Err(Error::value(format!(
+            "{what} has settings that its gate would ignore ({}): give them to the gate",
+            ignored.join(", ")
+        )))
+    }
+
+    /// The names of those that are not the same in both. The outage policy is not among them, since a part keeps it.
+    fn differences(&self, other: &Self) -> Vec<&'static str> {
+        macro_rules! differences {
             ($($name:ident),+) => {
-                [$((stringify!($name), self.$name != usual.$name && self.$name != gate.$name)),+]
+                [$((stringify!($name), self.$name != other.$name)),+]
             };
         }
-        ignored![
+        differences![
             prefix,
             owner,
             shards,
@@ -187,7 +196,7 @@ impl Settings {
             max_payload
         ]
         .into_iter()
-        .filter_map(|(name, ignored)| ignored.then_some(name))
+        .filter_map(|(name, differs)| differs.then_some(name))
         .collect()
     }
 
