@@ -9,7 +9,7 @@ use vcache::python::Coroutine;
 use super::limit::{GivenLimit, cost as cost_of};
 use super::refund::refunded;
 use super::rule::Rule;
-use super::settings::{self, Keywords};
+use super::settings::{self, Keywords, Taker};
 
 /// So many units in each calendar window, exact within it, for each value of a scope's entry.
 ///
@@ -45,7 +45,7 @@ impl PyQuota {
         keep: Option<&Bound<'_, PyAny>>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let keywords = Keywords::new(py, settings, "Quota", settings::OF_RULES)?;
+        let keywords = Keywords::new(py, settings, "Quota", Taker::Rule)?;
         let period: Period = period.parse()?;
         let mode: Mode = mode.parse()?;
         let limit = GivenLimit::new(limit)?;

@@ -8,7 +8,7 @@ use vcache::python::Coroutine;
 
 use super::limit::{GivenLimit, Limit, cost as cost_of};
 use super::rule::Rule;
-use super::settings::{self, Keywords};
+use super::settings::{self, Keywords, Taker};
 
 /// A rate limit for each value of a scope's entry.
 ///
@@ -38,7 +38,7 @@ impl PyThrottle {
         key: Option<&Bound<'_, PyAny>>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let keywords = Keywords::new(py, settings, "Throttle", settings::OF_RULES)?;
+        let keywords = Keywords::new(py, settings, "Throttle", Taker::Rule)?;
         let rate = GivenLimit::new(rate)?;
         let mut throttle = match rate.fixed() {
             Some(rate) => Throttle::new(name, rate)?,
