@@ -18,6 +18,18 @@ _capi: Any
 
 hotpaths: ModuleType
 
+DEFAULT_PREFIX: str
+"""The prefix of limits, gates and streams that have none of their own."""
+
+LONGEST_NAME: int
+"""Characters of a name of a limit, a stream or a scope's entry."""
+
+OUTAGE_CODES: frozenset[str]
+"""The codes of errors by which a server says that it is there and cannot serve now."""
+
+def as_name(text: str) -> str:
+    """The text with an underscore for each character that no name may have. It is not shortened."""
+
 def forget_alias(alias: str) -> None:
     """Forgets the connection of an alias: the next hot path or limit has it configured anew."""
 

@@ -23,7 +23,7 @@ mod _vcache {
     use crate::admission::{
         _restore_decision, _restore_refund, _restore_refusal, _restore_rule_state, PyDecision, PyGate,
         PyQuota, PyRefund, PyRefusal, PyRuleState, PyStream, PyThrottle, aliases_in_use,
-        aliases_with_streams, awarm_up, check_policy, forget_enabled, parse_rate, warm_up,
+        aliases_with_streams, as_name, awarm_up, check_policy, forget_enabled, parse_rate, warm_up,
     };
     #[pymodule_export]
     use crate::cache::Client;
@@ -84,6 +84,7 @@ mod _vcache {
         mark_methods(&py.get_type::<PyQuota>(), &["aconsume", "apeek", "arefund", "areset"])?;
         mark_methods(&py.get_type::<PyStream>(), &["aadd", "aadd_many", "alength"])?;
         mark_methods(&py.get_type::<PyGate>(), &["aadmit", "aadmit_many", "apeek", "arefund", "areset"])?;
+        crate::admission::add_words(module)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("_capi", vcache::abi::capsule(module.py())?)
     }

@@ -22,7 +22,7 @@ use super::refund::refunded;
 use super::rule::{Limited, Rule};
 use super::scope::{Given, Owned, pairs};
 use super::server::server;
-use super::settings::{self, Keywords};
+use super::settings::{Keywords, Taker};
 use super::stream::PyStream;
 use super::throttle::PyThrottle;
 
@@ -293,7 +293,7 @@ impl PyGate {
         stream: Option<&Bound<'_, PyStream>>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let Keywords { using, settings, .. } = Keywords::new(py, settings, "Gate", settings::OF_GATES)?;
+        let Keywords { using, settings, .. } = Keywords::new(py, settings, "Gate", Taker::Gate)?;
         let throttles: Vec<Bound<'_, PyThrottle>> = parts(throttles, "throttles", "Throttle")?;
         let quotas: Vec<Bound<'_, PyQuota>> = parts(quotas, "quotas", "Quota")?;
         let aliases = throttles

@@ -14,6 +14,7 @@
 //! | [`limit`], [`later`] | limits and rates that are callables of the scope, also async ones |
 //! | [`server`] | which server is asked, if any |
 //! | [`settings`] | the keywords that all constructors have |
+//! | [`words`] | what Python's half has to know of names, keys and errors |
 
 mod alias;
 mod asked;
@@ -32,6 +33,7 @@ mod server;
 mod settings;
 mod stream;
 mod throttle;
+mod words;
 
 pub(crate) use alias::{aliases_in_use, aliases_with_streams};
 pub(crate) use decision::{
@@ -44,3 +46,4 @@ pub(crate) use server::{awarm_up, forget_enabled, limits_are_on, warm_up};
 pub(crate) use settings::check_policy;
 pub(crate) use stream::PyStream;
 pub(crate) use throttle::{PyThrottle, parse_rate};
+pub(crate) use words::{add_words, as_name};

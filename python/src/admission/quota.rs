@@ -9,7 +9,7 @@ use vcache::python::Coroutine;
 use super::limit::{GivenLimit, cost as cost_of};
 use super::refund::refunded;
 use super::rule::{Rule, Ruled, awaited};
-use super::settings::{self, Keywords};
+use super::settings::{self, Keywords, Taker};
 
 /// So many units in each calendar window, for each value of a scope's entry; exact within the window.
 ///
@@ -65,7 +65,7 @@ impl PyQuota {
         keep: Option<&Bound<'_, PyAny>>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let keywords = Keywords::new(py, settings, "Quota", settings::OF_RULES)?;
+        let keywords = Keywords::new(py, settings, "Quota", Taker::Rule)?;
         let period: Period = period.parse()?;
         let mode: Mode = mode.parse()?;
         let limit = GivenLimit::new(limit)?;

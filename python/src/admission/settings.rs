@@ -12,34 +12,8 @@ use vcache::python::to_exception;
 
 use super::scope::pairs;
 
-/// What rules and gates take.
-pub(super) const OF_RULES: &[&str] = &[
-    "using",
-    "policy",
-    "prefix",
-    "shards",
-    "outage",
-    "deny_cache",
-    "guard",
-    "processes",
-    "deadline",
-    "breaker",
-];
-/// What streams take.
-pub(super) const OF_STREAMS: &[&str] = &[
-    "using",
-    "policy",
-    "prefix",
-    "owner",
-    "shards",
-    "outage",
-    "deadline",
-    "breaker",
-    "dedupe_for",
-    "max_payload",
-];
-/// What gates take: all of it.
-pub(super) const OF_GATES: &[&str] = &[
+/// All keywords.
+const KEYWORDS: [&str; 13] = [
     "using",
     "policy",
     "prefix",
@@ -55,18 +29,32 @@ pub(super) const OF_GATES: &[&str] = &[
     "max_payload",
 ];
 
-/// What the project's defaults and policies may say.
-const OF_POLICIES: &[&str] = &[
-    "prefix",
-    "outage",
-    "deny_cache",
-    "guard",
-    "processes",
-    "deadline",
-    "breaker",
-    "dedupe_for",
-    "max_payload",
-];
+/// What takes keywords.
+#[derive(Clone, Copy)]
+pub(super) enum Taker {
+    Rule,
+    Stream,
+    Gate,
+    /// The project's defaults and its policies.
+    Policy,
+}
+
+impl Taker {
+    fn takes(self, name: &str) -> bool {
+        let lacks: &[&str] = match self {
+            Self::Rule => &["owner", "dedupe_for", "max_payload"],
+            Self::Stream => &["deny_cache", "guard", "processes"],
+            Self::Gate => &[],
+            Self::Policy => &["using", "policy", "owner", "shards"],
+        };
+        KEYWORDS.contains(&name) && !lacks.contains(&name)
+    }
+
+    /// All that it takes, for an error.
+    fn known(self) -> String {
+        KEYWORDS.into_iter().filter(|name| self.takes(name)).collect::<Vec<_>>().join(", ")
+    }
+}
 
 /// A constructor's keywords.
 pub(super) struct Keywords {
@@ -83,25 +71,25 @@ pub(super) struct Keywords {
 }
 
 impl Keywords {
-    /// `class` is what the errors call it, `known` which keywords it has.
+    /// `class` is what the errors call it.
     pub(super) fn new(
         py: Python<'_>,
         given: Option<&Bound<'_, PyDict>>,
         class: &str,
-        known: &[&str],
+        taker: Taker,
     ) -> PyResult<Self> {
         for (name, _) in given.map(pairs).into_iter().flatten() {
             let name: String = name.extract()?;
-            if !known.contains(&name.as_str()) {
+            if !taker.takes(&name) {
                 return Err(PyTypeError::new_err(format!(
                     "{class}() has no keyword {name:?}; it has {}",
-                    known.join(", ")
+                    taker.known()
                 )));
             }
         }
         let policy = given.map_or(Ok(None), |given| given.get_item("policy"))?;
         let (defaults, policy) = project(py, policy)?;
-        let applies = |name: &str| known.contains(&name);
+        let applies = |name: &str| taker.takes(name);
         let say = |keywords: &mut Self| {
             keywords.set_all(&policy, applies)?;
             given.map_or(Ok(()), |given| keywords.set_all(given, |name| name != "policy"))
@@ -188,11 +176,11 @@ fn project<'py>(
 pub(crate) fn check_policy(given: &Bound<'_, PyDict>) -> PyResult<()> {
     for (name, _) in pairs(given) {
         let name = name.str()?;
-        if !OF_POLICIES.contains(&name.to_str()?) {
+        if !Taker::Policy.takes(name.to_str()?) {
             return Err(PyTypeError::new_err(format!(
                 "there is no keyword {:?} here; there are {}",
                 name.to_str()?,
-                OF_POLICIES.join(", ")
+                Taker::Policy.known()
             )));
         }
     }

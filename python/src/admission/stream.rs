@@ -13,7 +13,7 @@ use super::call::{Call, Outcome, plain};
 use super::decision::{PyDecision, metrics};
 use super::part::{Placed, part};
 use super::scope::Given;
-use super::settings::{self, Keywords};
+use super::settings::{self, Keywords, Taker};
 
 /// A stream of entries for a batch job to find.
 ///
@@ -123,7 +123,7 @@ impl PyStream {
         full: &str,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let keywords = Keywords::new(py, settings, "Stream", settings::OF_STREAMS)?;
+        let keywords = Keywords::new(py, settings, "Stream", Taker::Stream)?;
         let full = match full {
             "refuse" => Full::Refuse,
             "trim" => Full::Trim,

@@ -8,7 +8,7 @@ use vcache::python::Coroutine;
 
 use super::limit::{GivenLimit, Limit, cost as cost_of};
 use super::rule::{Rule, Ruled, awaited};
-use super::settings::{self, Keywords};
+use super::settings::{self, Keywords, Taker};
 
 /// A rate limit for each value of a scope's entry. Make it once, as a global of a module.
 ///
@@ -65,7 +65,7 @@ impl PyThrottle {
         key: Option<&Bound<'_, PyAny>>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let keywords = Keywords::new(py, settings, "Throttle", settings::OF_RULES)?;
+        let keywords = Keywords::new(py, settings, "Throttle", Taker::Rule)?;
         let rate = GivenLimit::new(rate)?;
         let mut throttle = match rate.fixed() {
             Some(rate) => Throttle::new(name, rate)?,

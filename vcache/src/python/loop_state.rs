@@ -30,11 +30,18 @@ const ROUNDS: usize = 32;
 pub(super) trait Runnable: Send + Sync {
     fn run(self: Arc<Self>, py: Python<'_>);
 
-    /// Ends it if its awaitable is done, that is cancelled.
-    fn give_up(&self, py: Python<'_>);
+    /// Whether its awaitable is done. If it is so before the task is, it was cancelled.
+    fn is_cancelled(&self, py: Python<'_>) -> bool;
 
-    /// Ends it: its loop is gone.
+    /// Ends it: its loop is gone, or it was cancelled.
     fn abandon(&self);
+
+    /// Ends it if it was cancelled.
+    fn give_up(&self, py: Python<'_>) {
+        if self.is_cancelled(py) {
+            self.abandon();
+        }
+    }
 }
 
 /// Which connections a tick drives.

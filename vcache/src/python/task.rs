@@ -167,12 +167,8 @@ where
         self.step(py, may_be_done);
     }
 
-    fn give_up(&self, py: Python<'_>) {
-        let body = lock(&self.body);
-        if body.awaitable.as_ref().is_some_and(|awaitable| awaitable.is_done(py, &self.home)) {
-            drop(body);
-            self.abandon();
-        }
+    fn is_cancelled(&self, py: Python<'_>) -> bool {
+        lock(&self.body).awaitable.as_ref().is_some_and(|awaitable| awaitable.is_done(py, &self.home))
     }
 
     fn abandon(&self) {

@@ -207,7 +207,7 @@ fn a_time_out_is_the_budget_of_the_whole_hot_path() {
     let server = Server::start();
     vcache::configure("busy", server.connection().config().clone());
     check("shop.hurried(100)");
-    let mut conn = server.connection().with_timeout(Duration::from_secs(5));
+    let mut conn = server.connection().with_timeout(Duration::from_secs(60));
     let busy = std::thread::spawn(move || {
         let script = "local start = os.clock() while os.clock() - start < 0.6 do end return 1";
         vcache::block_on(vcache::redis::Script::new(script).invoke_async::<_, i64>(&mut conn)).unwrap()
@@ -295,14 +295,15 @@ fn a_spawned_body_is_given_up_when_its_awaitable_is_cancelled() {
     check(
         r#"
 import threading, builtins
-builtins.gone = threading.Event()
+builtins.begun, builtins.gone = threading.Event(), threading.Event()
 async def main():
-    pending = asyncio.create_task(shop.aendless("import builtins; builtins.gone.set()"))
-    await asyncio.sleep(0.01)
+    pending = asyncio.create_task(
+        shop.aendless("import builtins; builtins.begun.set()", "import builtins; builtins.gone.set()"))
+    assert await asyncio.to_thread(builtins.begun.wait, 60)
     assert not builtins.gone.is_set()
     pending.cancel()
     await asyncio.gather(pending, return_exceptions=True)
-    assert await asyncio.to_thread(builtins.gone.wait, 5)
+    assert await asyncio.to_thread(builtins.gone.wait, 60)
     lingering = asyncio.create_task(shop.alinger())
     await asyncio.sleep(0)
     lingering.cancel()

@@ -245,7 +245,7 @@ pub mod shop {
     }
 
     #[hotpath(spawn)]
-    pub async fn endless(_conn: &mut Connection, guard: &str) {
+    pub async fn endless(_conn: &mut Connection, begun: &str, guard: &str) {
         struct Gone(CString);
         impl Drop for Gone {
             fn drop(&mut self) {
@@ -253,6 +253,8 @@ pub mod shop {
             }
         }
         let _gone = Gone(CString::new(guard).unwrap());
+        let begun = CString::new(begun).unwrap();
+        Python::attach(|py| py.run(&begun, None, None)).unwrap();
         std::future::pending().await
     }
 

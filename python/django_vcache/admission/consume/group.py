@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-from django_vcache import exceptions, reports
+from django_vcache import _vcache, exceptions, reports
 from django_vcache.exceptions import ResponseError, VcacheError
 
 from .entry import Entry, entry_of
@@ -37,10 +37,6 @@ _EXCUSE = Script("excuse.lua", flags="flags=allow-oom")
 _EXTEND = Script("extend.lua", flags="flags=allow-oom")
 _LEAVE = Script("leave.lua", flags="flags=allow-oom")
 
-# The server is there, and cannot serve now.
-_UNAVAILABLE = frozenset(
-    {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN"}
-)
 # The stream, or its group, was deleted.
 _GONE = frozenset({"NOGROUP", "UNBLOCKED"})
 
@@ -402,7 +398,7 @@ class Group:
 def is_outage(error: Exception) -> bool:
     """Whether the server is away or cannot serve now, and the same call may succeed later."""
     if isinstance(error, ResponseError):
-        return error.code in _UNAVAILABLE
+        return error.code in _vcache.OUTAGE_CODES
     return isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError)
 
 

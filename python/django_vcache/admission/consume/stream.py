@@ -40,7 +40,9 @@ class NamedStream:
     ('vcache:2:{v00}:s:events', 'vcache:2:{v01}:s:events')
     """
 
-    def __init__(self, name: str, shards: int = 1, prefix: str = "vcache", using: str = "default") -> None:
+    def __init__(
+        self, name: str, shards: int = 1, prefix: str = _vcache.DEFAULT_PREFIX, using: str = "default"
+    ) -> None:
         # The layout of keys is known there alone.
         self._stream = _vcache.Stream(name, shards=shards, prefix=prefix, using=using)
         self.name, self.shards, self.prefix, self.using = name, shards, prefix, using

@@ -3,7 +3,6 @@ and its alias."""
 
 import functools
 import math
-import re
 from fractions import Fraction
 from typing import Any
 
@@ -57,7 +56,7 @@ def ident_of(request: HttpRequest, proxies: int | None) -> str | None:
 def name_of(throttle: Any, scope: object = None) -> str:
     """What the budget of a throttle, or of a class of them, is called: its scope, or else its class's import path."""
     if scope := scope or throttle.scope:
-        return re.sub(r"[^A-Za-z0-9_.-]", "_", str(scope))[-64:]
+        return _vcache.as_name(str(scope))[-_vcache.LONGEST_NAME :]
     each = throttle if isinstance(throttle, type) else type(throttle)
     return internal(f"{each.__module__}.{each.__qualname__}")
 

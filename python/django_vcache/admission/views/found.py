@@ -34,7 +34,7 @@ def named_rates() -> Iterator[tuple[tuple[str, str, str], Any, str]]:
     views = views_with_urls()
     for limit in all_limits():
         if limit.name is not None:
-            prefix = limit.keyword("prefix") or "vcache"
+            prefix = limit.keyword("prefix") or _vcache.DEFAULT_PREFIX
             # Whether two callables return the same, only they know.
             rate = limit.rate if callable(limit.rate) else _rate_and_burst(_vcache.parse_rate(limit.rate), limit.burst)
             yield (limit.policy.using or default, prefix, limit.name), rate, f"{limit!r} at {limit.where}"
@@ -62,7 +62,7 @@ def named_rates() -> Iterator[tuple[tuple[str, str, str], Any, str]]:
 
 def _prefix(policy: str | None) -> str:
     defaults, named = keywords_for(policy)
-    return str({**defaults, **named}.get("prefix", "vcache"))
+    return str({**defaults, **named}.get("prefix", _vcache.DEFAULT_PREFIX))
 
 
 def _rate_and_burst(rate: tuple[int, float], burst: int | None) -> tuple[int, float, int]:

@@ -14,8 +14,6 @@ from django_vcache.admission.views.limit import Limit
 
 __all__ = ["internal", "name_for", "told", "told_headers", "told_to_sentry"]
 
-LONGEST_NAME = 64
-
 _named: dict[str, dict["weakref.ref[Limit]", int]] = {}
 """The limits that have the same name but for a number, each with its number.
 
@@ -46,11 +44,11 @@ def name_for(path: str, limit: Limit) -> str:
 
 def internal(full: str) -> str:
     """A name that was made of an import path, as the server takes it. Clients see another."""
-    name = re.sub(r"[^A-Za-z0-9_.-]", "_", full)
+    name = _vcache.as_name(full)
     # Of what is cut off or replaced, but for `<locals>`, the hash tells one from another.
-    if len(name) > LONGEST_NAME or not re.fullmatch(r"[A-Za-z0-9_.<>-]*", full):
+    if len(name) > _vcache.LONGEST_NAME or name != full.replace("<", "_").replace(">", "_"):
         digest = hashlib.blake2s(full.encode(), digest_size=5).hexdigest()
-        name = f"{digest}.{name[len(digest) + 1 - LONGEST_NAME :]}"
+        name = f"{digest}.{name[len(digest) + 1 - _vcache.LONGEST_NAME :]}"
     _internal.add(name)
     return name
 
