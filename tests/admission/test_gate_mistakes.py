@@ -3,14 +3,22 @@ sent."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.test import override_settings
 from support.server import ValkeyServer
 
 pytestmark = pytest.mark.usefixtures("patient")
 
 SCOPE = {"org": 1, "project": 42}
+
+
+@pytest.fixture
+def settings_of_policies() -> Iterator[None]:
+    with override_settings(VCACHE={"POLICIES": {"usual": {"deny_cache": True}}}):
+        yield
 
 
 @pytest.mark.parametrize(
@@ -176,3 +184,33 @@ def test_a_dict_that_changes_while_it_is_read_is_no_panic(ask: Any) -> None:
     assert ask(gate, "admit", scope).rule("org").remaining == 4
     assert len(scope) > 1
     assert ask(gate, "admit_many", [{"scope": scope}])[0].rule("org").remaining == 3
+
+
+@pytest.mark.parametrize(
+    ("part", "gate", "name"),
+    [
+        ({"deny_cache": True}, {"deny_cache": False}, "deny_cache"),
+        ({"prefix": "vcache"}, {"prefix": "shop"}, "prefix"),
+        ({"breaker": True}, {"breaker": False}, "breaker"),
+        ({"guard": None}, {"guard": 2.0}, "guard"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_part_that_says_the_usual_is_told_where_the_gate_says_otherwise(part: Any, gate: Any, name: str) -> None:
+    from django_vcache.admission import Gate, Throttle
+
+    with pytest.raises(ValueError, match=rf"throttle 'org' has settings that its gate would ignore \({name}\)"):
+        Gate([Throttle("org", "1/s", **part)], **gate)
+    assert Gate([Throttle("org", "1/s", **part)])
+    assert Gate([Throttle("org", "1/s")], **gate)
+    assert Gate([Throttle("org", "1/s", **gate)], **gate)
+
+
+def test_a_policy_of_a_part_counts_as_said(settings_of_policies: None) -> None:
+    from django_vcache.admission import Gate, Stream, Throttle
+
+    with pytest.raises(ValueError, match=r"throttle 'org' has settings that its gate would ignore \(deny_cache\)"):
+        Gate([Throttle("org", "1/s", policy="usual")], deny_cache=False)
+    assert Gate([Throttle("org", "1/s", policy="usual")])
+    with pytest.raises(ValueError, match=r"stream 'events' has settings .* \(max_payload\)"):
+        Gate(stream=Stream("events", max_payload=1_048_576), max_payload=5)
