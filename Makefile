@@ -8,7 +8,7 @@ export PYO3_PYTHON := $(abspath $(BIN)/python)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SOURCES := $(shell find vcache hotpath-macros python Cargo.toml Cargo.lock pyproject.toml -type f \
-	-not -path '*/__pycache__/*' -not -name '*.so')
+	-not -path '*/__pycache__/*' -not -path '*/django_vcache/rust/*' -not -name '*.so')
 
 # Processes of the Python tests. Each has its own servers.
 WORKERS ?= 2
@@ -104,5 +104,5 @@ wheels:
 	@sh scripts/wheels.sh
 
 clean:
-	rm -rf .venv .venv-oldest .build dist target
+	rm -rf .venv .venv-oldest .build dist target python/django_vcache/rust
 	rm -rf benches/guest/target examples/*/target fuzz/target tests/guests/*/target

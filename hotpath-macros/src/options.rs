@@ -6,6 +6,7 @@ use proc_macro2::Span;
 use syn::meta::ParseNestedMeta;
 use syn::{Attribute, Error, Ident, LitStr, Meta, Result, Token};
 
+use crate::keywords::is_keyword;
 use crate::signature::Signature;
 
 const KNOWN: &str = "`name`, `aname`, `only`, `cache`, `timeout`, `spawn`, `cancel` and `signature`";
@@ -165,14 +166,4 @@ fn duration(value: &LitStr) -> Result<Duration> {
         return Err(Error::new(value.span(), "a time-out is longer than 0 and at most a year"));
     }
     Ok(duration)
-}
-
-/// Python's reserved words: no function or parameter can be called one of these.
-pub(crate) fn is_keyword(name: &str) -> bool {
-    const KEYWORDS: [&str; 35] = [
-        "False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue",
-        "def", "del", "elif", "else", "except", "finally", "for", "from", "global", "if", "import", "in",
-        "is", "lambda", "nonlocal", "not", "or", "pass", "raise", "return", "try", "while", "with", "yield",
-    ];
-    KEYWORDS.contains(&name)
 }

@@ -9,7 +9,7 @@ use syn::{
     TypeReference, parse_quote,
 };
 
-use crate::options::is_keyword;
+use crate::keywords::is_keyword;
 
 /// Types of PyO3's that stand for the interpreter or an object in it.
 const ATTACHED: [&str; 8] =

@@ -1,6 +1,7 @@
 """``python -m django_vcache new NAME``: a crate of hot paths that builds, runs and is tested as it stands.
 
-The files come from the folder ``template`` of this package. It needs neither Django's settings nor Rust.
+The files come from the folder ``template`` of this package, and the source of the crate ``vcache`` from its folder
+``rust``. It needs neither Django's settings nor Rust.
 """
 
 import importlib.util
@@ -8,9 +9,10 @@ import json
 import keyword
 import re
 import sys
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+
+from django_vcache.crates import CrateError, source
 
 # What is in the template, and where it goes in the crate. The names in the template say nothing to tools that look for
 # a Cargo.toml or for tests.
@@ -37,11 +39,14 @@ _RUST_WORDS = (
 )
 _RUST_KEYWORDS = frozenset(_RUST_WORDS.split())
 _CRATES = frozenset({"alloc", "core", "proc_macro", "pyo3", "redis", "std", "vcache"})
+# maturin puts the crates of the copy into a source distribution, and not what they inherit from their workspace.
+_INCLUDE = f'include = [{{ path = "{source.VENDORED}/*", format = "sdist" }}]\n'
+_EXCLUDE = f'exclude = ["{source.VENDORED}"]\n'
 _VERSION = re.compile(r"\d+(\.\d+){0,2}")
 
 
-class ScaffoldError(Exception):
-    """Why there is no crate. The text is for the person at the terminal."""
+class ScaffoldError(CrateError):
+    """Why there is no crate."""
 
 
 def create(name: str, parent: Path, vcache: str | None = None) -> Path:
@@ -51,19 +56,22 @@ def create(name: str, parent: Path, vcache: str | None = None) -> Path:
         name: Of the crate and of its Python package, such as ``shop_hot``.
         parent: The folder in which the folder ``name`` is made. It must exist.
         vcache: The crate ``vcache`` to build with: a version such as ``0.1``, or the path of its source. None: the
-            crate in the checkout that this package comes from.
+            source that this package carries, of which the crate gets a copy.
 
     Returns:
         The crate's folder.
 
     Raises:
-        ScaffoldError: The name cannot be used, the folder exists, ``vcache`` is neither a version nor a crate, or there
-            is no checkout.
+        ScaffoldError: The name cannot be used, the folder exists, or ``vcache`` is neither a version nor a crate.
+        CrateError: This package carries no source, as an install that was not built by maturin.
     """
     target = parent / name
     _check_name(name, target)
     values = {"name": name, **_dependency(vcache)}
     files = {_fill(path, values): _fill(text, values) for path, text in _template()}
+    if vcache is None:
+        # The versions that this package is tested with. cargo leaves out what the crate does not need.
+        files["Cargo.lock"] = source.lock_file()
     try:
         target.mkdir()
         for path, text in files.items():
@@ -71,6 +79,8 @@ def create(name: str, parent: Path, vcache: str | None = None) -> Path:
             (target / path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise ScaffoldError(f"{target} cannot be written: {error}") from error
+    if vcache is None:
+        source.copy_into(target / source.VENDORED)
     return target
 
 
@@ -104,43 +114,20 @@ def _check_name(name: str, target: Path) -> None:
 
 
 def _dependency(vcache: str | None) -> dict[str, str]:
-    """How Cargo.toml asks for the crate `vcache`: alone, and beside other keys."""
+    """How Cargo.toml asks for the crate `vcache`: alone, and beside other keys; and what manifests say of a copy."""
     if vcache is None:
-        crate = checkout_crate()
-        if crate is None:
-            raise ScaffoldError(
-                "the crate vcache is not on crates.io yet, and the checkout of this django-vcache is not here: "
-                "name the crate in one, --vcache PATH/vcache"
-            )
-        source = _path_source(crate)
+        key = f'path = "{source.VENDORED}/vcache"'
     elif _VERSION.fullmatch(vcache):
-        source = f'version = "{vcache}"'
+        return {"source": f'version = "{vcache}"', "dependency": f'"{vcache}"', "exclude": "", "include": ""}
     elif _is_vcache(Path(vcache)):
-        source = _path_source(Path(vcache).resolve())
+        # A JSON string is a TOML string.
+        key = f"path = {json.dumps(str(Path(vcache).resolve()), ensure_ascii=False)}"
     else:
         raise ScaffoldError(
             f"--vcache {vcache} is neither a version, such as 0.1, nor a folder with the Cargo.toml of the crate vcache"
         )
-    dependency = source.removeprefix("version = ") if source.startswith("version") else f"{{ {source} }}"
-    return {"source": source, "dependency": dependency}
-
-
-def checkout_crate() -> Path | None:
-    """The crate ``vcache`` of the checkout that this package is imported from, or was installed from."""
-    for checkout in (Path(__file__).resolve().parents[2], _installed_from()):
-        if checkout is not None and _is_vcache(checkout / "vcache"):
-            return checkout / "vcache"
-    return None
-
-
-def _installed_from() -> Path | None:
-    """The folder, if this package was installed by ``pip install FOLDER``."""
-    try:
-        origin = metadata.distribution("django-vcache").read_text("direct_url.json")
-    except metadata.PackageNotFoundError:
-        return None
-    url = urlsplit(json.loads(origin or "{}").get("url", ""))
-    return Path(unquote(url.path)) if url.scheme == "file" else None
+    exclude, include = (_EXCLUDE, _INCLUDE) if vcache is None else ("", "")
+    return {"source": key, "dependency": f"{{ {key} }}", "exclude": exclude, "include": include}
 
 
 def _is_vcache(folder: Path) -> bool:
@@ -148,11 +135,6 @@ def _is_vcache(folder: Path) -> bool:
         return 'name = "vcache"' in (folder / "Cargo.toml").read_text(encoding="utf-8")
     except OSError:
         return False
-
-
-def _path_source(folder: Path) -> str:
-    # A JSON string is a TOML string.
-    return f"path = {json.dumps(str(folder), ensure_ascii=False)}"
 
 
 def _template() -> list[tuple[str, str]]:

@@ -11,12 +11,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
+from django_vcache.crates import CrateError
+
 # What `#[vcache::module]` puts into every module.
 HOOK = "__vcache_stub__"
 
 
-class StubError(Exception):
-    """Why there are no stubs. The text is for the person at the terminal."""
+class StubError(CrateError):
+    """Why there are no stubs."""
 
 
 def text(module: str) -> str:

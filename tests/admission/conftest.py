@@ -4,6 +4,9 @@ consumed."""
 from __future__ import annotations
 
 import asyncio
+import sys
+import types
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,7 +87,7 @@ def form(request: pytest.FixtureRequest) -> Iterator[Form]:
 @pytest.fixture
 def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A handler that fails is called again soon."""
-    from django_vcache.admission import consumer
+    from django_vcache.admission.consume import consumer
 
     monkeypatch.setattr(consumer, "_SHORTEST_PAUSE", 0.001)
     monkeypatch.setattr(consumer, "_LONGEST_PAUSE", 0.03)
@@ -106,3 +109,45 @@ def stream(default_cache: None) -> Shards:
 def any_stream(request: pytest.FixtureRequest, default_cache: None) -> Shards:
     """A stream of one shard, and one of many."""
     return Shards(count=request.param)
+
+
+@pytest.fixture
+def throttles_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """REST framework's throttles have refused no client yet, and what its own tests set is set back."""
+    from rest_framework.settings import api_settings
+
+    from django_vcache import rest_framework
+
+    kind = rest_framework.SimpleRateThrottle
+    scope, proxies = kind.scope, api_settings.NUM_PROXIES
+    rest_framework._throttle.cache_clear()
+    # A slow machine is no outage.
+    monkeypatch.setattr(kind, "deadline", None)
+    yield
+    kind.scope = scope
+    api_settings.NUM_PROXIES = proxies
+
+
+@pytest.fixture
+def no_other_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checks see the limits of this test only: those of others may be wrong on purpose."""
+    from django_vcache._vcache import aliases_in_use, aliases_with_streams
+    from django_vcache.admission import checks
+    from django_vcache.admission.views import limit
+
+    monkeypatch.setattr(limit, "_all", weakref.WeakSet())
+    if ninja := sys.modules.get("django_vcache.ninja"):
+        monkeypatch.setattr(ninja, "_all", weakref.WeakSet())
+    others = set(checks.aliases_in_use())
+    monkeypatch.setattr(checks, "aliases_in_use", lambda: set(aliases_in_use()) - others)
+    storing = set(aliases_with_streams())
+    monkeypatch.setattr(checks, "aliases_with_streams", lambda: set(aliases_with_streams()) - storing)
+
+
+@pytest.fixture
+def module() -> Iterator[types.ModuleType]:
+    """An importable module for gates and views."""
+    module = types.ModuleType("limits_of_a_test")
+    sys.modules[module.__name__] = module
+    yield module
+    del sys.modules[module.__name__]

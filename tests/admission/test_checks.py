@@ -1,61 +1,26 @@
-"""System checks: what is wrong in settings and decorators is found before a request is, and a server that may drop
-counters is found by `check --deploy`, which never fails because of the server."""
+"""System checks: what is wrong in settings and decorators is found before a request is."""
 
 from __future__ import annotations
 
 import io
 import re
 import sys
-import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.checks import run_checks
-from django.core.management import CommandError, call_command
+from django.core.management import call_command
 from django.http import HttpResponse
 from django.test import override_settings
 from django.test.utils import setup_test_environment, teardown_test_environment
 from django.urls import include, path
 from support.caches import cache_setting
+from support.checks import LOCMEM, found
 from support.server import ValkeyServer
 
-LOCMEM = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
-
-
-def found(deploy: bool = False, **settings: Any) -> dict[str, str]:
-    """What the checks say, by their ids."""
-    with override_settings(**settings):
-        messages = run_checks(tags=["vcache"], include_deployment_checks=deploy)
-    return {message.id: f"{message.msg} {message.hint or ''}" for message in messages if message.id}
-
-
-@pytest.fixture(autouse=True)
-def no_other_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of other tests may be wrong on purpose."""
-    import weakref
-
-    from django_vcache._vcache import aliases_in_use, aliases_with_streams
-    from django_vcache.admission import checks
-    from django_vcache.admission.views import limit
-
-    monkeypatch.setattr(limit, "_all", weakref.WeakSet())
-    if ninja := sys.modules.get("django_vcache.ninja"):
-        monkeypatch.setattr(ninja, "_all", weakref.WeakSet())
-    others = set(checks.aliases_in_use())
-    monkeypatch.setattr(checks, "aliases_in_use", lambda: set(aliases_in_use()) - others)
-    storing = set(aliases_with_streams())
-    monkeypatch.setattr(checks, "aliases_with_streams", lambda: set(aliases_with_streams()) - storing)
-
-
-@pytest.fixture
-def module() -> Iterator[types.ModuleType]:
-    """An importable module for gates and views."""
-    module = types.ModuleType("limits_of_a_test")
-    sys.modules[module.__name__] = module
-    yield module
-    del sys.modules[module.__name__]
+pytestmark = pytest.mark.usefixtures("no_other_limits")
 
 
 def test_limits_that_are_off_are_told_at_deployment_and_need_no_server() -> None:
@@ -184,8 +149,6 @@ def test_a_callable_rate_is_not_called_by_a_check(server: ValkeyServer) -> None:
 def test_a_gate_that_cannot_be_imported_is_an_error(
     module: Any, path: str, text: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, server: ValkeyServer
 ) -> None:
-    import re
-
     module.number = 5
     source = "from django_vcache.admission import Gate, Throttle\ngate = Gate([Throttle('org', '1/s', burst=0)])\n"
     (tmp_path / "limits_of_a_test_that_fails.py").write_text(source)
@@ -414,98 +377,3 @@ def test_the_aliases_of_rest_frameworks_throttles_are_those_of_settings_and_view
     assert of("Cached", "Foreign") == []
     [message] = of("Default")
     assert "LocMemCache" in message
-
-
-@pytest.mark.parametrize(
-    ("policy", "victims"),
-    [
-        ("allkeys-lru", "any key"),
-        ("allkeys-random", "any key"),
-        ("volatile-lru", "keys that expire, as counters do"),
-        ("volatile-ttl", "keys that expire, as counters do"),
-    ],
-)
-def test_a_server_that_may_evict_counters_is_a_warning_at_deployment(
-    fresh_server: ValkeyServer, policy: str, victims: str
-) -> None:
-    settings = {"VCACHE": {"THROTTLE_ALIAS": "default"}, "CACHES": {"default": cache_setting(fresh_server)}}
-    fresh_server.execute("CONFIG", "SET", "maxmemory-policy", policy)
-    assert found(**settings) == {}
-    messages = found(deploy=True, **settings)
-    assert messages.keys() == {"vcache.W001"}
-    for word in (policy, victims, "'default'", "noeviction", "THROTTLE_ALIAS", "once it has a maxmemory"):
-        assert word in messages["vcache.W001"]
-    fresh_server.execute("CONFIG", "SET", "maxmemory", "100mb")
-    assert "when its maxmemory is full" in found(deploy=True, **settings)["vcache.W001"]
-    fresh_server.execute("CONFIG", "SET", "maxmemory-policy", "noeviction")
-    assert found(deploy=True, **settings) == {}
-
-
-def test_limits_that_no_setting_names_are_seen_while_they_live(fresh_server: ValkeyServer) -> None:
-    from django_vcache.admission import Gate, Quota, Stream, Throttle
-
-    fresh_server.execute("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-    aliases = ("a", "b", "c", "d")
-    caches = {alias: cache_setting(fresh_server) for alias in ("default", *aliases)}
-
-    def warned() -> list[str]:
-        with override_settings(CACHES=caches):
-            messages = [message.msg for message in run_checks(tags=["vcache"], include_deployment_checks=True)]
-        return [alias for alias in aliases if any(f"alias {alias!r} has the maxmemory" in text for text in messages)]
-
-    limits = [Throttle("x", "1/s", using="a"), Quota("x", 1, "day", using="b", key="org"), Stream("x", using="c")]
-    assert warned() == ["a", "b", "c"]
-    # What is a part of a gate counts where the gate does.
-    limits.append(Gate([Throttle("x", "1/s", using="a")], stream=Stream("x", using="c"), using="d"))
-    del limits[0], limits[1]
-    assert warned() == ["b", "d"]
-    limits.clear()
-    assert warned() == []
-
-
-def test_every_alias_in_use_is_asked(module: Any, fresh_server: ValkeyServer) -> None:
-    from django_vcache.admission import Gate, Throttle, throttle
-
-    @throttle("1/s", using="views")
-    def view(request: Any) -> HttpResponse:
-        return HttpResponse()
-
-    module.gate = Gate([Throttle("org", "1/s", using="gates")])
-    fresh_server.execute("CONFIG", "SET", "maxmemory-policy", "allkeys-lfu")
-    with override_settings(
-        VCACHE={"GATES": ["limits_of_a_test.gate"], "TRUSTED_PROXIES": 0},
-        CACHES={alias: cache_setting(fresh_server) for alias in ("default", "views", "gates", "unused")},
-    ):
-        messages = run_checks(tags=["vcache"], include_deployment_checks=True)
-    assert [message.id for message in messages] == ["vcache.W001"] * 2
-    assert view
-
-
-def test_a_server_that_does_not_answer_is_a_warning_and_no_crash() -> None:
-    with ValkeyServer() as gone:
-        setting = cache_setting(gone, CONNECT_TIMEOUT=1.0)
-    settings = {"VCACHE": {"THROTTLE_ALIAS": "default"}, "CACHES": {"default": setting}}
-    assert found(**settings) == {}
-    messages = found(deploy=True, **settings)
-    assert messages.keys() == {"vcache.W002"}
-    assert "could not be asked" in messages["vcache.W002"]
-    assert "maxmemory-policy" in messages["vcache.W002"]
-
-
-def test_a_user_who_may_not_ask_is_a_warning_and_no_crash() -> None:
-    with ValkeyServer(users=["app on >pw ~* &* +@all -info -config"]) as server:
-        setting = cache_setting(server, USERNAME="app", PASSWORD="pw")
-        messages = found(deploy=True, VCACHE={"THROTTLE_ALIAS": "default"}, CACHES={"default": setting})
-    assert messages.keys() == {"vcache.W002"}
-    assert "pw" not in messages["vcache.W002"]
-    assert "INFO" in messages["vcache.W002"]
-
-
-def test_check_deploy_goes_on_with_a_warning(fresh_server: ValkeyServer) -> None:
-    fresh_server.execute("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-    errors = io.StringIO()
-    with override_settings(VCACHE={"THROTTLE_ALIAS": "default"}, CACHES={"default": cache_setting(fresh_server)}):
-        call_command("check", "--deploy", "--tag", "vcache", stderr=errors)
-    assert "vcache.W001" in errors.getvalue()
-    with pytest.raises((CommandError, SystemExit)), override_settings(VCACHE=5):
-        call_command("check", "--deploy", "--tag", "vcache", stderr=io.StringIO())

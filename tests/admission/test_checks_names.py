@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import weakref
 from typing import Any
 
 import pytest
@@ -12,14 +11,7 @@ from django.test import override_settings
 from support.caches import cache_setting
 from support.server import ValkeyServer
 
-
-@pytest.fixture(autouse=True)
-def no_other_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    from django_vcache.admission.views import limit
-
-    monkeypatch.setattr(limit, "_all", weakref.WeakSet())
-    if ninja := sys.modules.get("django_vcache.ninja"):
-        monkeypatch.setattr(ninja, "_all", weakref.WeakSet())
+pytestmark = pytest.mark.usefixtures("no_other_limits")
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import pytest
 from django.core.checks import run_checks
 from django.test import override_settings
 from support.caches import cache_setting
+from support.checks import LOCMEM
 from support.server import ValkeyServer
 
 PREFIX = {"KEY_PREFIX": "shop", "CLEAR": "prefix"}
-LOCMEM = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
 
 
 @pytest.fixture

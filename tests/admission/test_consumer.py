@@ -77,11 +77,11 @@ def test_a_batch_smaller_than_the_shards_holds_no_more_than_asked(
 def test_waiting_for_all_shards_is_one_command(
     form: Form, server: ValkeyServer, any_stream: Shards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from django_vcache.admission import _reading
+    from django_vcache.admission.consume import reading
 
-    monkeypatch.setattr(_reading, "WAIT", 0.01)
+    monkeypatch.setattr(reading, "WAIT", 0.01)
     consumer = make(any_stream)
-    reads = counted(monkeypatch, _reading.Reader, "_read", consumer, 5)
+    reads = counted(monkeypatch, reading.Reader, "_read", consumer, 5)
     before = server.command_counts().get("xreadgroup", 0)
     form.consume(consumer, None)  # type: ignore[arg-type]
     assert len(reads) == 5
@@ -91,10 +91,10 @@ def test_waiting_for_all_shards_is_one_command(
 def test_a_look_at_more_shards_than_fit_into_a_batch_asks_each_once(
     form: Form, server: ValkeyServer, monkeypatch: pytest.MonkeyPatch, default_cache: None
 ) -> None:
-    from django_vcache.admission import _reading
-    from django_vcache.admission import consumer as module
+    from django_vcache.admission.consume import consumer as module
+    from django_vcache.admission.consume import reading
 
-    monkeypatch.setattr(_reading, "_POLL", (0.001, 0.001))
+    monkeypatch.setattr(reading, "_POLL", (0.001, 0.001))
     consumer = make(Shards(count=16), batch=3)
     looks = counted(monkeypatch, module._Bell, "wait", consumer, 5)
     alooks = counted(monkeypatch, module._LoopBell, "wait", consumer, 5)

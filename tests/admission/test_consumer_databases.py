@@ -58,15 +58,15 @@ def max_age() -> int | None:
 
 @pytest.fixture
 def connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_age: int | None) -> Iterator[ConnectionHandler]:
-    from django_vcache.admission import _databases
+    from django_vcache.admission.consume import databases
 
-    databases = {
+    configured = {
         "default": {"ENGINE": "support.fragile", "NAME": str(tmp_path / "database"), "CONN_MAX_AGE": max_age},
     }
-    connections = ConnectionHandler(databases)
-    for module in (_databases, transaction):
+    connections = ConnectionHandler(configured)
+    for module in (databases, transaction):
         monkeypatch.setattr(module, "connections", connections)
-    monkeypatch.setattr(settings, "DATABASES", databases)
+    monkeypatch.setattr(settings, "DATABASES", configured)
     yield connections
     connections.close_all()
 
@@ -212,7 +212,7 @@ def test_what_is_cancelled_before_it_is_handed_out_was_not_delivered(
     server: ValkeyServer, single: Shards, connections: ConnectionHandler, loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The thread that has the connections is busy, so that the batch in hand waits."""
-    from django_vcache.admission import _databases
+    from django_vcache.admission.consume import databases
 
     add(server, single, *range(3))
     consumer = make(single, reclaim_after=3600.0)
@@ -220,13 +220,13 @@ def test_what_is_cancelled_before_it_is_handed_out_was_not_delivered(
 
     async def main() -> None:
         asked = asyncio.Event()
-        refresh = _databases.arefresh
+        refresh = databases.arefresh
 
         async def noted() -> None:
             asked.set()
             await refresh()
 
-        monkeypatch.setattr(_databases, "arefresh", noted)
+        monkeypatch.setattr(databases, "arefresh", noted)
         occupied = asyncio.ensure_future(sync_to_async(go_on.wait)(PATIENCE))
         cancelled = asyncio.ensure_future(anext(aiter(consumer)))
         await asked.wait()
@@ -249,12 +249,12 @@ def test_what_is_cancelled_before_it_is_handed_out_was_not_delivered(
 def test_without_a_database_no_thread_is_asked(
     server: ValkeyServer, single: Shards, loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from django_vcache.admission import _databases
+    from django_vcache.admission.consume import databases
 
     def unwanted(*args: Any, **options: Any) -> Any:
         raise AssertionError("a thread was asked")
 
-    monkeypatch.setattr(_databases, "sync_to_async", unwanted)
+    monkeypatch.setattr(databases, "sync_to_async", unwanted)
     add(server, single, 1)
     consumer = make(single)
 

@@ -226,7 +226,7 @@ def test_an_entry_may_be_delivered_any_number_of_times(
 
 
 def test_a_success_makes_the_next_failures_count() -> None:
-    from django_vcache.admission._verdicts import Verdicts
+    from django_vcache.admission.consume.verdicts import Verdicts
 
     verdicts = Verdicts()
     first, second, third = entry(1), entry(2), entry(3)
@@ -243,10 +243,10 @@ def test_a_success_makes_the_next_failures_count() -> None:
 
 
 def test_no_more_than_some_entries_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    from django_vcache.admission import _verdicts
+    from django_vcache.admission.consume.verdicts import Verdicts
 
-    monkeypatch.setattr(_verdicts, "_REMEMBERED", 3)
-    verdicts = _verdicts.Verdicts()
+    monkeypatch.setattr("django_vcache.admission.consume.verdicts._REMEMBERED", 3)
+    verdicts = Verdicts()
     entries = [entry(number) for number in range(5)]
     verdicts.failed(entries, partly=False)
     assert [key for key, _ in verdicts._failed] == [0, 0, 0]

@@ -22,17 +22,17 @@ class Left(Exception):
 @pytest.fixture(autouse=True)
 def slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call may be under way for long."""
-    from django_vcache.admission import _group
+    from django_vcache.admission.consume import group
 
-    monkeypatch.setattr(_group, "_SLACK", 10_000)
+    monkeypatch.setattr(group, "_SLACK", 10_000)
 
 
 @pytest.fixture
 def long_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """A consumer waits for an entry until one comes."""
-    from django_vcache.admission import _reading
+    from django_vcache.admission.consume import reading
 
-    monkeypatch.setattr(_reading, "WAIT", 60.0)
+    monkeypatch.setattr(reading, "WAIT", 60.0)
 
 
 def lose(server: ValkeyServer, stream: Shards, consumer: Any, *payloads: int) -> None:
@@ -125,10 +125,10 @@ def test_a_batch_that_came_after_a_lost_reply_and_was_broken_off_says_that_it_co
 def second_read_fails(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The second read of entries is lost on its way back, though it was made."""
     from django_vcache import exceptions
-    from django_vcache.admission import _reading
+    from django_vcache.admission.consume import reading
 
     reads: list[int] = []
-    command = _reading.Reader._command
+    command = reading.Reader._command
 
     def counted(self: Any, *args: Any) -> Any:
         reads.append(1)
@@ -140,9 +140,9 @@ def second_read_fails(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             raise exceptions.ConnectionError("lost")
         return replies
 
-    plain = _reading.Send
-    monkeypatch.setattr(_reading, "Send", send)
-    monkeypatch.setattr(_reading.Reader, "_command", counted)
+    plain = reading.Send
+    monkeypatch.setattr(reading, "Send", send)
+    monkeypatch.setattr(reading.Reader, "_command", counted)
     return reads
 
 

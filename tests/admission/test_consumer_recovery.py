@@ -312,10 +312,10 @@ def test_stop_is_heard_while_the_server_is_away(form: Form, fresh_server: Valkey
 def test_a_stopped_consumer_that_cannot_acknowledge_says_so(
     form: Form, fresh_server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from django_vcache.admission import _group
+    from django_vcache.admission.consume import group
     from django_vcache.exceptions import ConnectionError
 
-    monkeypatch.setattr(_group, "GRACE", 0.2)
+    monkeypatch.setattr(group, "GRACE", 0.2)
     stream = Shards()
     add(fresh_server, stream, 1)
     consumer = make(stream)
@@ -407,14 +407,14 @@ def test_a_cancelled_handler_is_no_failure_of_the_entries(run: Any, server: Valk
 def test_names_of_consumers_that_are_gone_are_cleared_away(
     form: Form, server: ValkeyServer, stream: Shards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from django_vcache.admission import _reading
+    from django_vcache.admission.consume import reading
 
     for key in stream.keys:
         server.execute("XGROUP", "CREATE", key, GROUP, "0", "MKSTREAM")
         server.execute("XGROUP", "CREATECONSUMER", key, GROUP, "idle")
         server.execute("XADD", key, "*", "payload", "held")
         server.execute("XREADGROUP", "GROUP", GROUP, "holds", "STREAMS", key, ">")
-    monkeypatch.setattr(_reading, "FORGET_AFTER", 0.0)
+    monkeypatch.setattr(reading, "FORGET_AFTER", 0.0)
     wait_until(lambda: min(idle(server, key) for key in stream.keys) > 50)
     add(server, stream, 1)
     # Ten times as long as entries may lie around has not passed.

@@ -64,9 +64,9 @@ def test_an_entry_that_comes_between_the_stop_and_the_end_of_the_wait_is_worked_
     form: Form, server: ValkeyServer, any_stream: Shards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server has given it to the consumer, who ends after it."""
-    from django_vcache.admission import _reading
+    from django_vcache.admission.consume import reading
 
-    monkeypatch.setattr(_reading, "WAIT", 60.0)
+    monkeypatch.setattr(reading, "WAIT", 60.0)
     consumer = make(any_stream)
     seen: list[int] = []
 
@@ -95,9 +95,9 @@ def test_an_entry_that_comes_after_the_signal_to_a_consumer_that_waits_is_worked
     server: ValkeyServer, stream: Shards, kind: str
 ) -> None:
     source = """
-from django_vcache.admission import _reading
+from django_vcache.admission.consume import reading
 
-_reading.WAIT = _reading._SEARCH = 600.0
+reading.WAIT = reading._SEARCH = 600.0
 consumers = []
 
 class Consumer(Consumer):

@@ -14,16 +14,7 @@ from rest_framework.test import APIRequestFactory
 
 from django_vcache.rest_framework import SimpleRateThrottle, UserRateThrottle
 
-pytestmark = pytest.mark.usefixtures("default_alias", "server")
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow machine is no outage, and nobody has been refused yet."""
-    from django_vcache import rest_framework
-
-    rest_framework._throttle.cache_clear()
-    monkeypatch.setattr(SimpleRateThrottle, "deadline", None)
+pytestmark = pytest.mark.usefixtures("default_alias", "server", "throttles_as_before")
 
 
 @pytest.mark.parametrize(

@@ -2,67 +2,33 @@
 none of it.
 """
 
-import hashlib
-import hmac
 import pickle
 import random
 import struct
-import tracemalloc
 import zlib
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.codecs import (
+    AUTO,
+    CUSTOM,
+    JSON,
+    KEY,
+    MSGPACK,
+    MSGPACK_HEADER,
+    PICKLE_HEADER,
+    PLAIN,
+    ZSTD_MSGPACK_HEADER,
+    refused,
+    sign,
+)
 
 from django_vcache._vcache import Codec
 
-KEY = b"a secret"
-OTHER = b"another secret"
-AUTO = Codec(keys=[KEY])
-PLAIN = Codec(keys=[KEY], compress_min_len=None)
-MSGPACK = Codec("msgpack", keys=[])
-JSON = Codec("json", keys=[])
-CUSTOM = Codec("custom", keys=[], dumps=bytes, loads=bytes)
-
-MSGPACK_HEADER = b"\xc1\x10"
-ZSTD_MSGPACK_HEADER = b"\xc1\x18"
-PICKLE_HEADER = b"\xc1\x11"
-TAG_LEN = 32
-DOMAIN = b"django_vcache.codec.pickle.v1"
 U32_MAX = b"\xff\xff\xff\xff"
 
 fixed = settings(derandomize=True, deadline=None, max_examples=300, database=None)
-loaded = []
-
-
-def explode():
-    loaded.append("boom")
-
-
-class Bomb:
-    """Tells when it is loaded."""
-
-    def __reduce__(self):
-        return explode, ()
-
-
-@pytest.fixture(autouse=True)
-def _nothing_loaded():
-    loaded.clear()
-
-
-def sign(payload, key=KEY, flags=0x11, domain=DOMAIN):
-    """A pickle as the codec stores it, from the format's description and not from its code."""
-    derived = hashlib.sha256(domain + key).digest()
-    tag = hmac.digest(derived, domain + bytes([flags]) + payload, "sha256")
-    return bytes([0xC1, flags]) + tag + payload
-
-
-def refused(codec, data, match="."):
-    with pytest.raises(ValueError, match=match):
-        codec.loads(data)
-    assert loaded == []
-
 
 # A value of every kind and type, small enough to try each of its bytes.
 PLAIN_VALUE = {
@@ -125,76 +91,6 @@ def test_random_bytes_are_refused_or_plain_data(data, header):
         except ValueError:
             continue
         MSGPACK.dumps(value)
-
-
-@pytest.mark.parametrize("value", [frozenset({1}), frozenset(range(1000))], ids=["plain", "compressed"])
-def test_each_flipped_bit_of_a_signed_pickle_is_refused(value):
-    stored = AUTO.dumps(value)
-    assert AUTO.loads(stored) == value
-    for at in range(len(stored)):
-        for bit in range(8):
-            flipped = bytearray(stored)
-            flipped[at] ^= 1 << bit
-            refused(AUTO, bytes(flipped))
-
-
-def test_the_format_of_a_signed_pickle_is_as_documented():
-    assert sign(pickle.dumps({1j}, pickle.HIGHEST_PROTOCOL)) == PLAIN.dumps({1j})
-
-
-def test_a_pickle_signed_with_our_key_is_loaded():
-    AUTO.loads(sign(pickle.dumps(Bomb())))
-    assert loaded == ["boom"]
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        sign(pickle.dumps(Bomb()), key=OTHER),
-        sign(pickle.dumps(Bomb()), key=b""),
-        sign(pickle.dumps(Bomb()), domain=b"django_vcache.codec.pickle.v2"),
-        sign(pickle.dumps(Bomb()), domain=b""),
-        PICKLE_HEADER + pickle.dumps(Bomb()),
-        PICKLE_HEADER + bytes(TAG_LEN) + pickle.dumps(Bomb()),
-        PICKLE_HEADER + hmac.digest(KEY, pickle.dumps(Bomb()), "sha256") + pickle.dumps(Bomb()),
-        MSGPACK_HEADER + pickle.dumps(Bomb()),
-        b"\xc1\x19" + sign(pickle.dumps(Bomb()))[2:],
-    ],
-    ids=[
-        "another key",
-        "the empty key",
-        "another domain",
-        "no domain",
-        "unsigned",
-        "a zero signature",
-        "signed with the bare key",
-        "as msgpack",
-        "said to be compressed",
-    ],
-)
-def test_a_forged_pickle_is_refused_and_never_loaded(data):
-    for codec in (AUTO, Codec("pickle", keys=[KEY]), MSGPACK, JSON, CUSTOM):
-        refused(codec, data)
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_another_backends_pickle_is_refused_and_never_loaded(protocol):
-    data = pickle.dumps(Bomb(), protocol)
-    for foreign in (data, zlib.compress(data), b"p" + data, b"P" + data):
-        for codec in (AUTO, Codec("pickle", keys=[KEY]), MSGPACK, JSON, CUSTOM):
-            refused(codec, foreign, "not written by this codec")
-
-
-def test_a_signature_does_not_cover_for_another_payload():
-    one, two = sign(pickle.dumps({1j})), sign(pickle.dumps(Bomb()))
-    refused(AUTO, one[: 2 + TAG_LEN] + two[2 + TAG_LEN :], "bad signature")
-
-
-def test_fallback_keys_read_and_only_the_first_signs():
-    old, rotated = Codec(keys=[OTHER]), Codec(keys=[KEY, b"older", OTHER])
-    assert rotated.loads(old.dumps({1j})) == {1j}
-    assert AUTO.loads(rotated.dumps({1j})) == {1j}
-    refused(old, rotated.dumps({1j}), "bad signature")
 
 
 READS = {
@@ -365,120 +261,6 @@ def test_deep_nesting_of_tuples_is_refused():
 
 def test_deep_json_is_refused():
     refused(JSON, b"\xc1\x12" + b"[" * 1_000_000, "RecursionError")
-
-
-def peak(data, codec=AUTO):
-    tracemalloc.start()
-    refused(codec, data)
-    size = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return size
-
-
-def test_nested_lengths_do_not_each_claim_the_rest_of_the_input():
-    # 60 arrays, one in the other, each announcing as many items as there are bytes left.
-    filler = 1_000_000
-    arrays = b"".join(b"\xdd" + struct.pack(">I", filler) for _ in range(60))
-    assert peak(MSGPACK_HEADER + arrays + b"\xc0" * filler) < 20 * filler
-
-
-def zstd_frame(blocks, size=None):
-    """A frame from blocks of (count, byte) runs: what a bomb is made of."""
-    header = b"\x28\xb5\x2f\xfd" + (b"\x00\x58" if size is None else b"\xe0" + struct.pack("<Q", size))
-    out = [header]
-    for n, (count, byte) in enumerate(blocks):
-        last = n == len(blocks) - 1
-        out.append(struct.pack("<I", last | 1 << 1 | count << 3)[:3] + bytes([byte]))
-    return b"".join(out)
-
-
-RUN = 128 * 1024
-
-
-def test_a_frame_without_a_size_is_read():
-    # A str: its marker, its length (0x2020) and as many blanks.
-    frame = zstd_frame([(1, 0xDA), (1, 0x20), (1, 0x20), (0x2020, 0x20)])
-    assert AUTO.loads(ZSTD_MSGPACK_HEADER + frame) == " " * 0x2020
-
-
-@pytest.mark.parametrize(
-    ("frame", "match"),
-    [
-        (zstd_frame([(RUN, 0x20)] * 600), "MAX_VALUE_LEN"),
-        (zstd_frame([(RUN, 0x20)] * 600, 600 * RUN), "MAX_VALUE_LEN"),
-        (zstd_frame([(RUN, 0x20)] * 600, 2**63), "MAX_VALUE_LEN"),
-        (zstd_frame([(RUN, 0x20)] * 600, 2**64 - 3), "MAX_VALUE_LEN"),
-        (zstd_frame([(RUN, 0x20)] * 600, 100), "bad zstd frame"),
-        (zstd_frame([(1, 0xC0)], 100), "bad zstd frame"),
-        (zstd_frame([(1, 0xC0)])[:-1], "bad zstd frame"),
-        (zstd_frame([(1, 0xC0)]) + b"x", "after its zstd frame"),
-        (zstd_frame([(1, 0xC0)]) * 2, "after its zstd frame"),
-        (b"\x50\x2a\x4d\x18\x00\x00\x00\x00", "not a zstd frame"),
-        (b"\x27\xb5\x2f\xfd\x00\x00", "not a zstd frame"),
-        (b"\x28\xb5\x2f\xfd", "bad zstd frame"),
-        (b"", "not a zstd frame"),
-    ],
-)
-def test_a_zstd_bomb_or_a_bad_frame_is_refused(frame, match):
-    refused(AUTO, ZSTD_MSGPACK_HEADER + frame, match)
-
-
-@pytest.mark.parametrize("size", [None, 600 * RUN])
-def test_a_small_limit_holds_for_bombs_after_large_values(size):
-    # The second codec gets a buffer that the first one left behind.
-    AUTO.loads(AUTO.dumps("x" * 200_000))
-    small = Codec(keys=[KEY], max_value_len=1000)
-    refused(
-        small,
-        ZSTD_MSGPACK_HEADER + zstd_frame([(1, 0xDA), (1, 0x20), (1, 0x20), (0x2020, 0x20)]),
-        "MAX_VALUE_LEN",
-    )
-    refused(small, ZSTD_MSGPACK_HEADER + zstd_frame([(RUN, 0x20)] * 600, size), "MAX_VALUE_LEN")
-
-
-MAKERS = {
-    "auto": lambda **options: Codec(keys=[KEY], **options),
-    "msgpack": lambda **options: Codec("msgpack", keys=[], **options),
-    "pickle": lambda **options: Codec("pickle", keys=[KEY], **options),
-    "json": lambda **options: Codec("json", keys=[], **options),
-    "custom": lambda **options: Codec("custom", keys=[], dumps=str.encode, loads=bytes.decode, **options),
-}
-
-
-@pytest.mark.parametrize("name", MAKERS)
-@pytest.mark.parametrize("compress", [None, 1024], ids=["plain", "compressed"])
-def test_max_value_len_bounds_both_directions_exactly(name, compress):
-    value = "x" * 3000
-    stored = MAKERS[name](compress_min_len=None).dumps(value)
-    size = len(stored) - 2 - (TAG_LEN if name == "pickle" else 0)
-    fits = MAKERS[name](compress_min_len=compress, max_value_len=size)
-    small = MAKERS[name](compress_min_len=compress, max_value_len=size - 1)
-    assert fits.loads(fits.dumps(value)) == value
-    with pytest.raises(ValueError, match=rf"MAX_VALUE_LEN \({size - 1} bytes\)"):
-        small.dumps(value)
-    refused(small, fits.dumps(value), "MAX_VALUE_LEN")
-
-
-def test_max_value_len_stops_an_encoding_early():
-    # The last part is one that msgpack mode refuses, and says so if it comes that far.
-    value = [f"{n} {'x' * 100_000}" for n in range(12)] + [object()]
-    with pytest.raises(ValueError, match=r"MAX_VALUE_LEN \(1000000 bytes\)"):
-        Codec("msgpack", keys=[], max_value_len=1_000_000).dumps(value)
-    with pytest.raises(TypeError, match="object"):
-        Codec("msgpack", keys=[], max_value_len=2_000_000).dumps(value)
-
-
-def test_max_value_len_holds_for_ints():
-    small = Codec(keys=[KEY], max_value_len=10)
-    assert small.loads(small.dumps(10**9)) == 10**9
-    with pytest.raises(ValueError, match="MAX_VALUE_LEN"):
-        small.dumps(10**10)
-
-
-def test_a_signed_pickle_that_no_longer_loads_names_only_the_error():
-    with pytest.raises(ValueError, match=r"raised ModuleNotFoundError$") as caught:
-        AUTO.loads(sign(b"cno_such_module\nThing\n."))
-    assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
 def test_an_error_of_a_custom_loads_is_a_refusal_and_an_interrupt_is_not():

@@ -10,15 +10,19 @@ import textwrap
 import threading
 
 import pytest
+from support import forks
 from support.caches import cache_setting
 from support.driver import LOOPS
 from support.programs import Program, run_program
 from support.server import ValkeyServer, wait_until
 
-HELPERS = """
-import warnings
-# Forking with threads is what is tested here.
-warnings.simplefilter("ignore", DeprecationWarning)
+HELPERS = (
+    forks.HELPERS
+    + """
+TURNS = 100
+
+def own_id():
+    return cache.execute("CLIENT", "ID")
 
 def check(name, turns):
     for turn in range(turns):
@@ -31,68 +35,24 @@ async def acheck(name, turns):
         await cache.aset(f"{name}", f"{name} {turn}")
         got = await cache.aget(f"{name}")
         assert got == f"{name} {turn}", (name, turn, got)
-
-async def acrowd(name, tasks, turns):
-    await asyncio.gather(*(acheck(f"{name} {task}", turns) for task in range(tasks)))
-
-def fork(body):
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        # A fork inside a running loop leaves the child believing that it runs.
-        asyncio._set_running_loop(None)
-        body()
-        code = 0
-    except BaseException:
-        import traceback
-        traceback.print_exc()
-    finally:
-        os._exit(code)
-
-def join(pid):
-    # So that a child that hangs is found: the test's patience kills the group.
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-def client_id():
-    return cache.execute("CLIENT", "ID")
 """
+)
 
 UNDER_LOAD = """
-stop = threading.Event()
-failures = []
-
-def load(number):
-    try:
-        while not stop.is_set():
-            check(f"parent {number}", 5)
-    except BaseException as error:
-        failures.append(repr(error))
-
 cache.set("warm", 1)
-own = client_id()
-loaders = [threading.Thread(target=load, args=(number,)) for number in range(4)]
-for each in loaders:
-    each.start()
+own = own_id()
 
 def child():
     assert cache.get("warm") == 1
-    report(client_id())
+    report(own_id())
     check(f"child {os.getpid()}", 1000)
     run(acheck(f"child {os.getpid()} alone", 200))
     run(acrowd(f"child {os.getpid()}", 20, 50))
     in_threads(4, lambda number: check(f"child {os.getpid()} {number}", 100))
 
-codes = []
-for _ in range(10):
-    codes.append(join(fork(child)))
-stop.set()
-for each in loaders:
-    each.join()
-assert not failures, failures
+codes = under_load(lambda: [join(fork(child)) for _ in range(10)])
 check("parent", 100)
-report([own, client_id(), codes])
+report([own, own_id(), codes])
 """
 
 
@@ -110,7 +70,7 @@ def test_children_forked_under_load_use_connections_of_their_own(fresh_server: V
 BOTH_AT_ONCE = """
 cache.set("warm", 1)
 run(acheck("parent", 5))
-own = client_id()
+own = own_id()
 
 def child():
     check("child", 3000)
@@ -120,7 +80,7 @@ pid = fork(child)
 check("parent", 3000)
 run(acrowd("parent", 20, 100))
 assert join(pid) == 0
-assert client_id() == own
+assert own_id() == own
 report("done")
 """
 
@@ -134,7 +94,7 @@ INSIDE_A_LOOP = """
 def child():
     run(acrowd("child", 10, 20))
     check("child", 50)
-    report(client_id())
+    report(own_id())
     wait_for_word()
 
 async def main():
@@ -178,11 +138,11 @@ def test_a_fork_in_the_middle_of_a_loop_iteration_leaves_the_calls_to_the_parent
 PRE_FORK = """
 cache.set("warm", 1)
 hotpaths.allow("budget", limit=10, period=60)
-master = client_id()
+master = own_id()
 
 def worker():
-    assert client_id() != master
-    report(client_id())
+    assert own_id() != master
+    report(own_id())
     check(f"worker {os.getpid()}", 200)
     run(acrowd(f"worker {os.getpid()}", 10, 20))
     in_threads(4, lambda number: check(f"worker {os.getpid()} {number}", 50))
@@ -198,7 +158,7 @@ assert [join(pid) for pid in workers] == [0, 0, 0]
 # gunicorn's master starts a new worker when one dies.
 report("replacing")
 assert join(fork(worker)) == 0
-assert client_id() == master
+assert own_id() == master
 report(cache.execute("XLEN", "stream"))
 """
 
@@ -219,83 +179,23 @@ def test_workers_forked_from_a_connected_master_work(fresh_server: ValkeyServer,
         program.end()
 
 
-GRANDCHILD = """
-cache.set("warm", 1)
-ids = [client_id()]
-
-def grandchild():
-    check("grandchild", 200)
-    run(acheck("grandchild", 100))
-    report(client_id())
-
-def child():
-    check("child", 200)
-    report(client_id())
-    assert join(fork(grandchild)) == 0
-    check("child", 200)
-
-assert join(fork(child)) == 0
-check("parent", 200)
-report(client_id())
-assert ids == [client_id()]
-"""
-
-
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_grandchild_has_a_connection_of_its_own(server: ValkeyServer, loop: str) -> None:
-    ids = run_program(HELPERS + GRANDCHILD, {"default": cache_setting(server)}, loop)
+    ids = run_program(HELPERS + forks.GRANDCHILD, {"default": cache_setting(server)}, loop)
     assert len(ids) == 3
     assert len(set(ids)) == 3
 
 
-UNUSED_IN_THE_CHILD = """
-cache.set("warm", 1)
-own = client_id()
-for _ in range(5):
-    assert join(fork(lambda: None)) == 0
-    assert join(fork(gc.collect)) == 0
-# The other end: not os._exit, but the interpreter's whole shutdown.
-pid = os.fork()
-if pid == 0:
-    sys.exit(0)
-assert join(pid) == 0
-assert client_id() == own
-check("parent", 100)
-report(len(cache.execute("CLIENT", "LIST").splitlines()))
-"""
-
-
 def test_the_end_of_a_child_does_not_close_the_parents_connection(fresh_server: ValkeyServer) -> None:
-    clients = run_program(HELPERS + UNUSED_IN_THE_CHILD, {"default": cache_setting(fresh_server)})
+    clients = run_program(HELPERS + forks.UNUSED_IN_THE_CHILD, {"default": cache_setting(fresh_server)})
     # The program's and the test's own.
     assert clients == 2
     assert int(fresh_server.info("stats")["total_connections_received"]) == 2
 
 
-MULTIPROCESSING = """
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
-
-def work(number):
-    check(f"process {os.getpid()}", 100)
-    run(acheck(f"process {os.getpid()}", 50))
-    return client_id()
-
-cache.set("warm", 1)
-own = client_id()
-context = multiprocessing.get_context("fork")
-with ProcessPoolExecutor(3, mp_context=context) as pool:
-    ids = set(pool.map(work, range(12)))
-check("parent", 100)
-assert client_id() == own
-assert own not in ids
-report(len(ids))
-"""
-
-
 @pytest.mark.parametrize("loop", LOOPS)
 def test_multiprocessing_with_fork_works(server: ValkeyServer, loop: str) -> None:
-    assert 1 <= run_program(HELPERS + MULTIPROCESSING, {"default": cache_setting(server)}, loop) <= 3
+    assert 1 <= run_program(HELPERS + forks.MULTIPROCESSING, {"default": cache_setting(server)}, loop) <= 3
 
 
 WHILE_CONNECTING = """

@@ -16,6 +16,7 @@ from support.caches import make_cache
 from support.fake import HELLO, OK, FakeServer, Peer, answer_keys
 from support.load import failures, works_again
 from support.server import ValkeyServer, wait_until
+from support.ticks import ticking
 
 LIMITS = {"RESPONSE_TIMEOUT": 5.0, "CONNECT_TIMEOUT": 0.5}
 SECRET = "s3cr3t-p4ss"
@@ -91,24 +92,14 @@ def succeeds(call: Callable[[], bool]) -> bool:
 
 
 def test_a_handshake_that_hangs_blocks_no_loop(run: Any) -> None:
-    ticks = 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            ticks += 1
-            await asyncio.sleep(0.01)
-
     with FakeServer(say_nothing) as fake:
         cache = make_cache(fake.url, **LIMITS)
 
         async def main() -> None:
-            ticker = asyncio.ensure_future(tick())
-            async with asyncio.timeout(20):
+            async with ticking() as ticker, asyncio.timeout(20):
                 errors = await asyncio.gather(*(cache.aget("k") for _ in range(100)), return_exceptions=True)
             assert {type(error) for error in errors} == {connection_error()}
-            assert ticks > 5, "the loop was blocked"
-            ticker.cancel()
+            assert ticker.ticks > 5, "the loop was blocked"
 
         run(main())
 

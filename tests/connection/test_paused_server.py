@@ -13,6 +13,7 @@ import pytest
 from support.caches import make_cache
 from support.load import failures, works_again
 from support.server import ValkeyServer, wait_until
+from support.ticks import ticking
 
 LIMITS = {"RESPONSE_TIMEOUT": 0.5, "CONNECT_TIMEOUT": 0.5}
 # Tells a hang from a time-out; it is no claim about speed.
@@ -78,24 +79,15 @@ def test_threads_time_out_all_of_them(fresh_server: ValkeyServer) -> None:
 
 def test_awaited_calls_time_out_while_the_loop_goes_on(run: Any, fresh_server: ValkeyServer) -> None:
     cache = make_cache(fresh_server, **LIMITS)
-    ticks = 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            ticks += 1
-            await asyncio.sleep(0.01)
 
     async def main() -> None:
         await cache.aset("k", "v")
-        ticker = asyncio.ensure_future(tick())
         fresh_server.pause()
         try:
-            before = ticks
-            async with asyncio.timeout(HANG):
+            async with ticking() as ticker, asyncio.timeout(HANG):
                 results = await asyncio.gather(*(cache.aget("k") for _ in range(100)), return_exceptions=True)
                 assert {type(result) for result in results} == {timeout_error()}
-                assert ticks > before + 5, "the loop was blocked"
+                assert ticker.ticks > 5, "the loop was blocked"
                 late = await asyncio.gather(*(cache.aget("k") for _ in range(10)), return_exceptions=True)
                 assert all(isinstance(error, failures()) for error in late)
         finally:
@@ -107,7 +99,6 @@ def test_awaited_calls_time_out_while_the_loop_goes_on(run: Any, fresh_server: V
                     break
                 except failures():
                     await asyncio.sleep(0.01)
-        ticker.cancel()
 
     run(main())
 

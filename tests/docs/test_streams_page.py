@@ -224,7 +224,7 @@ def test_the_table_is_as_the_command_prints_it(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_sizes_that_the_page_tells_are_so() -> None:
-    from django_vcache.admission._group import _sizes
+    from django_vcache.admission.consume.group import _sizes
 
     told = ", ".join(map(str, [500, *_sizes(500, 5)[:-1]])) + f" and {_sizes(500, 5)[-1]}"
     assert f"batches of {told}." in PAGE

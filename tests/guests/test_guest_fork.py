@@ -5,16 +5,18 @@ whatever was in flight. Each case is a program of its own.
 from __future__ import annotations
 
 import pytest
+from support import forks
 from support.caches import cache_setting
 from support.driver import LOOPS
 from support.programs import Program, run_program
 from support.server import ValkeyServer, wait_until
 
-HELPERS = """
-import warnings
-# Forking with threads is what is tested here.
-warnings.simplefilter("ignore", DeprecationWarning)
+HELPERS = (
+    forks.HELPERS
+    + """
 import probe_guest, quota_guest
+
+TURNS = 20
 
 def ids():
     async def awaited():
@@ -42,47 +44,13 @@ async def acheck(name, turns):
             probe_guest.afetch(name), quota_guest.aspend(project), probe_guest.areply(["ECHO", name])
         )
         assert got == [f"{name} {turn}".encode(), turn, f"bulk-string('\\"{name}\\"')"], (name, turn, got)
-
-async def acrowd(name, tasks, turns):
-    await asyncio.gather(*(acheck(f"{name} {task}", turns) for task in range(tasks)))
-
-def fork(body):
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        # A fork inside a running loop leaves the child believing that it runs.
-        asyncio._set_running_loop(None)
-        body()
-        code = 0
-    except BaseException:
-        import traceback
-        traceback.print_exc()
-    finally:
-        os._exit(code)
-
-def join(pid):
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 """
+)
 
 UNDER_LOAD = """
-stop = threading.Event()
-failures = []
-
-def load(number):
-    try:
-        while not stop.is_set():
-            check(f"parent {number}", 5)
-    except BaseException as error:
-        failures.append(repr(error))
-
 own = own_id()
 # What a guest makes on first use (quota_guest's script) is made before the fork, or a child could wait for it for ever.
 check("parent", 1)
-loaders = [threading.Thread(target=load, args=(number,)) for number in range(4)]
-for each in loaders:
-    each.start()
 
 def child():
     report(own_id())
@@ -90,11 +58,7 @@ def child():
     run(acrowd(f"child {os.getpid()}", 10, 10))
     in_threads(4, lambda number: check(f"child {os.getpid()} {number}", 20))
 
-codes = [join(fork(child)) for _ in range(6)]
-stop.set()
-for each in loaders:
-    each.join()
-assert not failures, failures
+codes = under_load(lambda: [join(fork(child)) for _ in range(6)])
 check("parent", 50)
 report([own, own_id(), codes])
 """
@@ -195,57 +159,16 @@ def test_a_thread_that_waits_in_a_guest_at_the_fork_goes_on(fresh_server: Valkey
         program.end()
 
 
-NESTED = """
-ids_seen = [own_id()]
-
-def grandchild():
-    check("grandchild", 20)
-    run(acheck("grandchild", 10))
-    report(own_id())
-
-def child():
-    check("child", 20)
-    report(own_id())
-    assert join(fork(grandchild)) == 0
-    check("child", 20)
-
-assert join(fork(child)) == 0
-check("parent", 20)
-report(own_id())
-assert ids_seen == [own_id()]
-"""
-
-
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_grandchild_has_a_connection_of_its_own(server: ValkeyServer, loop: str) -> None:
-    ids = run_program(HELPERS + NESTED, {"default": cache_setting(server)}, loop)
+    ids = run_program(HELPERS + forks.GRANDCHILD, {"default": cache_setting(server)}, loop)
     assert len(ids) == 3
     assert len(set(ids)) == 3
 
 
-MULTIPROCESSING = """
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
-
-def work(number):
-    check(f"process {os.getpid()}", 20)
-    run(acheck(f"process {os.getpid()}", 10))
-    return own_id()
-
-own = own_id()
-context = multiprocessing.get_context("fork")
-with ProcessPoolExecutor(3, mp_context=context) as pool:
-    ids_seen = set(pool.map(work, range(12)))
-check("parent", 20)
-assert own_id() == own
-assert own not in ids_seen
-report(len(ids_seen))
-"""
-
-
 @pytest.mark.parametrize("loop", LOOPS)
 def test_multiprocessing_with_fork_works(server: ValkeyServer, loop: str) -> None:
-    assert 1 <= run_program(HELPERS + MULTIPROCESSING, {"default": cache_setting(server)}, loop) <= 3
+    assert 1 <= run_program(HELPERS + forks.MULTIPROCESSING, {"default": cache_setting(server)}, loop) <= 3
 
 
 FIRST_IN_THE_CHILD = """
@@ -270,21 +193,7 @@ def test_a_guest_imported_in_the_child_only(server: ValkeyServer) -> None:
     assert own not in childs
 
 
-UNUSED = """
-own = own_id()
-for _ in range(5):
-    assert join(fork(lambda: None)) == 0
-    assert join(fork(gc.collect)) == 0
-pid = os.fork()
-if pid == 0:
-    sys.exit(0)
-assert join(pid) == 0
-assert own_id() == own
-check("parent", 20)
-report("done")
-"""
-
-
 def test_the_end_of_a_child_does_not_close_the_parents_connection(fresh_server: ValkeyServer) -> None:
-    assert run_program(HELPERS + UNUSED, {"default": cache_setting(fresh_server)}) == "done"
+    # The program's and the test's own.
+    assert run_program(HELPERS + forks.UNUSED_IN_THE_CHILD, {"default": cache_setting(fresh_server)}) == 2
     assert int(fresh_server.info("stats")["total_connections_received"]) == 2

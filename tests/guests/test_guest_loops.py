@@ -31,10 +31,7 @@ def round(loops):
     for number in range(loops):
         run(once(number))
 
-round(20)
-before = fds(), threads()
-round(200)
-report([before, (fds(), threads())])
+report_leftovers(round, 20, 200)
 """
 
 THREADED = """
@@ -47,16 +44,7 @@ def round(loops):
     for _ in range(loops):
         in_threads(4, lambda number: run(once(number)))
 
-round(5)
-before = fds(), threads()
-round(50)
-# The system ends a thread a moment after Python has joined it. What the thread knew of its loop is let go by the next
-# call after that, since a thread that ends must not wait for the interpreter.
-patience = time.monotonic() + 30
-while fds() > before[0] + 4 and time.monotonic() < patience:
-    time.sleep(0.01)
-    probe_guest.fetch("nothing")
-report([before, (fds(), threads())])
+report_leftovers(round, 5, 50, lambda: probe_guest.fetch("nothing"))
 """
 
 ASGIREF = """
@@ -79,10 +67,7 @@ def round(loops):
         assert async_to_sync(inner)(number) == number
         assert async_to_sync(outer)(number) == 3 * number
 
-round(10)
-before = fds(), threads()
-round(100)
-report([before, (fds(), threads())])
+report_leftovers(round, 10, 100)
 """
 
 

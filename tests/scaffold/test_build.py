@@ -1,5 +1,6 @@
-"""What `new` writes builds, passes its own tests and lint, and runs on the cache's connection. It is compiled once in a
-session, in `.build/` of the checkout, whose target folder makes the next session's build short.
+"""What `new` writes builds, passes its own tests and lint, runs on the cache's connection, and is followed by a
+development server. It is compiled once in a session, in `.build/` of the checkout, whose target folder makes the next
+session's build short.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.development import Served, free_port, serve
 from support.snippets import blocks
 
 from django_vcache import scaffold
+from django_vcache.crates import project, source
 
 CHECKOUT = Path(__file__).parents[2]
 NAME = "probe_hot"
@@ -56,8 +60,11 @@ def built() -> Built:
         shutil.rmtree(old, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     scaffold.create(NAME, folder)
-    # The versions that the checkout is tested with: nothing has to be downloaded.
-    shutil.copy(CHECKOUT / "Cargo.lock", built.crate)
+    # As old as the source that it is a copy of: what did not change since the last session is not compiled again.
+    for path in (built.crate / source.VENDORED).rglob("*.*"):
+        original = source.folder() / path.relative_to(built.crate / source.VENDORED)
+        if original.is_file():
+            shutil.copystat(original, path)
     maturin = [sys.executable, "-m", "maturin", "build", "--interpreter", sys.executable, "--out", str(wheels)]
     _run(built.crate, built.target, *maturin)
     (wheel,) = wheels.iterdir()
@@ -191,3 +198,102 @@ def test_its_stubs_type_check(built: Built) -> None:
     (built.crate / "pyrightconfig.json").write_text(json.dumps(settings))
     # The PyPI build of pyright brings its own Node, so that it needs no other registry.
     _run(built.crate, built.target, str(Path(sys.executable).with_name("basedpyright")), "--level", "error")
+
+
+SETTINGS = """
+from pathlib import Path
+
+BASE_DIR = Path(__file__).resolve().parent
+SECRET_KEY = "tests"
+DEBUG = True
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "project_urls"
+INSTALLED_APPS = ["django_vcache"]
+CACHES = {"default": {"BACKEND": "django_vcache.ValkeyCache", "LOCATION": "embedded://?linger=0"}}
+VCACHE = {"HOTPATHS": ["followed_hot"]}
+"""
+
+URLS = """
+import os
+
+import followed_hot
+from django.http import HttpResponse
+from django.urls import path
+
+
+def view(request):
+    return HttpResponse(f"{followed_hot.answer()} {os.getpid()}")
+
+
+async def aview(request):
+    return HttpResponse(f"{await followed_hot.aanswer()} {os.getpid()}")
+
+
+urlpatterns = [path("", view), path("async/", aview)]
+"""
+
+MANAGE = """
+import os, sys
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "project_settings"
+from django.core.management import execute_from_command_line
+
+execute_from_command_line(sys.argv)
+"""
+
+SOURCE = """
+#[vcache::module]
+mod _native {
+    use vcache::prelude::*;
+
+    #[hotpath]
+    pub async fn answer(conn: &mut Connection) -> vcache::Result<u64> {
+        let _: () = conn.set("k", 40).await?;
+        Ok(conn.incr("k", 1).await?)
+    }
+}
+"""
+
+
+@pytest.fixture
+def served(built: Built) -> Iterator[Served]:
+    """A project under `runserver`, and a crate beside its manage.py that no one has built yet."""
+    faulthandler.cancel_dump_traceback_later()
+    # Always at the same place: cargo would keep what it compiled elsewhere for ever.
+    folder = built.crate.with_name("project")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    # Compiled with the same source at the same place, so that only the crate itself is compiled here.
+    crate = project.load(scaffold.create("followed_hot", folder, str(built.crate / "vendored" / "vcache")))
+    shutil.copy(built.crate / "Cargo.lock", crate.folder)
+    (crate.folder / "src" / "lib.rs").write_text(SOURCE)
+    (crate.package / "__init__.py").write_text("from ._native import aanswer, answer\n")
+    for file, text in (("project_settings.py", SETTINGS), ("project_urls.py", URLS), ("manage.py", MANAGE)):
+        (folder / file).write_text(text)
+    # As an editable install has it.
+    paths = [crate.python, CHECKOUT / "python"]
+    yield from serve(Served(folder, crate, free_port()), built.target, paths)
+
+
+def test_runserver_follows_the_rust_source(served: Served) -> None:
+    # It is built before the URLs are imported.
+    first = served.wait_for("41")
+    rust = served.crate.folder / "src" / "lib.rs"
+
+    rust.write_text(SOURCE.replace('"k", 1', '"k", 2'))
+    second = served.wait_for("42")
+    assert second != first
+
+    before = served.crate.extension.read_bytes()
+    rust.write_text(SOURCE.replace("conn.incr", "con.incr"))
+    for path in ("", "async/", "nowhere/"):
+        page = served.wait_for_page(path, 500)
+        assert "HotpathBuildError" in page
+        assert "error[E0425]: cannot find value `con` in this scope" in page
+        assert "\x1b" not in page
+    # The module that was there is still there, for a process that starts now.
+    assert served.crate.extension.read_bytes() == before
+
+    rust.write_text(SOURCE.replace('"k", 1', '"k", 3'))
+    assert served.wait_for("43") != second
+    assert served.get("async/")[1].split()[0] == "43"

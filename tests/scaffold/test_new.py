@@ -2,6 +2,7 @@
 
 import ast
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -12,6 +13,7 @@ import pytest
 
 from django_vcache import scaffold
 from django_vcache.__main__ import main
+from django_vcache.crates import source
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -27,8 +29,11 @@ def crate(tmp_path: Path) -> Path:
 
 def test_the_crate_is_complete(crate: Path) -> None:
     files = {str(path.relative_to(crate)) for path in crate.rglob("*") if path.is_file()}
-    assert files == {
+    vendored = {path for path in files if path.startswith("vendored/")}
+    assert {"vendored/Cargo.toml", "vendored/vcache/src/lib.rs", "vendored/hotpath-macros/src/lib.rs"} < vendored
+    assert files - vendored == {
         ".gitignore",
+        "Cargo.lock",
         "Cargo.toml",
         "README.md",
         "pyproject.toml",
@@ -46,7 +51,7 @@ def test_no_placeholder_is_left(crate: Path) -> None:
     for path in crate.rglob("*"):
         if path.is_file():
             text = path.read_text()
-            assert all(f"@{name}@" not in text for name in ("name", "source", "dependency")), path
+            assert all(f"@{name}@" not in text for name in ("name", "source", "dependency", "exclude", "include")), path
 
 
 def test_python_files_parse(crate: Path) -> None:
@@ -86,37 +91,63 @@ def dependencies(crate: Path) -> tuple[object, object]:
     return cargo["dependencies"]["vcache"], cargo["dev-dependencies"]["vcache"]
 
 
-def test_a_checkout_builds_with_its_own_crate(crate: Path) -> None:
-    path = str(CHECKOUT / "vcache")
+def test_it_builds_with_the_source_in_it(crate: Path) -> None:
+    path = "vendored/vcache"
     assert dependencies(crate) == ({"path": path}, {"path": path, "features": ["testing"]})
 
 
-@pytest.mark.parametrize("origin", [None, '{"url": "https://example.org/x.whl"}', '{"url": "file:///nowhere/x.whl"}'])
-def test_a_wheel_from_elsewhere_has_no_checkout(
-    origin: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(scaffold, "__file__", str(tmp_path / "lib" / "django_vcache" / "scaffold.py"))
-    monkeypatch.setattr("importlib.metadata.PathDistribution.read_text", lambda self, name: origin)
-    assert scaffold.checkout_crate() is None
+def test_it_names_no_path_outside_it(crate: Path) -> None:
+    for path in crate.rglob("*"):
+        if path.is_file():
+            assert str(CHECKOUT) not in path.read_text(), path
 
 
-def test_a_wheel_that_pip_built_from_a_checkout_builds_with_its_crate(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(scaffold, "__file__", str(tmp_path / "lib" / "django_vcache" / "scaffold.py"))
-    origin = json.dumps({"url": CHECKOUT.as_uri(), "dir_info": {}})
-    monkeypatch.setattr("importlib.metadata.PathDistribution.read_text", lambda self, name: origin)
-    assert scaffold.checkout_crate() == CHECKOUT / "vcache"
+@pytest.mark.build
+@pytest.mark.skipif(shutil.which("cargo") is None, reason="cargo says whether manifests are right")
+def test_cargo_understands_the_manifests_and_the_lock_file(crate: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(crate, tmp_path / "elsewhere" / "shop_hot")
+    command = ["cargo", "metadata", "--format-version", "1", "--manifest-path", str(moved / "Cargo.toml")]
+    # cargo adds the crate to the lock file, and finds all others in it: nothing is left to choose.
+    before = locked_versions(moved)
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    sources = {each["name"]: Path(each["manifest_path"]).parent for each in found["packages"]}
+    assert sources["vcache"] == moved / "vendored" / "vcache"
+    assert sources["hotpath-macros"] == moved / "vendored" / "hotpath-macros"
+    assert locked_versions(moved) - {("shop_hot", "0.1.0")} < before
+    # The copy is a workspace of its own, in which cargo can work too.
+    command[-1] = str(moved / "vendored" / "Cargo.toml")
+    subprocess.run([*command, "--no-deps"], check=True, capture_output=True)
 
 
-def test_a_wheel_from_elsewhere_needs_the_crate_named(
+@pytest.mark.build
+@pytest.mark.skipif(shutil.which("cargo") is None, reason="cargo lists what is in a source distribution")
+def test_its_source_distribution_builds_elsewhere(crate: Path, tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "maturin", "sdist", "--out", str(tmp_path)], cwd=crate, check=True, capture_output=True
+    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    subprocess.run(["tar", "-xzf", str(tmp_path / "shop_hot-0.1.0.tar.gz")], cwd=elsewhere, check=True)
+    unpacked = elsewhere / "shop_hot-0.1.0"
+    assert source.problem(unpacked / "vendored") is None
+    command = ["cargo", "metadata", "--format-version", "1", "--manifest-path", str(unpacked / "Cargo.toml")]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def locked_versions(crate: Path) -> set[tuple[str, str]]:
+    return {(each["name"], each["version"]) for each in tomllib.loads((crate / "Cargo.lock").read_text())["package"]}
+
+
+def test_an_install_without_the_source_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(scaffold, "checkout_crate", lambda: None)
+    monkeypatch.setattr(source, "__file__", str(tmp_path / "django_vcache" / "crates" / "source.py"))
     assert new("shop_hot", "--path", tmp_path) == 2
-    assert "not on crates.io yet" in capsys.readouterr().err
+    assert "this django-vcache has no Rust source in it" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+    assert main(["crate-path"]) == 2
     assert new("shop_hot", "--path", tmp_path, "--vcache", CHECKOUT / "vcache") == 0
+    assert not (tmp_path / "shop_hot" / "vendored").exists()
 
 
 def test_the_crate_to_build_with_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,3 +244,6 @@ def test_the_source_distribution_ships_the_template(tmp_path: Path) -> None:
     with tarfile.open(archive) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     assert {name for name in scaffold.FILES if f"python/django_vcache/template/{name}" not in names} == set()
+    # A wheel that is built from it has the source of the crates, once.
+    assert {"python/build.rs", "vcache/src/lib.rs", "hotpath-macros/src/lib.rs", "Cargo.lock", "LICENSE"} <= names
+    assert not [name for name in names if name.startswith("python/django_vcache/rust")]

@@ -64,6 +64,20 @@ def rss():
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
+def report_leftovers(round, few, many, call=None):
+    # With `call`, the rounds have threads of their own. The system ends a thread a moment after Python has joined it.
+    # What the thread knew of its loop is let go by the next call after that, since a thread that ends must not wait for
+    # the interpreter.
+    round(few)
+    before = fds(), threads()
+    round(many)
+    patience = time.monotonic() + 30
+    while call and fds() > before[0] + 4 and time.monotonic() < patience:
+        time.sleep(0.01)
+        call()
+    report([before, (fds(), threads())])
+
+
 def in_threads(count, function):
     failures = []
 

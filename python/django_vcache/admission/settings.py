@@ -23,10 +23,14 @@
     Keywords of limits, gates and streams that do not say otherwise: ``{"outage": "local", "processes": 8}``.
 ``POLICIES`` (``{}``)
     The same under names, for those that say ``policy=``: ``{"payments": {"outage": "closed", "deadline": 0.05}}``.
+``HOTPATHS`` (not set)
+    The folders of the project's crates of hot paths, for ``vcache_hotpath`` and the reload of a development server. Not
+    set: those beside ``manage.py``.
 """
 
 import difflib
 import functools
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -53,6 +57,7 @@ class VcacheSettings(NamedTuple):
     warm_up: bool = True
     defaults: Mapping[str, Any] = {}
     policies: Mapping[str, Mapping[str, Any]] = {}
+    hotpaths: tuple[str | os.PathLike[str], ...] | None = None
 
 
 @functools.cache
@@ -98,6 +103,9 @@ def _problem(name: str, value: object) -> str:
         case "GATES" | "STREAMS":
             fits = isinstance(value, list | tuple) and all(isinstance(path, str) and "." in path for path in value)
             return "" if fits else "a list of dotted paths"
+        case "HOTPATHS":
+            fits = isinstance(value, list | tuple) and all(isinstance(path, str | os.PathLike) for path in value)
+            return "" if fits else "a list of folders, such as [BASE_DIR / 'shop_hot']"
         case "ENABLED" | "LEGACY_HEADERS" | "WARM_UP":
             return "" if isinstance(value, bool) else "True or False"
         case "REFUSAL":

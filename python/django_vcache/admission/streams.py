@@ -17,9 +17,9 @@ from typing import Any
 
 from django_vcache.exceptions import ResponseError
 
-from ._group import is_crossslot
-from ._steps import Script, Steps, adrive, drive, send
-from ._stream import NamedStream, StreamLike
+from .consume.group import is_crossslot
+from .consume.steps import Script, Steps, adrive, drive, send
+from .consume.stream import NamedStream, StreamLike
 
 __all__ = [
     "ConsumerState",

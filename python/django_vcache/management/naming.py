@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from django_vcache.admission._stream import NamedStream, StreamLike
+from django_vcache.admission.consume.stream import NamedStream, StreamLike
 from django_vcache.admission.gates import import_gate, import_stream
 from django_vcache.admission.settings import current
 

@@ -14,9 +14,9 @@ KEY, DEAD = "{s}", "{s}:dead"
 
 
 def call(server: ValkeyServer, name: str, keys: list[str], *arguments: str | int) -> Any:
-    from django_vcache.admission import _group
+    from django_vcache.admission.consume import group
 
-    script = getattr(_group, name)
+    script = getattr(group, name)
     return server.execute("EVAL", script.source, len(keys), *keys, *arguments)
 
 

@@ -61,6 +61,8 @@ pub(crate) mod guest;
 #[cfg(feature = "driver")]
 pub(crate) mod host;
 mod layout;
+#[cfg(feature = "driver")]
+pub(crate) mod offer;
 mod sized;
 pub mod table;
 

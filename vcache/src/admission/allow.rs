@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::LARGEST;
 #[cfg(feature = "admission")]
 use super::decision::{Decision, Refusal, RuleKind, RuleState, Source};
-use super::limits::Counted;
+use super::limits::{Counted, LARGEST};
 use super::reply::Packed;
 use super::script::{self, ADMIT};
 use crate::connection::{Connection, Packet};

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::decision::{Refund, RuleState, Usage};
+use super::asked::Admission;
+use super::decision::{Refund, RuleState, Source, Usage};
 use super::inner::Inner;
 use super::local;
 use super::plan::Plan;
@@ -44,6 +45,15 @@ impl Plan<'_> {
 }
 
 impl Inner {
+    pub(super) async fn peek(&self, conn: &Connection, admission: Admission<'_>) -> Result<Vec<RuleState>> {
+        Plan::new(self, conn.key_head(), &admission, None)?.peek(conn).await
+    }
+
+    /// How every rule stands of which nothing is used.
+    pub(super) fn untouched(&self, admission: &Admission<'_>) -> Result<Vec<RuleState>> {
+        Plan::new(self, b"", admission, None)?.unasked(Source::Disabled).map(|decision| decision.rules)
+    }
+
     pub(super) async fn refund(&self, conn: &Connection, receipt: &Receipt) -> Result<Refund> {
         let parts = receipt.parts()?;
         let keys = self.refunded_keys(conn.key_head(), &parts)?;
@@ -80,7 +90,7 @@ impl Inner {
 
     /// The counters that a receipt is of, with their quotas' names.
     fn refunded_keys(&self, key_head: &[u8], parts: &Parts) -> Result<Vec<(Vec<u8>, std::sync::Arc<str>)>> {
-        let charged: Vec<_> = self.quotas.iter().filter(|quota| quota.charges()).collect();
+        let charged: Vec<_> = self.quotas.iter().filter(|quota| quota.terms.charges()).collect();
         let fits = parts.fingerprint == self.fingerprint(key_head)
             && parts.starts.len() == charged.len()
             && parts.shard < self.settings.shards
@@ -99,7 +109,7 @@ impl Inner {
                 self.space.write(key_head, parts.shard, &quota.middle, &mut key);
                 key.extend_from_slice(value.as_bytes());
                 key.push(b':');
-                quota.calendar.write_start(*start, &mut key);
+                quota.terms.calendar.write_start(*start, &mut key);
                 (key, quota.name.clone())
             });
         Ok(keys.collect())
@@ -109,8 +119,14 @@ impl Inner {
     fn marker_ms(&self, parts: &Parts) -> Result<i64> {
         let now = self.server_now() / 1_000;
         let mut longest = i64::try_from(LEAST_KEPT.as_millis()).unwrap_or(0);
-        for (quota, start) in self.quotas.iter().filter(|quota| quota.charges()).zip(&parts.starts) {
-            let end = quota.calendar.look(*start)?.end.saturating_mul(1_000).saturating_add(quota.keep_ms());
+        for (quota, start) in self.quotas.iter().filter(|quota| quota.terms.charges()).zip(&parts.starts) {
+            let end = quota
+                .terms
+                .calendar
+                .look(*start)?
+                .end
+                .saturating_mul(1_000)
+                .saturating_add(quota.terms.keep_ms());
             longest = longest.max(end.saturating_sub(now));
         }
         Ok(longest)
@@ -126,10 +142,8 @@ impl Inner {
         if !self.quotas.is_empty() {
             plan.windows_at(server_time(conn).await?)?;
         }
-        let names =
-            self.throttles.iter().map(|rule| &rule.name).chain(self.quotas.iter().map(|rule| &rule.name));
         let mut keys = Vec::new();
-        for (at, name) in names.enumerate() {
+        for (at, name) in self.names().enumerate() {
             if rule.is_none_or(|rule| rule == &**name) {
                 keys.push(plan.local_key(at)?);
             }

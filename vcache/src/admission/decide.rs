@@ -8,9 +8,9 @@ use super::decision::{Decision, Refusal, RuleKind, RuleState, Source};
 use super::limits::{Flow, Limits};
 use super::local::deny::{self, Denial};
 use super::plan::Plan;
-use super::quota::Mode;
 use super::receipt::Receipt;
 use super::reply::{Numbers, Packed};
+use super::spec::Mode;
 use super::window::Window;
 use crate::error::Result;
 
@@ -60,7 +60,7 @@ impl Plan<'_> {
         if verdict == 3 {
             return Ok(Verdict::Stale(now));
         }
-        let mut rules = Vec::with_capacity(inner.throttles.len() + inner.quotas.len());
+        let mut rules = Vec::with_capacity(inner.rules());
         let mut wait = Wait::None;
         // The script counts only those that it was asked for, and from 1.
         let mut refused_by = None;
@@ -88,7 +88,7 @@ impl Plan<'_> {
             let (limit, used, window) = (self.limit(at), reply.int()?, self.windows[at]);
             let state = quota_state(&quota.name, limit, used, window, now);
             if verdict == 0 {
-                let retry = self.quota_wait(rules.len(), quota.mode, limit, used, state.reset_after);
+                let retry = self.quota_wait(rules.len(), quota.terms.mode, limit, used, state.reset_after);
                 if retry != Wait::None {
                     self.remember(rules.len(), retry, &state, sent)?;
                 }
@@ -185,7 +185,7 @@ impl Plan<'_> {
             None => self.rate(rule).counted().is_none_or(|counted| self.cost(rule) <= counted.burst),
             Some(at) => {
                 let limit = self.limit(at);
-                limit < 0 || self.cost(rule) <= limit || self.inner.quotas[at].mode == Mode::Crossing
+                limit < 0 || self.cost(rule) <= limit || self.inner.quotas[at].terms.mode == Mode::Crossing
             }
         }
     }
@@ -199,7 +199,7 @@ impl Plan<'_> {
             return Ok(None);
         }
         let mut longest = None;
-        for rule in 0..self.inner.throttles.len() + self.inner.quotas.len() {
+        for rule in 0..self.inner.rules() {
             let key = self.local_key(rule)?;
             if self.cost(rule) > 0
                 && let Some(denial) = deny::find(&key, &self.version(rule), self.cost(rule), now)
@@ -227,9 +227,9 @@ impl Plan<'_> {
         let nothing = |rule: usize| match rule.checked_sub(inner.throttles.len()) {
             _ if self.asked(rule) == 0 => false,
             None => self.rate(rule).flow == Flow::Nothing,
-            Some(at) => self.limit(at) == 0 && inner.quotas[at].mode != Mode::Shadow,
+            Some(at) => self.limit(at) == 0 && inner.quotas[at].terms.mode != Mode::Shadow,
         };
-        let rules = inner.throttles.len() + inner.quotas.len();
+        let rules = inner.rules();
         if let Some(rule) = (0..rules).find(|rule| nothing(*rule)) {
             self.check_keys()?;
             return Ok(Some(self.refusal(rule, self.state(rule), None, Source::Settings)));
@@ -250,7 +250,7 @@ impl Plan<'_> {
     /// `Value` for what is wrong about the keys.
     pub(super) fn unasked(&self, source: Source) -> Result<Decision> {
         self.check_keys()?;
-        let rules = self.inner.throttles.len() + self.inner.quotas.len();
+        let rules = self.inner.rules();
         Ok(Decision {
             allowed: true,
             duplicate: false,
@@ -301,7 +301,7 @@ impl Plan<'_> {
 
     /// Every rule, as the server was not asked how it stands.
     pub(super) fn unknown(&self) -> Vec<RuleState> {
-        (0..self.inner.throttles.len() + self.inner.quotas.len())
+        (0..self.inner.rules())
             .map(|rule| {
                 let mut state = self.state(rule);
                 (state.remaining, state.reset_after) = (None, Duration::ZERO);
@@ -318,7 +318,7 @@ impl Plan<'_> {
         if !self.windows.iter().all(|window| window.contains(second)) {
             return Ok(Err(now));
         }
-        let mut states = Vec::with_capacity(self.inner.throttles.len() + self.inner.quotas.len());
+        let mut states = Vec::with_capacity(self.inner.rules());
         for (at, throttle) in self.inner.throttles.iter().enumerate() {
             let limits = self.rate(at);
             let mut state = throttle_state(&throttle.name, limits);

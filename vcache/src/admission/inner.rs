@@ -5,84 +5,39 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::LARGEST;
-use super::keys::{By, FNV_SEED, Rule, Space, fnv, middle, missing};
-use super::limits::Limits;
+use super::keys::{FNV_SEED, Space, fnv, middle, missing};
+use super::limits::LARGEST;
 use super::local::breaker::Breaker;
 use super::local::{self, deny};
 use super::metrics::Counters;
-use super::quota::Mode;
-use super::rate::Rate;
+use super::names::{By, Rule};
 use super::scope::{Scope, ScopeValue};
 use super::script::{ADMIT, PEEK, REFUND};
 use super::settings::{Outage, Settings};
-use super::stream::Full;
-use super::window::Calendar;
+use super::spec::{Full, QuotaSpec, QuotaTerms, Spec, StreamSpec, Terms, ThrottleSpec, ThrottleTerms};
 use crate::connection::Packet;
 use crate::error::{Error, Result};
 
-/// What was said of a throttle.
-#[derive(Clone, Debug)]
-pub(super) struct ThrottleSpec {
+/// A throttle or a quota of a gate.
+pub(super) struct Resolved<T> {
     pub(super) name: Arc<str>,
     pub(super) by: By,
-    pub(super) rate: Option<Rate>,
-    pub(super) burst: Option<i64>,
-    /// Of both.
-    pub(super) limits: Option<Limits>,
-    pub(super) outage: Option<Outage>,
-}
-
-/// What was said of a quota.
-#[derive(Clone, Debug)]
-pub(super) struct QuotaSpec {
-    pub(super) name: Arc<str>,
-    pub(super) by: By,
-    pub(super) limit: Option<i64>,
-    pub(super) calendar: Calendar,
-    pub(super) mode: Mode,
-    pub(super) keep: Duration,
-    pub(super) outage: Option<Outage>,
-}
-
-/// What was said of a stream.
-#[derive(Clone, Debug)]
-pub(super) struct StreamSpec {
-    pub(super) name: Arc<str>,
-    pub(super) maxlen: u64,
-    pub(super) full: Full,
-}
-
-pub(super) struct ThrottleRule {
-    pub(super) name: Arc<str>,
-    pub(super) by: By,
-    pub(super) burst: Option<i64>,
-    pub(super) rate: Option<Rate>,
-    /// Of its own rate, if it has one.
-    pub(super) limits: Option<Limits>,
+    pub(super) terms: T,
+    /// Its own, or the gate's.
     pub(super) outage: Outage,
+    /// What stands between a shard's number and the entries in its keys.
     pub(super) middle: Vec<u8>,
 }
 
-pub(super) struct QuotaRule {
-    pub(super) name: Arc<str>,
-    pub(super) by: By,
-    pub(super) limit: Option<i64>,
-    pub(super) calendar: Calendar,
-    pub(super) mode: Mode,
-    pub(super) keep: Duration,
-    pub(super) outage: Outage,
-    pub(super) middle: Vec<u8>,
-}
-
-impl QuotaRule {
-    /// Whether an admission is counted.
-    pub(super) fn charges(&self) -> bool {
-        self.mode != Mode::CheckOnly
-    }
-
-    pub(super) fn keep_ms(&self) -> i64 {
-        i64::try_from(self.keep.as_millis()).unwrap_or(i64::MAX)
+impl<T: Terms> Resolved<T> {
+    fn new(spec: &Spec<T>, settings: &Settings) -> Self {
+        Self {
+            name: Arc::clone(&spec.name),
+            by: spec.by.clone(),
+            terms: spec.terms.clone(),
+            outage: spec.outage.unwrap_or(settings.outage),
+            middle: middle(T::LETTER, &spec.name),
+        }
     }
 }
 
@@ -102,8 +57,8 @@ pub(super) struct Usual {
 }
 
 impl Usual {
-    fn new(throttles: &[ThrottleRule], quotas: usize) -> Self {
-        let counted = || throttles.iter().filter_map(|rule| rule.limits.as_ref()?.counted());
+    fn new(throttles: &[Resolved<ThrottleTerms>], quotas: usize) -> Self {
+        let counted = || throttles.iter().filter_map(|rule| rule.terms.limits.as_ref()?.counted());
         let count = counted().count();
         let wire = Packet::encode(|packet| {
             let packet = packet.int(to_int(count)).int(to_int(quotas)).int(0).int(0).arg(b"");
@@ -122,8 +77,8 @@ pub(super) struct Inner {
     pub(super) id: u64,
     pub(super) settings: Settings,
     pub(super) space: Space,
-    pub(super) throttles: Vec<ThrottleRule>,
-    pub(super) quotas: Vec<QuotaRule>,
+    pub(super) throttles: Vec<Resolved<ThrottleTerms>>,
+    pub(super) quotas: Vec<Resolved<QuotaTerms>>,
     pub(super) stream: Option<StreamRule>,
     /// What follows the cost of a call that changes no rate, writes nothing and has no id: the numbers of throttles that
     /// are asked, of quotas, of streams, no time for an id and no receipt; and what the throttles are asked by.
@@ -158,31 +113,8 @@ impl Inner {
         for script in [&ADMIT, &PEEK, &REFUND] {
             std::sync::LazyLock::force(script);
         }
-        let throttles: Vec<_> = throttles
-            .iter()
-            .map(|spec| ThrottleRule {
-                name: Arc::clone(&spec.name),
-                by: spec.by.clone(),
-                burst: spec.burst,
-                rate: spec.rate,
-                limits: spec.limits.clone(),
-                outage: spec.outage.unwrap_or(settings.outage),
-                middle: middle('t', &spec.name),
-            })
-            .collect();
-        let quotas: Vec<_> = quotas
-            .iter()
-            .map(|spec| QuotaRule {
-                name: Arc::clone(&spec.name),
-                by: spec.by.clone(),
-                limit: spec.limit,
-                calendar: spec.calendar.clone(),
-                mode: spec.mode,
-                keep: spec.keep,
-                outage: spec.outage.unwrap_or(settings.outage),
-                middle: middle('q', &spec.name),
-            })
-            .collect();
+        let throttles: Vec<_> = throttles.iter().map(|spec| Resolved::new(spec, settings)).collect();
+        let quotas: Vec<_> = quotas.iter().map(|spec| Resolved::new(spec, settings)).collect();
         let names = throttles.iter().map(|rule| &*rule.name).chain(quotas.iter().map(|rule| &*rule.name));
         let dedupe = dedupe(names, stream);
         Self {
@@ -245,18 +177,25 @@ impl Inner {
         scope.get(name).ok_or_else(|| missing(&Rule::Owner, name, scope))
     }
 
+    /// How many rules there are: throttles, then quotas.
+    pub(super) fn rules(&self) -> usize {
+        self.throttles.len() + self.quotas.len()
+    }
+
+    /// Their names.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.throttles.iter().map(|rule| &rule.name).chain(self.quotas.iter().map(|rule| &rule.name))
+    }
+
     /// What each rule is charged, throttles first: what is named, and `cost` for the others.
     ///
     /// # Errors
     /// `Value` for a name that no rule has, and for what is no cost.
     pub(super) fn costs(&self, cost: i64, named: &[(&str, i64)]) -> Result<Vec<i64>> {
-        let names = || {
-            self.throttles.iter().map(|rule| &*rule.name).chain(self.quotas.iter().map(|rule| &*rule.name))
-        };
-        let mut costs = vec![cost; self.throttles.len() + self.quotas.len()];
+        let mut costs = vec![cost; self.rules()];
         for (name, cost) in named {
-            let Some(at) = names().position(|rule| rule == *name) else {
-                let known: Vec<_> = names().collect();
+            let Some(at) = self.names().position(|rule| &**rule == *name) else {
+                let known: Vec<_> = self.names().map(|rule| &**rule).collect();
                 return Err(Error::value(format!(
                     "there is a cost for {name:?}, and no rule of that name: there {} {}",
                     if known.len() == 1 { "is" } else { "are" },
@@ -271,7 +210,7 @@ impl Inner {
 
     /// Whether it is a stream that stands alone.
     pub(super) fn is_only_a_stream(&self) -> bool {
-        self.throttles.is_empty() && self.quotas.is_empty()
+        self.rules() == 0
     }
 
     /// What makes a receipt one of these quotas, on a connection with this key prefix.
@@ -318,11 +257,14 @@ fn dedupe<'a>(rules: impl Iterator<Item = &'a str>, stream: Option<&StreamSpec>)
 
 /// A number for all that makes a receipt one of these quotas: where they count, by what, in which windows, and whether
 /// they do.
-fn fingerprint(settings: &Settings, quotas: &[QuotaRule]) -> u64 {
+fn fingerprint(settings: &Settings, quotas: &[Resolved<QuotaTerms>]) -> u64 {
     let mut hash = fnv(FNV_SEED, format!("{} {}", settings.prefix, settings.shards).as_bytes());
     for quota in quotas {
-        let period = char::from(quota.calendar.letter());
-        hash = fnv(hash, format!(" {} {:?} {period} {}", quota.name, quota.by, quota.charges()).as_bytes());
+        let period = char::from(quota.terms.calendar.letter());
+        hash = fnv(
+            hash,
+            format!(" {} {:?} {period} {}", quota.name, quota.by, quota.terms.charges()).as_bytes(),
+        );
     }
     hash
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::rate::Rate;
 use crate::error::{Error, Result};
 
+/// Lua's numbers are doubles: whole up to here.
+pub(super) const LARGEST: i64 = 1 << 53;
 /// The most that may be owed, in the script's parts of a microsecond.
 const MOST_OWED: i128 = 1 << 52;
 /// The finest that a rate may become when it has to be counted in coarser numbers: an error of 0.1 %.
@@ -88,7 +90,7 @@ impl Counted {
         let (Ok(flow), Ok(unit)) = (i64::try_from(flow), i64::try_from(unit)) else {
             return Err(too_large());
         };
-        if flow > super::LARGEST {
+        if flow > LARGEST {
             return Err(too_large());
         }
         Ok(Self {

@@ -70,19 +70,26 @@
 //!
 //! # Inside
 //!
+//! Each file uses those above it, and `gate` all of them:
+//!
 //! | module | is for |
 //! |---|---|
-//! | `gate`, `throttle`, `quota`, `stream` | the parts, as they are made and called |
-//! | `rate`, `scope`, `settings` | what they are made of |
-//! | `decision`, `headers`, `receipt`, `metrics` | what they answer |
-//! | `inner` | a gate with all that its configuration determines worked out |
-//! | `plan`, `keys`, `limits`, `window` | one call worked out: keys, numbers, calendar windows |
-//! | `run`, `decide`, `care`, `reply` | asking the server, and what its answers mean |
-//! | `script`, `lua` | the scripts |
+//! | `names`, `scope`, `rate`, `limits` | the words: names, for whom, how much |
+//! | `keys`, `window`, `settings` | where things stand on the server, in which calendar window, and what is done without it |
+//! | `asked`, `spec` | what a call says, and what was said of rules and streams |
+//! | `receipt`, `decision`, `headers`, `metrics` | what they answer |
+//! | `script`, `reply`, `lua` | the scripts, and how their answers are read |
 //! | `local` | what this process decides by itself |
+//! | `inner` | a gate with all that its configuration determines worked out |
+//! | `plan` | one call worked out: keys, numbers, calendar windows |
+//! | `decide`, `run`, `care` | what the server's answers mean, asking it, and looking, giving back, forgetting |
+//! | `rule` | what a throttle and a quota that stand alone have in common |
+//! | `throttle`, `quota`, `stream`, `gate` | the parts, as they are made and called |
 //! | `allow`, `enqueue` | one throttle and one entry, under keys of the caller's own |
 
 mod allow;
+#[cfg(feature = "admission")]
+mod asked;
 #[cfg(feature = "admission")]
 mod care;
 #[cfg(feature = "admission")]
@@ -106,8 +113,9 @@ mod local;
 #[cfg(feature = "admission")]
 mod metrics;
 #[cfg(feature = "admission")]
-mod plan;
+mod names;
 #[cfg(feature = "admission")]
+mod plan;
 #[cfg(feature = "admission")]
 mod quota;
 #[cfg(feature = "admission")]
@@ -116,12 +124,16 @@ mod rate;
 mod receipt;
 mod reply;
 #[cfg(feature = "admission")]
+mod rule;
+#[cfg(feature = "admission")]
 mod run;
 #[cfg(feature = "admission")]
 mod scope;
 mod script;
 #[cfg(feature = "admission")]
 mod settings;
+#[cfg(feature = "admission")]
+mod spec;
 #[cfg(feature = "admission")]
 mod stream;
 #[cfg(feature = "admission")]
@@ -131,16 +143,22 @@ mod window;
 
 pub use allow::{Allowance, allow, waive};
 #[cfg(feature = "admission")]
+pub use asked::Admission;
+#[cfg(feature = "admission")]
 pub use decision::{Decision, Refund, Refusal, RuleKind, RuleState, Source, Usage};
 pub use enqueue::enqueue;
 #[cfg(feature = "admission")]
-pub use gate::{Admission, Gate, GateBuilder};
+pub use gate::{Gate, GateBuilder};
+#[cfg(feature = "admission")]
+pub use local::outage::OUTAGE_CODES;
 #[cfg(feature = "admission")]
 pub use local::{forget_refusals, forget_servers};
 #[cfg(feature = "admission")]
 pub use metrics::Metrics;
 #[cfg(feature = "admission")]
-pub use quota::{Mode, Period, Quota};
+pub use names::{LONGEST_NAME, as_name};
+#[cfg(feature = "admission")]
+pub use quota::Quota;
 #[cfg(feature = "admission")]
 pub use rate::Rate;
 #[cfg(feature = "admission")]
@@ -152,9 +170,10 @@ pub use script::load_scripts;
 #[cfg(feature = "admission")]
 pub use settings::{Outage, Settings};
 #[cfg(feature = "admission")]
-pub use stream::{Event, Full, Stream};
+pub use spec::{Full, Mode};
+#[cfg(feature = "admission")]
+pub use stream::{Event, Stream};
 #[cfg(feature = "admission")]
 pub use throttle::Throttle;
-
-/// Lua's numbers are doubles: whole up to here.
-const LARGEST: i64 = 1 << 53;
+#[cfg(feature = "admission")]
+pub use window::Period;

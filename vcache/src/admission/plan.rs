@@ -1,26 +1,20 @@
 //! One admission worked out against a gate: which rules are asked, at which limits, in which windows, under which keys.
 
-use super::gate::Admission;
-use super::inner::{Inner, check_cost, to_int};
-use super::keys::{Rule, shard_of, write_entry, write_int, write_text};
-use super::limits::{Counted, Flow, Limits};
+use super::asked::{Admission, Override};
+use super::inner::{Inner, Resolved, check_cost, to_int};
+use super::keys::{shard_of, write_entry, write_int, write_text};
+use super::limits::{Counted, Flow, LARGEST, Limits};
+use super::local;
 use super::local::deny::Version;
-use super::quota::Mode;
-use super::receipt::{Draft, Receipt};
-use super::scope::Scope;
+use super::names::Rule;
+use super::rate::Rate;
+use super::receipt::{Draft, Receipt, nonce, nonce_of};
+use super::scope::{Scope, ScopeValue};
 use super::script::Head;
-use super::stream::Full;
+use super::spec::{Full, QuotaTerms, Terms, named};
 use super::window::Window;
-use super::{LARGEST, local};
 use crate::connection::Packet;
 use crate::error::{Error, Result};
-
-/// What a call says about a rule.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Override {
-    Limit(i64),
-    Rate(super::Rate),
-}
 
 pub(super) struct Plan<'a> {
     pub(super) inner: &'a Inner,
@@ -79,7 +73,7 @@ impl<'a> Plan<'a> {
             plan.windows_at(inner.server_now())?;
         }
         if dedupe.is_some() || plan.is_charged() {
-            plan.nonce = super::receipt::nonce();
+            plan.nonce = nonce();
         }
         Ok(plan)
     }
@@ -116,9 +110,9 @@ impl<'a> Plan<'a> {
         let inner = self.inner;
         if let Some(at) = inner.throttles.iter().position(|throttle| *throttle.name == *rule) {
             let throttle = &inner.throttles[at];
-            let rate = match (change, throttle.rate) {
+            let rate = match (change, throttle.terms.rate) {
                 (Override::Rate(rate), _) => rate,
-                (Override::Limit(limit), Some(rate)) => super::Rate::new(limit, rate.period())?,
+                (Override::Limit(limit), Some(rate)) => Rate::new(limit, rate.period())?,
                 (Override::Limit(_), None) => {
                     return Err(Error::value(format!(
                         "throttle '{rule}' has no fixed rate whose limit could be changed: give a rate"
@@ -126,7 +120,7 @@ impl<'a> Plan<'a> {
                 }
             };
             self.rates.retain(|(known, _)| *known != at);
-            self.rates.push((at, Limits::new(rate, throttle.burst)?));
+            self.rates.push((at, Limits::new(rate, throttle.terms.burst)?));
             return Ok(());
         }
         if let Some(at) = inner.quotas.iter().position(|quota| *quota.name == *rule) {
@@ -144,7 +138,7 @@ impl<'a> Plan<'a> {
     /// Of a rule that has none, the call must have one.
     fn check_limits(&self) -> Result<()> {
         for (at, throttle) in self.inner.throttles.iter().enumerate() {
-            if throttle.limits.is_none() && !self.rates.iter().any(|(known, _)| *known == at) {
+            if throttle.terms.limits.is_none() && !self.rates.iter().any(|(known, _)| *known == at) {
                 return Err(Error::value(format!(
                     "throttle '{}' has no fixed rate: each call has to give one",
                     throttle.name
@@ -152,7 +146,7 @@ impl<'a> Plan<'a> {
             }
         }
         for (at, quota) in self.inner.quotas.iter().enumerate() {
-            if quota.limit.is_none() && !self.limits.iter().any(|(known, _)| *known == at) {
+            if quota.terms.limit.is_none() && !self.limits.iter().any(|(known, _)| *known == at) {
                 return Err(Error::value(format!(
                     "quota '{}' has no fixed limit: each call has to give one",
                     quota.name
@@ -167,7 +161,7 @@ impl<'a> Plan<'a> {
         let second = now.div_euclid(1_000_000);
         self.windows.clear();
         for quota in &self.inner.quotas {
-            self.windows.push(quota.calendar.at(second)?);
+            self.windows.push(quota.terms.calendar.at(second)?);
         }
         Ok(())
     }
@@ -177,12 +171,12 @@ impl<'a> Plan<'a> {
             &Limits { limit: 0, burst: 0, window: std::time::Duration::ZERO, flow: Flow::Nothing };
         let changed = self.rates.iter().find(|(known, _)| *known == at).map(|(_, limits)| limits);
         // `check_limits` has seen that there is one.
-        changed.or(self.inner.throttles[at].limits.as_ref()).unwrap_or(NONE)
+        changed.or(self.inner.throttles[at].terms.limits.as_ref()).unwrap_or(NONE)
     }
 
     pub(super) fn limit(&self, at: usize) -> i64 {
         let changed = self.limits.iter().find(|(known, _)| *known == at).map(|(_, limit)| *limit);
-        changed.or(self.inner.quotas[at].limit).unwrap_or(0)
+        changed.or(self.inner.quotas[at].terms.limit).unwrap_or(0)
     }
 
     /// The throttles that are asked, with what they are asked by.
@@ -212,22 +206,24 @@ impl<'a> Plan<'a> {
             .quotas
             .iter()
             .enumerate()
-            .any(|(at, quota)| quota.charges() && self.cost(throttles + at) > 0)
+            .any(|(at, quota)| quota.terms.charges() && self.cost(throttles + at) > 0)
     }
 
-    pub(super) fn throttle_key(&self, at: usize, out: &mut Vec<u8>) -> Result<()> {
-        let throttle = &self.inner.throttles[at];
-        self.inner.space.write(self.key_head, self.shard, &throttle.middle, out);
-        throttle.by.write(&Rule::Throttle(&throttle.name), self.scope, out)
+    fn throttle_key(&self, at: usize, out: &mut Vec<u8>) -> Result<()> {
+        self.rule_key(&self.inner.throttles[at], out)
     }
 
-    pub(super) fn quota_key(&self, at: usize, out: &mut Vec<u8>) -> Result<()> {
+    fn quota_key(&self, at: usize, out: &mut Vec<u8>) -> Result<()> {
         let quota = &self.inner.quotas[at];
-        self.inner.space.write(self.key_head, self.shard, &quota.middle, out);
-        quota.by.write(&Rule::Quota(&quota.name), self.scope, out)?;
+        self.rule_key(quota, out)?;
         out.push(b':');
-        quota.calendar.write_start(self.windows[at].start, out);
+        quota.terms.calendar.write_start(self.windows[at].start, out);
         Ok(())
+    }
+
+    fn rule_key<T: Terms>(&self, rule: &Resolved<T>, out: &mut Vec<u8>) -> Result<()> {
+        self.inner.space.write(self.key_head, self.shard, &rule.middle, out);
+        rule.by.write(&named::<T>(&rule.name), self.scope, out)
     }
 
     /// An id counts for one owner, and in one stream or gate: others may have chosen the same.
@@ -263,13 +259,13 @@ impl<'a> Plan<'a> {
                 Flow::Unlimited => [-1; 3],
                 Flow::Nothing => [0; 3],
             },
-            Some(quota) => [self.limit(quota), i64::from(mode_number(self.inner.quotas[quota].mode)), 0],
+            Some(quota) => [self.limit(quota), self.inner.quotas[quota].terms.mode.number(), 0],
         }
     }
 
     /// Tells what is wrong about the keys, for a decision that needs none.
     pub(super) fn check_keys(&self) -> Result<()> {
-        let rules = self.inner.throttles.len() + self.inner.quotas.len();
+        let rules = self.inner.rules();
         (0..rules).try_for_each(|rule| self.local_key(rule).map(drop))?;
         self.dedupe.map_or(Ok(()), |id| self.dedupe_key(id, &mut Vec::new()))
     }
@@ -277,7 +273,7 @@ impl<'a> Plan<'a> {
     /// The call of the script that decides and writes.
     pub(super) fn encode(&self, head: Head<'_>, receipt: &str) -> Result<Packet> {
         let repeatable = self.dedupe.is_some() || (self.is_free() && self.payload.is_none());
-        let rules = self.inner.throttles.len() + self.inner.quotas.len();
+        let rules = self.inner.rules();
         let room = head.size() + 256 + 160 * rules + receipt.len() + self.payload.map_or(0, <[u8]>::len);
         let mut packet = Packet::with_room(room).repeatable(repeatable);
         self.append(&mut packet, head, receipt)?;
@@ -323,7 +319,7 @@ impl<'a> Plan<'a> {
         for (at, quota) in inner.quotas.iter().enumerate() {
             let window = self.windows[at];
             packet.int(self.limit(at)).int(window.start * 1_000).int(window.end * 1_000);
-            packet.int(i64::from(mode_number(quota.mode))).int(quota.keep_ms());
+            packet.int(quota.terms.mode.number()).int(quota.terms.keep_ms());
         }
         if let (Some(stream), Some(payload)) = (stream, self.payload) {
             packet.int(stream.maxlen).int(i64::from(stream.full == Full::Trim)).int(to_int(fields));
@@ -378,7 +374,7 @@ impl<'a> Plan<'a> {
             return Ok(None);
         }
         let throttles = self.inner.throttles.len();
-        let charged = || self.inner.quotas.iter().enumerate().filter(|(_, quota)| quota.charges());
+        let charged = || self.inner.quotas.iter().enumerate().filter(|(_, quota)| quota.terms.charges());
         let costs: Vec<i64> = charged().map(|(at, _)| self.cost(throttles + at)).collect();
         let mut draft = Draft::new(self.nonce, self.shard, &costs);
         if !self.is_charged() {
@@ -391,7 +387,7 @@ impl<'a> Plan<'a> {
         let mut value = Vec::with_capacity(32);
         for (_, quota) in charged() {
             value.clear();
-            quota.by.write(&Rule::Quota(&quota.name), self.scope, &mut value)?;
+            quota.by.write(&named::<QuotaTerms>(&quota.name), self.scope, &mut value)?;
             draft.value(&value);
         }
         Ok(Some(draft.receipt()))
@@ -399,7 +395,7 @@ impl<'a> Plan<'a> {
 
     /// Whether a receipt that the server kept is that of an attempt of this very admission.
     pub(super) fn is_ours(&self, receipt: &str) -> bool {
-        super::receipt::nonce_of(receipt) == Some(self.nonce)
+        nonce_of(receipt) == Some(self.nonce)
     }
 }
 
@@ -421,8 +417,8 @@ pub(super) fn append_fields(packet: &mut Packet, payload: &[u8], scope: &Scope<'
     for (name, value) in scope.iter() {
         packet.arg(name.as_bytes());
         match value {
-            super::ScopeValue::Int(number) => packet.int(*number),
-            super::ScopeValue::Text(text) => packet.arg(text.as_bytes()),
+            ScopeValue::Int(number) => packet.int(*number),
+            ScopeValue::Text(text) => packet.arg(text.as_bytes()),
         };
     }
 }
@@ -436,13 +432,4 @@ pub(super) fn check_limit(rule: &str, limit: i64) -> Result<()> {
     Err(Error::value(format!(
         "the limit of quota '{rule}' is {limit}: give 0 to 2^53, or -1 for one that only counts"
     )))
-}
-
-pub(super) fn mode_number(mode: Mode) -> u8 {
-    match mode {
-        Mode::Strict => 0,
-        Mode::Crossing => 1,
-        Mode::CheckOnly => 2,
-        Mode::Shadow => 3,
-    }
 }

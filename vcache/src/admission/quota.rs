@@ -1,84 +1,25 @@
 //! So much in a calendar window of a scope.
 
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
 use super::decision::{Decision, Refund, RuleState};
-use super::gate::{Admission, Gate, check_part, only};
-use super::inner::QuotaSpec;
-use super::keys::{By, Rule, check_name};
 use super::metrics::Metrics;
-use super::plan::{Override, check_limit};
+use super::names::{By, check_name};
+use super::plan::check_limit;
 use super::receipt::Receipt;
+use super::rule::Lone;
 use super::scope::Subject;
 use super::settings::{Outage, Settings};
-use super::window::{self, Calendar};
+use super::spec::{Mode, QuotaTerms, Spec};
+use super::window::{Calendar, Period, zone};
 use crate::connection::Connection;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A quota is kept for refunds so long at most.
 const LONGEST_KEEP: Duration = Duration::from_secs(10 * 366 * 86_400);
-
-/// A calendar window, in a time zone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Period {
-    /// From one full hour of the local clock to the next. Where the clock is changed a new window begins, so that none is
-    /// longer than an hour.
-    Hour,
-    /// From the first moment of a local day to that of the next: 23 or 25 hours where the clock is changed.
-    Day,
-    /// From the first moment of a local month to that of the next.
-    Month,
-}
-
-impl FromStr for Period {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "hour" => Ok(Self::Hour),
-            "day" => Ok(Self::Day),
-            "month" => Ok(Self::Month),
-            _ => Err(Error::value(format!(
-                "{text:?} is not a quota's period: it is \"hour\", \"day\" or \"month\""
-            ))),
-        }
-    }
-}
-
-/// What a quota does at its limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Mode {
-    /// Refuses what would go over.
-    Strict,
-    /// Takes the one that crosses, and refuses all after it.
-    Crossing,
-    /// Refuses what would go over, and counts nothing: another program does.
-    CheckOnly,
-    /// Counts, and never refuses.
-    Shadow,
-}
-
-impl FromStr for Mode {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "strict" => Ok(Self::Strict),
-            "crossing" => Ok(Self::Crossing),
-            "check_only" => Ok(Self::CheckOnly),
-            "shadow" => Ok(Self::Shadow),
-            _ => Err(Error::value(format!(
-                "{text:?} is not a quota's mode: it is \"strict\", \"crossing\", \"check_only\" or \"shadow\""
-            ))),
-        }
-    }
-}
 
 /// So many units in each calendar window, per value of a scope's entry: of its [`key`](Quota::key), or in a gate, of the
 /// gate's owner. Exact within a window, barring a failover of the server.
@@ -96,10 +37,7 @@ impl FromStr for Mode {
 /// ```
 #[derive(Clone)]
 pub struct Quota {
-    pub(super) spec: QuotaSpec,
-    settings: Settings,
-    /// It alone, as it is asked by itself.
-    alone: Gate,
+    pub(super) rule: Lone<QuotaTerms>,
 }
 
 impl Quota {
@@ -123,21 +61,18 @@ impl Quota {
     fn make(name: &str, limit: Option<i64>, period: Period) -> Result<Self> {
         check_name("a quota", name)?;
         limit.map_or(Ok(()), |limit| check_limit(name, limit))?;
-        let spec = QuotaSpec {
-            name: name.into(),
-            by: By::Owner,
+        let terms = QuotaTerms {
             limit,
             calendar: Calendar::new(period, TimeZone::UTC),
             mode: Mode::Strict,
             keep: Duration::from_secs(86_400),
-            outage: None,
         };
-        Ok(Self::of(spec, Settings::default()))
+        let spec = Spec { name: name.into(), by: By::Owner, outage: None, terms };
+        Ok(Self { rule: Lone::new(spec, Settings::default()) })
     }
 
-    fn of(spec: QuotaSpec, settings: Settings) -> Self {
-        let alone = Gate::alone(&settings, None, Some(&spec));
-        Self { spec, settings, alone }
+    fn with(self, change: impl FnOnce(QuotaTerms) -> QuotaTerms) -> Self {
+        Self { rule: self.rule.with(change) }
     }
 
     /// The scope entries that it is keyed by, instead of the gate's owner. Their order does not matter.
@@ -149,8 +84,7 @@ impl Quota {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        let by = By::entries(&self.spec.name, names)?;
-        Ok(Self::of(QuotaSpec { by, ..self.spec }, self.settings))
+        Ok(Self { rule: self.rule.key(names)? })
     }
 
     /// The time zone whose calendar counts, by its IANA name. The default is `UTC`.
@@ -158,30 +92,28 @@ impl Quota {
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) if there is no such zone.
     pub fn timezone(self, name: &str) -> Result<Self> {
-        let calendar = self.spec.calendar.with_zone(window::zone(name)?);
-        Ok(Self::of(QuotaSpec { calendar, ..self.spec }, self.settings))
+        let zone = zone(name)?;
+        Ok(self.with(|terms| QuotaTerms { calendar: terms.calendar.with_zone(zone), ..terms }))
     }
 
     /// What it does at its limit. The default is [`Mode::Strict`].
     #[must_use]
     pub fn mode(self, mode: Mode) -> Self {
-        Self::of(QuotaSpec { mode, ..self.spec }, self.settings)
+        self.with(|terms| QuotaTerms { mode, ..terms })
     }
 
     /// For how long after a window's end it can still be refunded: a second at least, since the server's clock for keys that
     /// expire may be ahead of the one that it tells, and ten years at most. The default is a day.
     #[must_use]
     pub fn keep(self, keep: Duration) -> Self {
-        Self::of(
-            QuotaSpec { keep: keep.clamp(Duration::from_secs(1), LONGEST_KEEP), ..self.spec },
-            self.settings,
-        )
+        let keep = keep.clamp(Duration::from_secs(1), LONGEST_KEEP);
+        self.with(|terms| QuotaTerms { keep, ..terms })
     }
 
     /// What it says when the server cannot be asked, instead of what the settings say.
     #[must_use]
     pub fn outage(self, outage: Outage) -> Self {
-        Self::of(QuotaSpec { outage: Some(outage), ..self.spec }, self.settings)
+        Self { rule: self.rule.outage(outage) }
     }
 
     /// Where its keys are, and what it does without the server, when it stands alone. In a gate that is the gate's to say.
@@ -189,43 +121,25 @@ impl Quota {
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a setting that makes no sense.
     pub fn settings(self, settings: Settings) -> Result<Self> {
-        settings.check()?;
-        Ok(Self::of(self.spec, settings))
-    }
-
-    /// As a part of a gate, keyed by the gate's owner if it has no key.
-    ///
-    /// # Errors
-    /// `Value` for what the gate would ignore, or count by shard.
-    pub(super) fn placed(mut self, gate: &Settings) -> Result<Self> {
-        let what = format!("quota '{}'", self.spec.name);
-        if let (By::Owner, Some(owner)) = (&self.spec.by, &gate.owner) {
-            self.spec.by = By::entries(&self.spec.name, [owner])?;
-        }
-        check_part(&what, &self.settings.ignored_by(gate), Some(&self.spec.by), gate)?;
-        Ok(Self::of(self.spec, gate.clone()))
+        Ok(Self { rule: self.rule.settings(settings)? })
     }
 
     /// Whether it is asked at the same place: under one prefix, by the same entries, in as many shards of the same owner.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        let place = |quota: &Self| {
-            let settings = &quota.settings;
-            (settings.prefix.clone(), settings.owner.clone(), settings.shards, quota.spec.by.clone())
-        };
-        self.spec.name == other.spec.name && place(self) == place(other)
+        self.rule.is_same(&other.rule)
     }
 
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.spec.name
+        &self.rule.spec.name
     }
 
     /// The entries of a scope that it is keyed by; none if that is the owner of a gate that it is to be in.
     #[must_use]
     pub fn entries(&self) -> &[String] {
-        self.spec.by.names()
+        self.rule.spec.by.names()
     }
 
     /// Takes `cost` units. A cost of 0 asks whether a unit is left, and counts nothing.
@@ -239,7 +153,7 @@ impl Quota {
         of: impl Into<Subject<'a>>,
         cost: i64,
     ) -> impl Future<Output = Result<Decision>> + Send {
-        self.take(conn, of.into(), cost, None)
+        self.rule.admit(conn, of.into(), cost, None)
     }
 
     /// [`Quota::consume`] with another limit.
@@ -253,20 +167,7 @@ impl Quota {
         cost: i64,
         limit: i64,
     ) -> impl Future<Output = Result<Decision>> + Send {
-        self.take(conn, of.into(), cost, Some(limit))
-    }
-
-    async fn take(
-        &self,
-        conn: &Connection,
-        of: Subject<'_>,
-        cost: i64,
-        limit: Option<i64>,
-    ) -> Result<Decision> {
-        let scope = of.scope(&Rule::Quota(&self.spec.name), &self.spec.by)?;
-        let mut admission = Admission::new(&scope).cost(cost);
-        admission.overrides.extend(limit.map(|limit| (&*self.spec.name, Override::Limit(limit))));
-        self.alone.admit(conn, admission).await
+        self.rule.admit(conn, of.into(), cost, Some(limit))
     }
 
     /// The answer where limits are switched off: yes, without asking the server. `limit` is another for this call.
@@ -279,10 +180,7 @@ impl Quota {
         cost: i64,
         limit: Option<i64>,
     ) -> Result<Decision> {
-        let scope = of.into().scope(&Rule::Quota(&self.spec.name), &self.spec.by)?;
-        let mut admission = Admission::new(&scope).cost(cost);
-        admission.overrides.extend(limit.map(|limit| (&*self.spec.name, Override::Limit(limit))));
-        self.alone.waive(admission)
+        self.rule.waive(of.into(), cost, limit)
     }
 
     /// How it stands when nothing is used: what [`Quota::peek`] is where limits are switched off.
@@ -290,10 +188,7 @@ impl Quota {
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) as for [`Quota::consume`].
     pub fn untouched<'a>(&'a self, of: impl Into<Subject<'a>>, limit: Option<i64>) -> Result<RuleState> {
-        let scope = of.into().scope(&Rule::Quota(&self.spec.name), &self.spec.by)?;
-        let mut admission = Admission::new(&scope);
-        admission.overrides.extend(limit.map(|limit| (&*self.spec.name, Override::Limit(limit))));
-        only(self.alone.untouched(admission)?)
+        self.rule.untouched(of.into(), limit)
     }
 
     /// How it stands in the window that is now.
@@ -305,7 +200,7 @@ impl Quota {
         conn: &'a Connection,
         of: impl Into<Subject<'a>>,
     ) -> impl Future<Output = Result<RuleState>> + Send {
-        self.look(conn, of.into(), None)
+        self.rule.peek(conn, of.into(), None)
     }
 
     /// [`Quota::peek`] with another limit.
@@ -318,14 +213,7 @@ impl Quota {
         of: impl Into<Subject<'a>>,
         limit: i64,
     ) -> impl Future<Output = Result<RuleState>> + Send {
-        self.look(conn, of.into(), Some(limit))
-    }
-
-    async fn look(&self, conn: &Connection, of: Subject<'_>, limit: Option<i64>) -> Result<RuleState> {
-        let scope = of.scope(&Rule::Quota(&self.spec.name), &self.spec.by)?;
-        let mut admission = Admission::new(&scope);
-        admission.overrides.extend(limit.map(|limit| (&*self.spec.name, Override::Limit(limit))));
-        self.alone.peek_one(conn, admission).await
+        self.rule.peek(conn, of.into(), Some(limit))
     }
 
     /// Gives back what was taken under this receipt, once, in the window that it was taken in.
@@ -334,7 +222,7 @@ impl Quota {
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a receipt of something else; the connection's. It may be repeated
     /// after any error.
     pub async fn refund(&self, conn: &Connection, receipt: &Receipt) -> Result<Refund> {
-        self.alone.refund(conn, receipt).await
+        self.rule.refund(conn, receipt).await
     }
 
     /// Forgets what was counted in the window that is now; whether there was anything.
@@ -346,26 +234,22 @@ impl Quota {
         conn: &'a Connection,
         of: impl Into<Subject<'a>>,
     ) -> impl Future<Output = Result<bool>> + Send {
-        let of = of.into();
-        async move {
-            let scope = of.scope(&Rule::Quota(&self.spec.name), &self.spec.by)?;
-            Ok(self.alone.reset(conn, &scope, None).await? > 0)
-        }
+        self.rule.reset(conn, of.into())
     }
 
     /// What it has counted in this process, standing alone.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
-        self.alone.metrics()
+        self.rule.metrics()
     }
 }
 
 impl fmt::Debug for Quota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Quota")
-            .field("name", &self.spec.name)
-            .field("limit", &self.spec.limit)
-            .field("mode", &self.spec.mode)
+            .field("name", &self.name())
+            .field("limit", &self.rule.spec.terms.limit)
+            .field("mode", &self.rule.spec.terms.mode)
             .finish_non_exhaustive()
     }
 }

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::keys::{escape, write_int, write_text};
+use super::limits::LARGEST;
 use crate::error::{Error, Result};
 use crate::fork::PerProcess;
 
@@ -129,7 +130,7 @@ impl Parts {
 }
 
 fn read_cost(text: &str) -> Option<i64> {
-    text.parse().ok().filter(|cost| (0..=super::LARGEST).contains(cost))
+    text.parse().ok().filter(|cost| (0..=LARGEST).contains(cost))
 }
 
 /// A key's values, if they could stand in a key.

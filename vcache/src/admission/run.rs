@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::asked::Admission;
 use super::decide::Verdict;
 use super::decision::{Decision, Refusal, RuleKind, Source};
+use super::inner::Inner;
 use super::local;
 use super::local::breaker::Permit;
 use super::local::bucket::{self, Empty, GUARDS, LOCAL, Share};
 use super::local::outage::{is_foreign, is_outage};
 use super::plan::Plan;
-use super::quota::Mode;
 use super::receipt::Receipt;
 use super::script::{self, ADMIT};
 use super::settings::Outage;
+use super::spec::Mode;
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -111,7 +113,7 @@ impl<'a> Plan<'a> {
     /// Says which keys there are, one of which holds something else, and what to do.
     #[cold]
     fn in_the_way(&self, error: &Error) -> Error {
-        let rules = 0..self.inner.throttles.len() + self.inner.quotas.len();
+        let rules = 0..self.inner.rules();
         let mut keys: Vec<_> = rules
             .filter_map(|rule| self.local_key(rule).ok())
             .map(|key| String::from_utf8_lossy(local::on_server(&key)).into_owned())
@@ -168,7 +170,7 @@ impl<'a> Plan<'a> {
         let error = error.unwrap_or_else(|| left_alone(left)).with_alias(alias);
         let policies = || {
             let throttles = self.counted().map(|(rule, _)| (rule, inner.throttles[rule].outage));
-            let refuses = |at: usize| self.limit(at) >= 0 && inner.quotas[at].mode != Mode::Shadow;
+            let refuses = |at: usize| self.limit(at) >= 0 && inner.quotas[at].terms.mode != Mode::Shadow;
             let quotas = (0..inner.quotas.len()).filter(move |at| refuses(*at));
             throttles
                 .chain(quotas.map(|at| (inner.throttles.len() + at, inner.quotas[at].outage)))
@@ -202,8 +204,9 @@ impl<'a> Plan<'a> {
             counters.outage_closed.count();
             return Ok(decision);
         }
-        let counts =
-            |rule: usize| rule.checked_sub(inner.throttles.len()).is_none_or(|at| inner.quotas[at].charges());
+        let counts = |rule: usize| {
+            rule.checked_sub(inner.throttles.len()).is_none_or(|at| inner.quotas[at].terms.charges())
+        };
         for (rule, _) in policies().filter(|(rule, policy)| *policy == Outage::Local && counts(*rule)) {
             let share = self.share(rule);
             let spent =
@@ -244,6 +247,20 @@ impl<'a> Plan<'a> {
             None => &self.inner.throttles[rule].name,
             Some(at) => &self.inner.quotas[at].name,
         }
+    }
+}
+
+impl Inner {
+    pub(super) async fn admit(&self, conn: &Connection, admission: Admission<'_>) -> Result<Decision> {
+        let mut plan = Plan::new(self, conn.key_head(), &admission, None)?;
+        plan.admit(conn).await
+    }
+
+    /// The answer where limits are switched off.
+    pub(super) fn waive(&self, admission: &Admission<'_>) -> Result<Decision> {
+        let decision = Plan::new(self, b"", admission, None)?.unasked(Source::Disabled)?;
+        self.counters.admitted.count();
+        Ok(decision)
     }
 }
 
@@ -293,8 +310,8 @@ mod tests {
         // A client whose clock is far behind, far ahead, and beyond any calendar that the server would have.
         for ahead in [-40 * DAY, 40 * DAY, 4_000 * DAY] {
             let gate = gate();
-            let now = gate.inner().server_now();
-            gate.inner().set_clock(now + ahead);
+            let now = gate.inner.server_now();
+            gate.inner.set_clock(now + ahead);
             block_on(async {
                 let first = gate.admit(&conn, Admission::new(&scope)).await.unwrap();
                 assert_eq!((first.allowed, first.rules.len()), (true, 3));
@@ -307,15 +324,15 @@ mod tests {
                 assert_eq!(gate.metrics().stale_windows, 1);
                 gate.admit(&conn, Admission::new(&scope)).await.unwrap();
                 assert_eq!(gate.metrics().stale_windows, 1, "the difference is remembered");
-                gate.inner().set_clock(now + ahead);
+                gate.inner.set_clock(now + ahead);
                 let states = gate.peek(&conn, Admission::new(&scope)).await.unwrap();
                 let used: Vec<_> = states.iter().map(|state| state.used).collect();
                 assert_eq!(used, [2, 2, 2], "a peek looks into the same windows");
-                gate.inner().set_clock(now + ahead);
+                gate.inner.set_clock(now + ahead);
                 assert_eq!(gate.reset(&conn, &scope, None).await.unwrap(), 3, "and a reset");
-                gate.inner().set_clock(now + ahead);
+                gate.inner.set_clock(now + ahead);
                 let receipt = gate.admit(&conn, Admission::new(&scope)).await.unwrap().receipt.unwrap();
-                gate.inner().set_clock(now + ahead);
+                gate.inner.set_clock(now + ahead);
                 let refund = gate.refund(&conn, &receipt).await.unwrap();
                 assert!(refund.refunded && refund.usage.iter().all(|usage| usage.used == 0));
             });
@@ -335,9 +352,9 @@ mod tests {
             let kept: i64 = redis::cmd("PTTL").arg(key).query_async(&mut conn).await.unwrap();
             // In a month's last hours a day of another zone may end after it.
             let starts = receipt.parts().unwrap().starts;
-            let left = gate.inner().quotas.iter().zip(starts).map(|(quota, start)| {
-                let end = quota.calendar.look(start).unwrap().end;
-                end * 1_000 + quota.keep_ms() - gate.inner().server_now() / 1_000
+            let left = gate.inner.quotas.iter().zip(starts).map(|(quota, start)| {
+                let end = quota.terms.calendar.look(start).unwrap().end;
+                end * 1_000 + quota.terms.keep_ms() - gate.inner.server_now() / 1_000
             });
             let left = left.max().unwrap();
             assert!((kept - left).abs() < 60_000, "{kept} of {left}");

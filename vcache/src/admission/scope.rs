@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::keys::{By, LONGEST_VALUE, Rule, check_name, without_key};
+use super::names::{By, Rule, check_name, without_key};
 use crate::error::{Error, Result};
 
+/// Bytes of a value as it stands in a key.
+pub(super) const LONGEST_VALUE: usize = 512;
 /// Entries of a scope.
 const MOST_ENTRIES: usize = 32;
 

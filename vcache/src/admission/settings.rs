@@ -5,7 +5,8 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::keys::{MOST_SHARDS, check_name, check_prefix};
+use super::keys::MOST_SHARDS;
+use super::names::{By, check_name, check_prefix};
 use crate::error::{Error, Result};
 
 /// What a rule says when the server cannot be asked.
@@ -138,9 +139,35 @@ impl Settings {
         Ok(())
     }
 
+    /// Whether a gate with these settings takes a part that has others; `by` is what a rule is keyed by.
+    ///
+    /// # Errors
+    /// `Value` for a part that has settings which the gate would ignore, and for a rule that would be counted anew in each
+    /// shard.
+    pub(super) fn check_part(&self, what: &str, part: &Self, by: Option<&By>) -> Result<()> {
+        let ignored = part.ignored_by(self);
+        if !ignored.is_empty() {
+            return Err(Error::value(format!(
+                "{what} has settings that its gate would ignore ({}): give them to the gate",
+                ignored.join(", ")
+            )));
+        }
+        if let (Some(by), Some(owner)) = (by, &self.owner)
+            && self.shards > 1
+            && !by.names().contains(owner)
+        {
+            return Err(Error::value(format!(
+                "{what} is not keyed by the owner {owner:?}, and the gate has {} shards: each would count by itself. Add \
+                 {owner:?} to its key, or ask it in a gate without shards",
+                self.shards
+            )));
+        }
+        Ok(())
+    }
+
     /// The names of those that a part of a gate has and that the gate would ignore: they differ from the defaults and from the
     /// gate's. The outage policy is not among them, since a part keeps it.
-    pub(super) fn ignored_by(&self, gate: &Self) -> Vec<&'static str> {
+    fn ignored_by(&self, gate: &Self) -> Vec<&'static str> {
         let usual = Self::default();
         macro_rules! ignored {
             ($($name:ident),+) => {

@@ -6,32 +6,24 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use redis::Value;
 
+use super::asked::Admission;
 use super::decision::Decision;
-use super::gate::{Admission, Gate, check_part};
-use super::inner::{Inner, StreamSpec};
-use super::keys::{Space, check_name};
+use super::inner::Inner;
+use super::keys::Space;
 use super::metrics::Metrics;
+use super::names::check_name;
 use super::plan::{Plan, append_fields};
 use super::reply::Packed;
 use super::scope::Scope;
 use super::script::{ADMIT, Head, is_unknown};
 use super::settings::Settings;
+use super::spec::{Full, StreamSpec};
 use crate::connection::{Connection, Packet};
 use crate::error::{Error, Result};
 
 /// How often a batch is completed by those of its entries that met a server without the script.
 const MOST_ROUNDS: usize = 3;
 static NO_SCOPE: Scope<'static> = Scope::new();
-
-/// What happens to a stream at its length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Full {
-    /// It takes no more until something was consumed.
-    Refuse,
-    /// The oldest entries are dropped (`MAXLEN ~`), also unread ones.
-    Trim,
-}
 
 /// An entry for a stream: a payload, and what there is to say of it.
 ///
@@ -91,7 +83,7 @@ pub struct Stream {
     pub(super) spec: StreamSpec,
     settings: Settings,
     /// It alone, as entries are added to it.
-    alone: Gate,
+    inner: Arc<Inner>,
     /// The shard whose turn it is for an entry without an owner.
     turn: Arc<AtomicU32>,
 }
@@ -106,9 +98,9 @@ impl Stream {
         Ok(Self::of(StreamSpec { name: name.into(), maxlen: 0, full: Full::Refuse }, Settings::default()))
     }
 
-    pub(super) fn of(spec: StreamSpec, settings: Settings) -> Self {
-        let alone = Gate::of(&settings, &[], &[], Some(&spec));
-        Self { spec, settings, alone, turn: Arc::default() }
+    fn of(spec: StreamSpec, settings: Settings) -> Self {
+        let inner = Inner::new(&settings, &[], &[], Some(&spec), None);
+        Self { inner: Arc::new(inner), spec, settings, turn: Arc::default() }
     }
 
     /// The greatest length of all shards together; each takes its part, rounded up. 0 is none.
@@ -138,7 +130,7 @@ impl Stream {
     /// `Value` for what the gate would ignore.
     pub(super) fn placed(self, gate: &Settings) -> Result<Self> {
         let what = format!("stream '{}'", self.spec.name);
-        check_part(&what, &self.settings.ignored_by(gate), None, gate)?;
+        gate.check_part(&what, &self.settings, None)?;
         Ok(Self::of(self.spec, gate.clone()))
     }
 
@@ -169,10 +161,8 @@ impl Stream {
     /// Whether it is the same stream: of one name, under one prefix, with as many shards.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        let place = |stream: &Self| {
-            (stream.spec.name.clone(), stream.settings.prefix.clone(), stream.settings.shards)
-        };
-        place(self) == place(other)
+        let (here, there) = (&self.settings, &other.settings);
+        self.spec.name == other.spec.name && (&here.prefix, here.shards) == (&there.prefix, there.shards)
     }
 
     /// Appends an entry. A full stream refuses it; so does an outage, since it could not be stored.
@@ -195,11 +185,7 @@ impl Stream {
     fn plan<'a>(&'a self, conn: &'a Connection, event: Event<'a>) -> Result<Plan<'a>> {
         let mut admission = Admission::new(event.scope.unwrap_or(&NO_SCOPE)).payload(event.payload);
         admission.dedupe = event.dedupe;
-        Plan::new(self.inner(), conn.key_head(), &admission, self.shard(&event)?)
-    }
-
-    fn inner(&self) -> &Inner {
-        self.alone.inner()
+        Plan::new(&self.inner, conn.key_head(), &admission, self.shard(&event)?)
     }
 
     /// The shard of an entry without an owner.
@@ -231,7 +217,7 @@ impl Stream {
         let mut open: Vec<usize> = (0..plans.len()).collect();
         // If any needs the script, all go by it: else a server that does not know it yet would store the others first.
         let plain = plans.iter().all(|plan| self.plain(plan).is_some());
-        let counters = &self.inner().counters;
+        let counters = &self.inner.counters;
         for round in 0..MOST_ROUNDS {
             if open.is_empty() {
                 break;
@@ -337,7 +323,7 @@ impl Stream {
     /// What it has counted in this process, standing alone.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
-        self.alone.metrics()
+        self.inner.counters.read()
     }
 }
 

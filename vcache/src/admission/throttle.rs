@@ -3,15 +3,14 @@
 use std::fmt;
 
 use super::decision::{Decision, RuleState};
-use super::gate::{Admission, Gate, check_part, only};
-use super::inner::ThrottleSpec;
-use super::keys::{By, Rule, check_name};
 use super::limits::Limits;
 use super::metrics::Metrics;
-use super::plan::Override;
+use super::names::{By, check_name};
 use super::rate::Rate;
+use super::rule::Lone;
 use super::scope::Subject;
 use super::settings::{Outage, Settings};
+use super::spec::{Spec, ThrottleSpec, ThrottleTerms};
 use crate::connection::Connection;
 use crate::error::{Error, Result};
 
@@ -32,10 +31,7 @@ use crate::error::{Error, Result};
 /// ```
 #[derive(Clone)]
 pub struct Throttle {
-    pub(super) spec: ThrottleSpec,
-    settings: Settings,
-    /// It alone, as it is asked by itself.
-    alone: Gate,
+    pub(super) rule: Lone<ThrottleTerms>,
 }
 
 impl Throttle {
@@ -64,19 +60,16 @@ impl Throttle {
     fn make(name: &str, rate: Option<Rate>) -> Result<Self> {
         check_name("a throttle", name)?;
         let by = By::entries(name, [name])?;
-        let spec = ThrottleSpec { name: name.into(), by, rate, burst: None, limits: None, outage: None };
+        let terms = ThrottleTerms { rate, burst: None, limits: None };
+        let spec = Spec { name: name.into(), by, outage: None, terms };
         Self::counted(spec, Settings::default())
     }
 
     /// With its rate and burst worked out.
     fn counted(mut spec: ThrottleSpec, settings: Settings) -> Result<Self> {
-        spec.limits = spec.rate.map(|rate| Limits::new(rate, spec.burst)).transpose()?;
-        Ok(Self::of(spec, settings))
-    }
-
-    fn of(spec: ThrottleSpec, settings: Settings) -> Self {
-        let alone = Gate::alone(&settings, Some(&spec), None);
-        Self { spec, settings, alone }
+        let ThrottleTerms { rate, burst, .. } = spec.terms;
+        spec.terms.limits = rate.map(|rate| Limits::new(rate, burst)).transpose()?;
+        Ok(Self { rule: Lone::new(spec, settings) })
     }
 
     /// How many units may go at once, instead of the limit.
@@ -84,7 +77,7 @@ impl Throttle {
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for 0, and for more than can be counted.
     pub fn burst(self, burst: u64) -> Result<Self> {
-        let name = &self.spec.name;
+        let name = self.name();
         if burst == 0 {
             return Err(Error::value(format!(
                 "the burst of throttle '{name}' is 0: nothing would ever pass"
@@ -92,7 +85,9 @@ impl Throttle {
         }
         let burst = i64::try_from(burst)
             .map_err(|_| Error::value(format!("the burst of throttle '{name}' is too large: {burst}")))?;
-        Self::counted(ThrottleSpec { burst: Some(burst), ..self.spec }, self.settings)
+        let Lone { mut spec, settings, .. } = self.rule;
+        spec.terms.burst = Some(burst);
+        Self::counted(spec, settings)
     }
 
     /// The scope entries that it is keyed by, instead of the one of its name. Their order does not matter.
@@ -104,14 +99,13 @@ impl Throttle {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        let by = By::entries(&self.spec.name, names)?;
-        Ok(Self::of(ThrottleSpec { by, ..self.spec }, self.settings))
+        Ok(Self { rule: self.rule.key(names)? })
     }
 
     /// What it says when the server cannot be asked, instead of what the settings say.
     #[must_use]
     pub fn outage(self, outage: Outage) -> Self {
-        Self::of(ThrottleSpec { outage: Some(outage), ..self.spec }, self.settings)
+        Self { rule: self.rule.outage(outage) }
     }
 
     /// Where its keys are, and what it does without the server, when it stands alone. In a gate that is the gate's to say.
@@ -119,40 +113,25 @@ impl Throttle {
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a setting that makes no sense.
     pub fn settings(self, settings: Settings) -> Result<Self> {
-        settings.check()?;
-        Ok(Self::of(self.spec, settings))
-    }
-
-    /// As a part of a gate.
-    ///
-    /// # Errors
-    /// `Value` for what the gate would ignore, or count by shard.
-    pub(super) fn placed(self, gate: &Settings) -> Result<Self> {
-        let what = format!("throttle '{}'", self.spec.name);
-        check_part(&what, &self.settings.ignored_by(gate), Some(&self.spec.by), gate)?;
-        Ok(Self::of(self.spec, gate.clone()))
+        Ok(Self { rule: self.rule.settings(settings)? })
     }
 
     /// Whether it is asked at the same place: under one prefix, by the same entries, in as many shards of the same owner.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        let place = |throttle: &Self| {
-            let settings = &throttle.settings;
-            (settings.prefix.clone(), settings.owner.clone(), settings.shards, throttle.spec.by.clone())
-        };
-        self.spec.name == other.spec.name && place(self) == place(other)
+        self.rule.is_same(&other.rule)
     }
 
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.spec.name
+        &self.rule.spec.name
     }
 
     /// The entries of a scope that it is keyed by.
     #[must_use]
     pub fn entries(&self) -> &[String] {
-        self.spec.by.names()
+        self.rule.spec.by.names()
     }
 
     /// Spends `cost` units. A cost of 0 asks whether a unit would be let through, and charges nothing.
@@ -166,7 +145,7 @@ impl Throttle {
         of: impl Into<Subject<'a>>,
         cost: i64,
     ) -> impl Future<Output = Result<Decision>> + Send {
-        self.spend(conn, of.into(), cost, None)
+        self.rule.admit(conn, of.into(), cost, None)
     }
 
     /// [`Throttle::check`] at another rate, which has to go by the subject: what is owed is counted at the rate of the call that
@@ -181,20 +160,7 @@ impl Throttle {
         cost: i64,
         rate: Rate,
     ) -> impl Future<Output = Result<Decision>> + Send {
-        self.spend(conn, of.into(), cost, Some(rate))
-    }
-
-    async fn spend(
-        &self,
-        conn: &Connection,
-        of: Subject<'_>,
-        cost: i64,
-        rate: Option<Rate>,
-    ) -> Result<Decision> {
-        let scope = of.scope(&Rule::Throttle(&self.spec.name), &self.spec.by)?;
-        let mut admission = Admission::new(&scope).cost(cost);
-        admission.overrides.extend(rate.map(|rate| (&*self.spec.name, Override::Rate(rate))));
-        self.alone.admit(conn, admission).await
+        self.rule.admit(conn, of.into(), cost, Some(rate))
     }
 
     /// The answer where limits are switched off: yes, without asking the server. `rate` is another for this call.
@@ -207,10 +173,7 @@ impl Throttle {
         cost: i64,
         rate: Option<Rate>,
     ) -> Result<Decision> {
-        let scope = of.into().scope(&Rule::Throttle(&self.spec.name), &self.spec.by)?;
-        let mut admission = Admission::new(&scope).cost(cost);
-        admission.overrides.extend(rate.map(|rate| (&*self.spec.name, Override::Rate(rate))));
-        self.alone.waive(admission)
+        self.rule.waive(of.into(), cost, rate)
     }
 
     /// How it stands when nothing is used: what [`Throttle::peek`] is where limits are switched off.
@@ -218,10 +181,7 @@ impl Throttle {
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) as for [`Throttle::check`].
     pub fn untouched<'a>(&'a self, of: impl Into<Subject<'a>>, rate: Option<Rate>) -> Result<RuleState> {
-        let scope = of.into().scope(&Rule::Throttle(&self.spec.name), &self.spec.by)?;
-        let mut admission = Admission::new(&scope);
-        admission.overrides.extend(rate.map(|rate| (&*self.spec.name, Override::Rate(rate))));
-        only(self.alone.untouched(admission)?)
+        self.rule.untouched(of.into(), rate)
     }
 
     /// How it stands; nothing is charged.
@@ -233,7 +193,7 @@ impl Throttle {
         conn: &'a Connection,
         of: impl Into<Subject<'a>>,
     ) -> impl Future<Output = Result<RuleState>> + Send {
-        self.look(conn, of.into(), None)
+        self.rule.peek(conn, of.into(), None)
     }
 
     /// [`Throttle::peek`] at another rate.
@@ -246,14 +206,7 @@ impl Throttle {
         of: impl Into<Subject<'a>>,
         rate: Rate,
     ) -> impl Future<Output = Result<RuleState>> + Send {
-        self.look(conn, of.into(), Some(rate))
-    }
-
-    async fn look(&self, conn: &Connection, of: Subject<'_>, rate: Option<Rate>) -> Result<RuleState> {
-        let scope = of.scope(&Rule::Throttle(&self.spec.name), &self.spec.by)?;
-        let mut admission = Admission::new(&scope);
-        admission.overrides.extend(rate.map(|rate| (&*self.spec.name, Override::Rate(rate))));
-        self.alone.peek_one(conn, admission).await
+        self.rule.peek(conn, of.into(), Some(rate))
     }
 
     /// Forgets what was charged; whether there was anything.
@@ -265,26 +218,22 @@ impl Throttle {
         conn: &'a Connection,
         of: impl Into<Subject<'a>>,
     ) -> impl Future<Output = Result<bool>> + Send {
-        let of = of.into();
-        async move {
-            let scope = of.scope(&Rule::Throttle(&self.spec.name), &self.spec.by)?;
-            Ok(self.alone.reset(conn, &scope, None).await? > 0)
-        }
+        self.rule.reset(conn, of.into())
     }
 
     /// What it has counted in this process, standing alone.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
-        self.alone.metrics()
+        self.rule.metrics()
     }
 }
 
 impl fmt::Debug for Throttle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Throttle")
-            .field("name", &self.spec.name)
-            .field("rate", &self.spec.rate.map(|rate| rate.to_string()))
-            .field("burst", &self.spec.burst)
+            .field("name", &self.name())
+            .field("rate", &self.rule.spec.terms.rate.map(|rate| rate.to_string()))
+            .field("burst", &self.rule.spec.terms.burst)
             .finish_non_exhaustive()
     }
 }

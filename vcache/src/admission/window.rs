@@ -3,6 +3,7 @@
 //! Windows follow each other without a gap, so each moment is in exactly one, whatever is done to the clocks. A window is
 //! told by its first second since 1970, which is part of its counter's key.
 
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::civil::Date;
@@ -10,8 +11,35 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{Timestamp, ToSpan};
 
 use super::keys::write_int;
-use super::quota::Period;
 use crate::error::{Error, Result};
+
+/// A calendar window, in a time zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Period {
+    /// From one full hour of the local clock to the next. Where the clock is changed a new window begins, so that none is
+    /// longer than an hour.
+    Hour,
+    /// From the first moment of a local day to that of the next: 23 or 25 hours where the clock is changed.
+    Day,
+    /// From the first moment of a local month to that of the next.
+    Month,
+}
+
+impl FromStr for Period {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "hour" => Ok(Self::Hour),
+            "day" => Ok(Self::Day),
+            "month" => Ok(Self::Month),
+            _ => Err(Error::value(format!(
+                "{text:?} is not a quota's period: it is \"hour\", \"day\" or \"month\""
+            ))),
+        }
+    }
+}
 
 /// From a second since 1970 until before another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

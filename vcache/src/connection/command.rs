@@ -4,7 +4,7 @@
 //! A packet asks the table of commands ([`policy`]) for each name when it is appended. What arguments decide is read from them
 //! once a command is complete. So everything is known when it is to be sent, and for most commands nothing is read twice.
 
-use super::policy::{self, Policy, Taken};
+use super::policy::{self, Blocking, Policy, Taken};
 use super::words::Words;
 use crate::error::{Error, Result};
 
@@ -41,14 +41,6 @@ pub struct Packet {
 
 /// Room for what most packets are, and no more than glibc hands out and takes back quickly when many are under way.
 const USUAL_BYTES: usize = 120;
-
-/// How long the server may keep a command before it answers.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Blocking {
-    No,
-    /// Up to so many seconds; `None` is for ever.
-    Yes(Option<f64>),
-}
 
 impl Packet {
     /// A packet of one command: its name, and the number of arguments that will be appended with [`Packet::arg`].

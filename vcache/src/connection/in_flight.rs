@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
-use super::command::{Blocking, Packet};
+use super::command::Packet;
 use super::limits::Limits;
+use super::policy::Blocking;
 use super::receiver::{Outcome, Receiver};
 use crate::error::Result;
 

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::command::{Blocking, Packet};
+use super::command::Packet;
 use super::driver::{Driver, Flush, Submitted};
 use super::limits::Limits;
+use super::policy::Blocking;
 use super::receiver::{Outcome, Receiver};
 use super::recording;
 use super::slot::Slot;

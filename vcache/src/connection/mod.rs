@@ -18,12 +18,14 @@
 //! | `in_flight`, `waiting`, `link` | what it knows: calls under way, calls that wait, the link itself |
 //! | `receiver` | who gets a reply |
 //! | `recording` | what was sent, for tests that count round trips |
-//! | `push`, `changed` | what the server says without being asked; waiting for a key to change |
+//! | `push`, `changes`, `changed` | what the server says without being asked; who waits for which key; waiting for one |
 //! | `dial`, `race`, `handshake` | making a connection, on a thread for that |
 //! | `transport`, `socket`, `resp` | bytes and replies |
 
 #[cfg(feature = "driver")]
 mod changed;
+#[cfg(feature = "driver")]
+mod changes;
 pub(crate) mod command;
 mod commands;
 #[cfg(feature = "driver")]
@@ -41,7 +43,7 @@ pub(crate) mod limits;
 mod link;
 #[cfg(feature = "driver")]
 pub(crate) mod local;
-mod policy;
+pub(crate) mod policy;
 #[cfg(feature = "driver")]
 mod push;
 #[cfg(feature = "driver")]
@@ -79,11 +81,11 @@ use redis::{Cmd, RedisFuture, Value};
 
 #[cfg(feature = "driver")]
 pub use changed::Watched;
-use command::Blocking;
 pub use command::Packet;
 use limits::Limits;
 #[cfg(feature = "driver")]
 use local::Handle;
+use policy::Blocking;
 #[cfg(feature = "driver")]
 pub use recording::{RoundTrip, record_round_trips, recorded_round_trips, stop_recording_round_trips};
 #[cfg(feature = "driver")]

@@ -18,7 +18,6 @@ mod tests;
 
 pub(super) use names::find;
 
-use super::command::Blocking;
 use super::words::Words;
 use crate::error::{Error, Result};
 use keys::Keys;
@@ -77,6 +76,14 @@ pub(super) enum Blocks {
 
 /// Words that stand for themselves among a command's arguments, and how many values follow each.
 pub(super) type Options = &'static [(&'static str, usize)];
+
+/// How long the server may keep a command before it answers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Blocking {
+    No,
+    /// Up to so many seconds; `None` is for ever.
+    Yes(Option<f64>),
+}
 
 /// What is known of one command with its arguments.
 pub(super) struct Judged {

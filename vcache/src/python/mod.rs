@@ -131,7 +131,7 @@ pub enum Steps {
 #[cfg(feature = "driver")]
 pub fn prepare() -> pyo3::PyResult<()> {
     pyo3::Python::attach(|py| {
-        crate::abi::host::refuse_a_second_connection(py)?;
+        crate::abi::offer::refuse_a_second_connection(py)?;
         ending::prepare(py)
     })
 }

@@ -11,8 +11,8 @@ from django.core.cache import caches
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.module_loading import import_string
 
-from django_vcache.admission._stream import StreamLike
-from django_vcache.admission.consumer import Consumer, is_awaited
+from django_vcache.admission.consume.consumer import Consumer, is_awaited
+from django_vcache.admission.consume.stream import StreamLike
 from django_vcache.backend import ValkeyCache
 from django_vcache.exceptions import VcacheError
 from django_vcache.management.naming import add_place, named

@@ -11,7 +11,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from django_vcache.admission import streams
-from django_vcache.admission._stream import NamedStream, StreamLike
+from django_vcache.admission.consume.stream import NamedStream, StreamLike
 from django_vcache.exceptions import VcacheError
 from django_vcache.management.asking import add_noinput, confirm
 from django_vcache.management.naming import add_place, named

@@ -14,8 +14,9 @@ use super::{errors, replies};
 use crate::abi::border::contained;
 use crate::abi::sized::{read_sized, room};
 use crate::abi::table::{self, Command, FOR_EVER, Reply, Status, Table, Text};
-use crate::connection::command::{Blocking, Packet};
+use crate::connection::command::Packet;
 use crate::connection::limits::Limits;
+use crate::connection::policy::Blocking;
 use crate::connection::slot::Slot;
 use crate::error::{Error, Result};
 

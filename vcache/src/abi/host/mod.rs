@@ -18,16 +18,15 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::{c_int, c_void};
-use std::ptr::NonNull;
+use std::ffi::c_int;
 use std::time::Instant;
 
-use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
 use super::border::contained;
-use super::table::{CAPSULE, FEATURE_REACTOR, FOR_EVER, Header, MAGIC, MAJOR, MINOR, Status, Table, Text};
+use super::offer::offer;
+use super::table::{FEATURE_REACTOR, FOR_EVER, Header, MAGIC, MAJOR, MINOR, Status, Table, Text};
 use crate::fork;
 use crate::reactor::{Reactor, reactor};
 
@@ -65,27 +64,7 @@ static TABLE: Table = Table {
 /// # Errors
 /// `MemoryError`.
 pub fn capsule(py: Python<'_>) -> PyResult<Bound<'_, PyCapsule>> {
-    let table = NonNull::from(&TABLE).cast::<c_void>();
-    // SAFETY: the table is static and never written to.
-    unsafe { PyCapsule::new_with_pointer(py, table, CAPSULE) }
-}
-
-/// An extension module that was built with the feature `driver`, by mistake most likely, would connect by itself
-/// beside the wheel's, and none of its aliases.
-pub(crate) fn refuse_a_second_connection(py: Python<'_>) -> PyResult<()> {
-    let loaded = py.import("sys")?.getattr("modules")?.call_method1("get", ("django_vcache._vcache",))?;
-    let Ok(capsule) = loaded.getattr("_capi").and_then(|capsule| Ok(capsule.cast_into::<PyCapsule>()?))
-    else {
-        return Ok(());
-    };
-    match capsule.pointer_checked(Some(CAPSULE)) {
-        Ok(table) if table.as_ptr().cast_const() != (&raw const TABLE).cast() => Err(PyImportError::new_err(
-            "this extension module was built with the feature `driver` of the crate vcache, so it would connect by itself \
-             and would not use that of the installed django-vcache: build it without (`cargo build -p` of it alone, if \
-             another member of its workspace asks for `driver` or `testing`)",
-        )),
-        _ => Ok(()),
-    }
+    offer(py, &TABLE)
 }
 
 /// Stops a panic at the border.

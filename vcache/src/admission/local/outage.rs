@@ -10,14 +10,15 @@ pub(in crate::admission) fn is_foreign(error: &Error) -> bool {
     error.kind() == ErrorKind::Response && error.code().is_some_and(|code| FOREIGN.contains(&code))
 }
 
-/// What a server says that is there but cannot do its work: out of memory, busy, starting, a replica, not safe to write to.
-const CANNOT_SERVE: [&str; 9] =
+/// The codes of errors by which a server says that it is there and cannot do its work: out of memory, busy, starting, a
+/// replica, not safe to write to. For limits they are an outage.
+pub const OUTAGE_CODES: [&str; 9] =
     ["OOM", "BUSY", "LOADING", "READONLY", "MISCONF", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN"];
 
 pub(in crate::admission) fn is_outage(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::Connection | ErrorKind::Timeout => true,
-        ErrorKind::Response => error.code().is_some_and(|code| CANNOT_SERVE.contains(&code)),
+        ErrorKind::Response => error.code().is_some_and(|code| OUTAGE_CODES.contains(&code)),
         _ => false,
     }
 }

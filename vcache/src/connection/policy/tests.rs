@@ -4,7 +4,8 @@ use redis::cmd;
 
 use super::table::COMMANDS;
 use super::{Policy, Row, Taken};
-use crate::connection::command::{Blocking, Packet};
+use crate::connection::command::Packet;
+use crate::connection::policy::Blocking;
 use crate::error::{ErrorKind, Result};
 
 fn packet(command: &str) -> Result<Packet> {

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::{After, GRACE, State};
 use crate::config::Config;
-use crate::connection::command::Blocking;
 use crate::connection::in_flight::Entry;
 use crate::connection::link::{Link, Up};
+use crate::connection::policy::Blocking;
 use crate::error::Error;
 
 impl State {

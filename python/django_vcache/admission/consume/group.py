@@ -1,5 +1,5 @@
 """What one consumer does with its group on the server: acknowledge, recover, bury, come and go. All of it is procedures
-of :mod:`._steps`.
+of :mod:`.steps`.
 """
 
 import enum
@@ -18,10 +18,10 @@ from typing import Any, TypeAlias, TypeVar
 from django_vcache import exceptions, reports
 from django_vcache.exceptions import ResponseError, VcacheError
 
-from ._steps import Pause, Script, Send, Steps
-from ._stream import StreamLike
-from ._verdicts import Verdicts
-from .batch import Entry
+from .entry import Entry, entry_of
+from .steps import Pause, Script, Send, Steps
+from .stream import StreamLike
+from .verdicts import Verdicts
 
 T = TypeVar("T")
 
@@ -287,7 +287,7 @@ class Group:
         elif seen:
             sweep.left[0] = shard, f"({seen.decode()}"
         self._count_dead(buried)
-        entries = [entry(shard, id, fields, deliveries) for id, deliveries, fields in rows]
+        entries = [entry_of(shard, id, fields, deliveries) for id, deliveries, fields in rows]
         for each in entries:
             self.counts["redelivered" if each.deliveries > 1 else "delivered"] += 1
         return entries
@@ -397,13 +397,6 @@ class Group:
 
     def __str__(self) -> str:
         return f"stream {self.stream!r}, group {self.group!r}"
-
-
-def entry(shard: int, id: bytes, words: Sequence[bytes], deliveries: int) -> Entry:
-    """An entry as the server tells it."""
-    # Names that are not UTF-8 come from other programs, and are kept apart.
-    fields = {name.decode(errors="surrogateescape"): value for name, value in zip(words[::2], words[1::2], strict=True)}
-    return Entry(id.decode(), fields.pop("payload", b""), fields, deliveries, shard)
 
 
 def is_outage(error: Exception) -> bool:

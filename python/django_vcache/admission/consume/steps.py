@@ -48,7 +48,7 @@ class Script:
     """A Lua script of this package, sent by its hash, and whole to a server that does not have it."""
 
     def __init__(self, *files: str, flags: str = "") -> None:
-        folder = Path(__file__).parent / "lua"
+        folder = Path(__file__).parents[1] / "lua"
         parts = [f"#!lua {flags}".rstrip(), *((folder / file).read_text(encoding="utf-8") for file in files)]
         self.source = "\n".join(parts)
         self.hash = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()

@@ -5,7 +5,7 @@ broken, or a database that is down, fails on every entry, and must not send them
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from .batch import Entry
+from .entry import Entry
 
 # Of so many entries it is known when they failed last. A forgotten one is judged as if this was its first failure here.
 _REMEMBERED = 10_000

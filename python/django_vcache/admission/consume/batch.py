@@ -2,31 +2,12 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, overload
+from typing import overload
 
-from ._steps import Steps, adrive, drive
-
-if TYPE_CHECKING:
-    from ._group import Group
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry of a stream."""
-
-    id: str
-    """Such as ``"1795383986036-0"``. Two shards of a stream may each have an entry of the same id."""
-    payload: bytes
-    """The field ``payload``; empty if there is none."""
-    fields: dict[str, bytes]
-    """The other fields: for what a gate has written, the scope."""
-    deliveries: int
-    """How often it was handed out, this time included. From 2 on, it may have been worked on before."""
-    shard: int
-    """The number of the shard that it stands in, from 0."""
-
+from .entry import Entry
+from .group import Group
+from .steps import Steps, adrive, drive
 
 Which = Iterable[Entry | str]
 """Entries of a batch, or their ids."""
@@ -43,7 +24,7 @@ class Batch(Sequence[Entry]):
                 save(batch)
     """
 
-    def __init__(self, group: "Group", entries: Sequence[Entry]) -> None:
+    def __init__(self, group: Group, entries: Sequence[Entry]) -> None:
         self._group = group
         self._process = os.getpid()
         self._entries = tuple(entries)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from django_vcache.exceptions import VcacheError
 
-from ._group import Group, Sweep, Whose, entry
-from ._steps import Command, Pause, Send, Steps
-from .batch import Entry
+from .entry import Entry, entry_of
+from .group import Group, Sweep, Whose
+from .steps import Command, Pause, Send, Steps
 
 WAIT = 0.5
 """Seconds that the server is asked to wait for an entry. It is also how long a stop may have to wait."""
@@ -161,7 +161,7 @@ class Reader:
         for reply in replies:
             for key, rows in (reply or {}).items():
                 shard = self._shard_of[key]
-                entries += (entry(shard, id, words, 1) for id, words in rows)
+                entries += (entry_of(shard, id, words, 1) for id, words in rows)
                 if len(rows) == count:
                     more.append(shard)
         group.counts["delivered"] += len(entries)
