@@ -114,11 +114,12 @@ from django.http import HttpResponse
 """
 
 CALLS = """
-async def user():
-    return SimpleNamespace(pk=7)
+async def auser():
+    return user
 
 
-request = SimpleNamespace(user=SimpleNamespace(is_authenticated=True, pk=7), auser=user)
+user = SimpleNamespace(is_authenticated=True, pk=7)
+request = SimpleNamespace(user=user, auser=auser)
 
 
 async def calls():
