@@ -165,6 +165,11 @@ def warm_up(alias: str) -> None:
 async def awarm_up(alias: str) -> None:
     """As warm_up, to be awaited."""
 
+def throttles_in_use() -> list[tuple[str, str, str, tuple[int, float, int]]]:
+    """The throttles of this process, those of gates included: the cache alias, where the counters are, the name, and
+    the rate as its limit, its period in seconds and its burst.
+    """
+
 def aliases_in_use() -> list[str]:
     """The cache aliases that the throttles, quotas, gates and streams of this process count on."""
 

@@ -104,3 +104,41 @@ def test_throttles_of_ninja_are_among_them(found: Any) -> None:
     assert "The name 'shared'" in text
     assert "ValkeyAnonRateThrottle('100/d'); ValkeyAnonRateThrottle('5/m')" in text
     assert throttles
+
+
+def test_throttles_that_stand_alone_and_parts_of_gates_are_among_them(found: Any) -> None:
+    from django_vcache.admission import Gate, Throttle, throttle
+
+    limits: list[Any] = [Throttle("probe", "5/m"), Gate([Throttle("probe", "6/m")])]
+    [text] = found()
+    assert "The name 'probe' has several rates" in text
+    assert "a Throttle of 5 in 60 s with burst 5; a Throttle of 6 in 60 s with burst 6" in text
+    limits = [Throttle("probe", "5/m"), throttle("7/m", name="probe")]
+    [text] = found()
+    assert "a Throttle of 5 in 60 s" in text
+    assert "throttle('7/m')" in text
+    del limits
+
+
+def test_throttles_that_count_elsewhere_may_have_another_rate(found: Any) -> None:
+    from django_vcache.admission import Gate, Throttle
+
+    limits: list[Any] = [
+        Throttle("probe", "5/m"),
+        Throttle("probe", "300/h", 5),
+        Throttle("probe", "6/m", key=("org", "probe")),
+        Throttle("probe", "7/m", prefix="shop"),
+        Throttle("probe", "8/m", using="other"),
+        Throttle("probe", lambda scope: "9/m"),
+        Throttle("probe", "10/m", shards=4),
+        # The part counts where its gate does.
+        Gate([Throttle("probe", "11/m")], prefix="gate"),
+    ]
+    # One rate, said in two ways: but the window that it is told by is another.
+    [text] = found()
+    assert "5 in 60 s with burst 5" in text
+    assert "300 in 3600 s with burst 5" in text
+    del limits[1]
+    assert found() == []
+    del limits
+    assert found() == []

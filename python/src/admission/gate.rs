@@ -319,8 +319,10 @@ impl PyGate {
         if let (Some(given), Some(stream)) = (stream, gate.stream()) {
             given.get().placed.join(stream, &using)?;
         }
-        for throttle in throttles.iter().map(|throttle| &throttle.get().rule) {
-            gate.throttle(throttle.name()).map_or(Ok(()), |rule| throttle.placed.join(rule, &using))?;
+        for throttle in throttles.iter().map(|throttle| throttle.get()) {
+            let rule = &throttle.rule;
+            gate.throttle(rule.name()).map_or(Ok(()), |placed| rule.placed.join(placed, &using))?;
+            throttle.move_entry();
         }
         for quota in quotas.iter().map(|quota| &quota.get().rule) {
             gate.quota(quota.name()).map_or(Ok(()), |rule| quota.placed.join(rule, &using))?;

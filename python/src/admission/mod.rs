@@ -7,7 +7,7 @@
 //! | [`part`], [`rule`], [`refund`] | what the classes have in common |
 //! | [`decision`] | what they answer |
 //! | [`pickled`] | values as Python pickles them |
-//! | [`alias`] | the cache aliases that are counted on |
+//! | [`alias`], [`budgets`] | the cache aliases that are counted on, and where throttles count: for the system checks |
 //! | [`asked`] | the arguments of a gate's admission |
 //! | [`call`] | a call in its two forms |
 //! | [`scope`] | a scope, or the value that stands for one |
@@ -18,6 +18,7 @@
 
 mod alias;
 mod asked;
+mod budgets;
 mod call;
 mod decision;
 mod gate;
@@ -36,6 +37,7 @@ mod throttle;
 mod words;
 
 pub(crate) use alias::{aliases_in_use, aliases_with_streams};
+pub(crate) use budgets::throttles_in_use;
 pub(crate) use decision::{
     _restore_decision, _restore_refund, _restore_refusal, _restore_rule_state, PyDecision, PyRefund,
     PyRefusal, PyRuleState,

@@ -1,11 +1,14 @@
 //! `Throttle`: a rate limit.
 
+use std::sync::{Mutex, PoisonError};
+
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use vcache::admission::{Rate, Throttle};
 use vcache::python::Coroutine;
 
+use super::budgets::Entry;
 use super::limit::{GivenLimit, Limit, cost as cost_of};
 use super::rule::{Rule, Ruled, awaited};
 use super::settings::{self, Keywords, Taker};
@@ -43,6 +46,16 @@ use super::settings::{self, Keywords, Taker};
 #[pyclass(frozen, subclass, name = "Throttle", module = "django_vcache.admission")]
 pub(crate) struct PyThrottle {
     pub(super) rule: Rule<Throttle>,
+    /// For the system checks.
+    entry: Mutex<Entry>,
+}
+
+impl PyThrottle {
+    /// Where it counts is another place now: it has become a part of a gate.
+    pub(super) fn move_entry(&self) {
+        let entry = Entry::of(self.rule.placed.asked(), self.rule.alias());
+        *self.entry.lock().unwrap_or_else(PoisonError::into_inner) = entry;
+    }
 }
 
 impl Ruled for PyThrottle {
@@ -74,7 +87,9 @@ impl PyThrottle {
         if let Some(burst) = burst {
             throttle = throttle.burst(settings::whole("burst", burst)?)?;
         }
-        Ok(Self { rule: Rule::new(throttle, rate, key, keywords)? })
+        let rule = Rule::new(throttle, rate, key, keywords)?;
+        let entry = Entry::of(rule.placed.asked(), rule.alias());
+        Ok(Self { rule, entry: Mutex::new(entry) })
     }
 
     /// The throttle's name.

@@ -134,6 +134,33 @@ impl Throttle {
         self.rule.spec.by.names()
     }
 
+    /// Where its counters are, for people: its prefix, its name, what it is keyed by, and of a gate's part with shards the
+    /// owner and their number. Two throttles with the same place on one server share their counters.
+    ///
+    /// ```
+    /// # use vcache::admission::Throttle;
+    /// assert_eq!(Throttle::new("org", "5/m")?.place(), "vcache:org by org");
+    /// # Ok::<(), vcache::Error>(())
+    /// ```
+    #[must_use]
+    pub fn place(&self) -> String {
+        let settings = &self.rule.settings;
+        let entries = self.entries().join(", ");
+        let mut place = format!("{}:{} by {entries}", settings.prefix, self.name());
+        if settings.shards > 1 {
+            let owner = settings.owner.as_deref().unwrap_or(&entries);
+            place += &format!(", in {} shards of {owner}", settings.shards);
+        }
+        place
+    }
+
+    /// Its rate and its burst; `None` if each call says the rate.
+    #[must_use]
+    pub fn rate_and_burst(&self) -> Option<(Rate, i64)> {
+        let terms = &self.rule.spec.terms;
+        terms.rate.map(|rate| (rate, terms.burst.unwrap_or(rate.limit())))
+    }
+
     /// Spends `cost` units. A cost of 0 asks whether a unit would be let through, and charges nothing.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from django_vcache import _vcache
+from django_vcache._vcache import throttles_in_use
 from django_vcache.admission.settings import current, keywords_for
 from django_vcache.admission.views import classes
 from django_vcache.admission.views.classes import name_of
@@ -29,7 +30,7 @@ def alias_of(throttle: Any) -> str | None:
 
 
 def named_rates() -> Iterator[tuple[tuple[str, str, str], Any, str]]:
-    """Limits that were given a name: alias, prefix and name of the budget; its rate and burst; and where it is."""
+    """Limits that were given a name: alias, place of the counters and name; rate and burst; and where it is."""
     default = current().throttle_alias
     views = views_with_urls()
     for limit in all_limits():
@@ -37,7 +38,8 @@ def named_rates() -> Iterator[tuple[tuple[str, str, str], Any, str]]:
             prefix = limit.keyword("prefix") or _vcache.DEFAULT_PREFIX
             # Whether two callables return the same, only they know.
             rate = limit.rate if callable(limit.rate) else _rate_and_burst(_vcache.parse_rate(limit.rate), limit.burst)
-            yield (limit.policy.using or default, prefix, limit.name), rate, f"{limit!r} at {limit.where}"
+            alias = limit.policy.using or default
+            yield (alias, _place(prefix, limit.name), limit.name), rate, f"{limit!r} at {limit.where}"
     for each, view in rest_framework_throttles(views):
         from django_vcache.rest_framework import ValkeyRateThrottle, problem_of
         from django_vcache.rest_framework import parse_rate as parse
@@ -49,15 +51,28 @@ def named_rates() -> Iterator[tuple[tuple[str, str, str], Any, str]]:
         is_known = is_known and not any(isinstance(said, property) for said in (scope, each.policy))
         if is_known and alias and not problem_of(each, where, text):
             rate = _rate_and_burst(parse(str(text)), each.burst)
-            yield (alias, _prefix(each.policy), name_of(each, scope)), rate, f"{where} is {text!r}"
+            name = name_of(each, scope)
+            yield (alias, _place(_prefix(each.policy), name), name), rate, f"{where} is {text!r}"
     for throttle in ninja_throttles():
         rate = _rate_and_burst((throttle.num_requests, throttle.duration), throttle.burst)
         if throttle.rate is not None and (alias := alias_of(throttle)):
             yield (
-                (alias, _prefix(throttle.policy), throttle.name),
+                (alias, _place(_prefix(throttle.policy), throttle.name), throttle.name),
                 rate,
                 f"{type(throttle).__name__}({throttle.rate!r})",
             )
+    # Last: the throttles of all these are among them, and say less of where they stand.
+    for alias, place, name, (count, seconds, burst) in throttles_in_use():
+        yield (
+            (alias, place, name),
+            (count, seconds, burst),
+            f"a Throttle of {count} in {seconds:g} s with burst {burst}",
+        )
+
+
+def _place(prefix: str, name: str) -> str:
+    """As Rust tells it of a throttle that is keyed by the entry of its name."""
+    return f"{prefix}:{name} by {name}"
 
 
 def _prefix(policy: str | None) -> str:

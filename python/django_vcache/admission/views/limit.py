@@ -44,6 +44,10 @@ class Rule(NamedTuple):
     key: Key
 
 
+def _no_rate(scope: Any) -> None:
+    """Stands for the rate of a throttle to which each call says one."""
+
+
 class Limit:
     """One limit with its arguments, for any number of views.
 
@@ -115,8 +119,8 @@ class Limit:
         return {**defaults, **named, **said}.get(name)
 
     def _throttle(self, name: str, using: str) -> _vcache.Throttle:
-        # In place of a callable's, which is known with the request.
-        rate = "1/s" if callable(self.rate) else self.rate
+        # A callable's rate comes with each request.
+        rate = _no_rate if callable(self.rate) else self.rate
         return _vcache.Throttle(name, rate, self.burst, using=using, **dict(self.policy.options))
 
     def _check(self) -> None:
