@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,7 +87,8 @@ def test_a_serializer(page: Any, server: ValkeyServer, monkeypatch: pytest.Monke
 
 
 def test_settings(page: Any) -> None:
-    module = page("docs/reference/settings.md")
+    module = page("docs/reference/settings.md", BASE_DIR=Path("shop"))
+    assert problems(module.VCACHE) == []
     assert module.ShopCache.__mro__[1] is module.ValkeyCache
 
 
