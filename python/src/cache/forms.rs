@@ -46,6 +46,8 @@ impl<F: Answer> Exchange<F> {
 }
 
 impl<F: Answer> Operation for Exchange<F> {
+    // Inlined, or the packet is moved once more on the way to the connection.
+    #[inline]
     fn block(self, py: Python<'_>, shared: &Arc<Shared>) -> PyResult<Py<PyAny>> {
         match self {
             Self::Done(answer) => Ok(answer),
@@ -57,6 +59,7 @@ impl<F: Answer> Operation for Exchange<F> {
         }
     }
 
+    #[inline]
     fn start<'py>(self, py: Python<'py>, shared: &Arc<Shared>) -> PyResult<Object<'py>> {
         match self {
             Self::Done(answer) => spawn(py, Steps::One, ready(()), move |_, ()| Ok(answer)),
