@@ -38,8 +38,8 @@ def named_rates() -> Iterator[tuple[tuple[str, str, str], Any, str]]:
             prefix = limit.keyword("prefix") or _vcache.DEFAULT_PREFIX
             # Whether two callables return the same, only they know.
             rate = limit.rate if callable(limit.rate) else _rate_and_burst(_vcache.parse_rate(limit.rate), limit.burst)
-            alias = limit.policy.using or default
-            yield (alias, _place(prefix, limit.name), limit.name), rate, f"{limit!r} at {limit.where}"
+            using = limit.policy.using or default
+            yield (using, _place(prefix, limit.name), limit.name), rate, f"{limit!r} at {limit.where}"
     for each, view in rest_framework_throttles(views):
         from django_vcache.rest_framework import ValkeyRateThrottle, problem_of
         from django_vcache.rest_framework import parse_rate as parse
