@@ -15,11 +15,11 @@ use super::alias::Alias;
 use super::asked::{Arguments, Asked, Named, Open, OpenTerm, Terms};
 use super::call::{Call, Outcome, plain};
 use super::decision::{PyDecision, PyRuleState, metrics};
+use super::form::{Form, called};
 use super::later::Later;
-use super::limit::{Limit as _, Said, cost as cost_of};
+use super::limit::{Limit as _, cost as cost_of};
 use super::quota::PyQuota;
 use super::refund::refunded;
-use super::rule::{Limited, Rule};
 use super::scope::{Given, Owned, pairs};
 use super::server::server;
 use super::settings::{Keywords, Taker};
@@ -193,39 +193,6 @@ impl PyGate {
         };
         Ok(Call::new(forget, plain))
     }
-}
-
-/// How a call is made.
-enum Form {
-    /// By this method, which waits until it is over.
-    Blocks(&'static str),
-    /// By one that is awaited, and with it what async callables returned.
-    Awaited(Later),
-}
-
-/// Adds what a rule's callable says, unless the call has a limit for the rule; the rule's name, if the answer is awaited.
-fn called<R: Limited>(
-    rule: &Rule<R>,
-    scope: &Bound<'_, PyAny>,
-    limits: &mut Vec<(Arc<str>, R::Limit)>,
-    form: &mut Form,
-) -> PyResult<Option<Arc<str>>> {
-    if !rule.is_called() || limits.iter().any(|(known, _)| **known == *rule.name()) {
-        return Ok(None);
-    }
-    let said = match form {
-        Form::Blocks(method) => rule.limit_now(scope, None, method)?.map_or(Said::Own, Said::This),
-        Form::Awaited(_) => rule.limit_for(scope, None)?,
-    };
-    match (said, form) {
-        (Said::This(limit), _) => limits.push((rule.name().into(), limit)),
-        (Said::Awaited(awaitable), Form::Awaited(later)) => {
-            later.push(awaitable);
-            return Ok(Some(rule.name().into()));
-        }
-        _ => {}
-    }
-    Ok(None)
 }
 
 /// The form to await, called `name`, of a call that is asked with what `read` makes of its arguments.

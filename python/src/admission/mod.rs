@@ -11,7 +11,7 @@
 //! | [`asked`] | the arguments of a gate's admission |
 //! | [`call`] | a call in its two forms |
 //! | [`scope`] | a scope, or the value that stands for one |
-//! | [`limit`], [`later`] | limits and rates that are callables of the scope, also async ones |
+//! | [`limit`], [`later`], [`form`] | limits and rates that are callables of the scope, also async ones |
 //! | [`server`] | which server is asked, if any |
 //! | [`settings`] | the keywords that all constructors have |
 //! | [`words`] | what Python's half has to know of names, keys and errors |
@@ -21,6 +21,7 @@ mod asked;
 mod budgets;
 mod call;
 mod decision;
+mod form;
 mod gate;
 mod later;
 mod limit;
