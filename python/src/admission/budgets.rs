@@ -48,10 +48,13 @@ fn budgets() -> MutexGuard<'static, BTreeMap<Budget, usize>> {
     BUDGETS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A budget with its period in seconds, as Python gets it.
+type Shown = (String, String, String, (i64, f64, i64));
+
 /// The throttles of this process, those of gates included: the cache alias, where the counters are, the name, and the rate
 /// as its limit, its period in seconds and its burst.
 #[pyfunction]
-pub(crate) fn throttles_in_use() -> Vec<(String, String, String, (i64, f64, i64))> {
+pub(crate) fn throttles_in_use() -> Vec<Shown> {
     let seconds = |micros: u64| std::time::Duration::from_micros(micros).as_secs_f64();
     let budgets = budgets();
     let all = budgets.keys().cloned();
