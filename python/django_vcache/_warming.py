@@ -88,6 +88,8 @@ def _published(given: Iterable[str]) -> list[str]:
     """The aliases, each with its connection made known. Nothing is sent."""
     aliases = list(given)
     for alias in aliases:
+        if not isinstance(alias, str):
+            raise TypeError(f"warm_up() takes the names of aliases, each an argument, not {type(alias).__name__}")
         publish_alias(alias)
     if aliases:
         return aliases

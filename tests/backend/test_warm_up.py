@@ -88,6 +88,8 @@ def test_each_alias_that_is_given_is_met(server: ValkeyServer) -> None:
             django_vcache.warm_up("limits", "nowhere")
         with pytest.raises(ConfigurationError, match="LocMemCache"):
             django_vcache.warm_up("default")
+        with pytest.raises(TypeError, match=r"warm_up\(\) takes the names of aliases, each an argument, not list"):
+            django_vcache.warm_up(["limits"])  # type: ignore[arg-type]
         assert django_vcache.warm_up("limits", "sessions") is True
         with override_settings(VCACHE={"THROTTLE_ALIAS": "limits"}):
             assert django_vcache.warm_up() is True
