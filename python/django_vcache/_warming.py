@@ -69,7 +69,7 @@ def warm_up_at_start() -> None:
 
 
 def _serves() -> bool:
-    program = Path(sys.argv[0])
+    program = Path(sys.argv[0] if sys.argv else "")
     if sys.argv[1:2] == ["runserver"]:
         # With the reloader only the child serves.
         return os.environ.get("RUN_MAIN") == "true" or "--noreload" in sys.argv
@@ -95,7 +95,7 @@ def _published(given: Iterable[str]) -> list[str]:
         return aliases
     for alias in sorted({"default", current().throttle_alias, *_vcache.aliases_in_use()}):
         # What is wrong with one is told by the checks, and by its first call.
-        with contextlib.suppress(ConfigurationError):
+        with contextlib.suppress(ConfigurationError, TypeError, ValueError, AttributeError):
             if _is_ours(settings.CACHES.get(alias, {})):
                 publish_alias(alias)
                 aliases.append(alias)
@@ -105,10 +105,12 @@ def _published(given: Iterable[str]) -> list[str]:
 def _is_ours(setting: Mapping[str, Any]) -> bool:
     try:
         backend = import_string(setting.get("BACKEND", ""))
-    except ImportError:
+    # What a module raises when it is imported is told to the first who uses the cache.
+    except Exception:
         return False
+    ours = isinstance(backend, type) and issubclass(backend, ValkeyCache)
     # An embedded server starts when it is needed.
-    return issubclass(backend, ValkeyCache) and embedded_url(setting.get("LOCATION")) is None
+    return ours and embedded_url(setting.get("LOCATION")) is None
 
 
 def _meet(alias: str) -> bool:

@@ -209,3 +209,43 @@ def test_a_call_that_blocks_says_which_one_to_await(default_alias: None, server:
     with pytest.raises(TypeError, match=r"call apeek\(\)"):
         gate.peek({"org": 1})
     assert server.keys() == []
+
+
+@pytest.mark.parametrize("method", ["aconsume", "apeek"])
+def test_a_call_that_is_dropped_while_an_exception_is_on_its_way_lets_it_pass(run: Any, method: str) -> None:
+    from django_vcache.admission import Gate, Quota
+
+    quota = Quota("events", Plans(), "day", key="org")
+    gate = Gate([], [Quota("events", Plans(), "day")], owner="org")
+
+    async def main() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for call in (lambda: getattr(quota, method)(1), lambda: gate.aadmit({"org": 1})):
+                with pytest.raises(ZeroDivisionError):
+                    print(call(), 1 / 0)
+                with pytest.raises(TypeError, match="was not awaited"):
+                    bool(call())
+            gc.collect()
+
+    run(main())
+
+
+def test_a_scope_counts_as_it_was_when_the_call_was_made(run: Any, default_alias: None) -> None:
+    from django_vcache.admission import Gate, Quota
+
+    limits = Plans(5)
+    quota = Quota("events", limits, "day", key="org")
+    gate = Gate([], [Quota("gated", limits, "day")], owner="org")
+
+    async def main() -> None:
+        for call in (quota.aconsume, gate.aadmit):
+            scope = {"org": 1}
+            waiting = call(scope)
+            scope["org"] = 2
+            assert (await waiting).remaining == 4
+        assert (await quota.apeek(1)).used == 1
+        assert (await quota.apeek(2)).used == 0
+
+    run(main())
+    assert [scope["org"] for scope, _ in limits.asked[:2]] == [1, 1]

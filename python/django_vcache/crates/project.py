@@ -42,8 +42,11 @@ class Crate:
     @property
     def vendored(self) -> Path | None:
         """The copy of the Rust source that it has; None if its ``vcache`` is elsewhere."""
-        inside = self.vcache is not None and self.vcache.is_relative_to(self.folder)
-        return self.vcache.parent if self.vcache is not None and inside else None
+        if self.vcache is None:
+            return None
+        # A folder for it alone: the crate's own, or one above it, is not replaced by a copy.
+        parent = self.vcache.parent
+        return parent if parent != self.folder and parent.is_relative_to(self.folder) else None
 
     @property
     def package(self) -> Path:

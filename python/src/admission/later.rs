@@ -56,9 +56,14 @@ impl Drop for Later {
         }
         // At the interpreter's end there is nothing to close.
         Python::try_attach(|py| {
+            // A call may be dropped while an exception is on its way, with which no Python code may run.
+            let raised = PyErr::take(py);
             for awaitable in &self.0 {
                 // A future has no such method, and goes on.
                 _ = awaitable.call_method0(py, intern!(py, "close"));
+            }
+            if let Some(raised) = raised {
+                raised.restore(py);
             }
         });
     }

@@ -280,7 +280,11 @@ where
         Said::Awaited(awaitable) => {
             let mut later = Later::default();
             later.push(awaitable);
-            let (py, rule, of) = (of.py(), rule.clone().unbind(), of.clone().unbind());
+            // As it is now: what the program does with its dict meanwhile changes neither the limit nor who is charged.
+            let of = of
+                .cast::<PyDict>()
+                .map_or_else(|_| Ok(of.clone()), |dict| dict.copy().map(Bound::into_any))?;
+            let (py, rule, of) = (of.py(), rule.clone().unbind(), of.unbind());
             return later.then(py, name, move |answers| {
                 let rule = rule.get().rule();
                 let limit = answered(&answers.get_item(0)?, rule.name())?;

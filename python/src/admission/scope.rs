@@ -118,6 +118,10 @@ pub(super) fn for_callable<'py>(
     entries: &[String],
     of: &Bound<'py, PyAny>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if let Ok(dict) = of.cast::<PyDict>() {
+        // An async callable looks at it later, when the program may have changed its own.
+        return Ok(Some(dict.copy()?.into_any()));
+    }
     if of.cast::<PyMapping>().is_ok() {
         return Ok(Some(of.clone()));
     }
