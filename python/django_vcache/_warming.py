@@ -60,7 +60,7 @@ async def awarm_up(*aliases: str) -> bool:
 
 def warm_up_at_start() -> None:
     """Warms up on a thread that ends, if this process begins to serve and ``VCACHE`` does not say otherwise."""
-    # A mistake in the settings is told by the checks.
+    # The checks report a mistake in the settings.
     if not _serves() or problems(getattr(settings, "VCACHE", {})) or not current().warm_up:
         return
     # NOTE: modules are imported here and not on the thread, which holds no lock of Python's if the process forks.
@@ -94,7 +94,7 @@ def _published(given: Iterable[str]) -> list[str]:
     if aliases:
         return aliases
     for alias in sorted({"default", current().throttle_alias, *_vcache.aliases_in_use()}):
-        # What is wrong with one is told by the checks, and by its first call.
+        # The checks report what is wrong with one, and so does its first call.
         with contextlib.suppress(ConfigurationError, TypeError, ValueError, AttributeError):
             if _is_ours(settings.CACHES.get(alias, {})):
                 publish_alias(alias)
@@ -105,7 +105,7 @@ def _published(given: Iterable[str]) -> list[str]:
 def _is_ours(setting: Mapping[str, Any]) -> bool:
     try:
         backend = import_string(setting.get("BACKEND", ""))
-    # What a module raises when it is imported is told to the first who uses the cache.
+    # Whatever the module raises, the first use of the cache raises it again.
     except Exception:
         return False
     ours = isinstance(backend, type) and issubclass(backend, ValkeyCache)

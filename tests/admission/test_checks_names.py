@@ -134,7 +134,7 @@ def test_throttles_that_count_elsewhere_may_have_another_rate(found: Any) -> Non
         # The part counts where its gate does.
         Gate([Throttle("probe", "11/m")], prefix="gate"),
     ]
-    # One rate, said in two ways: but the window that it is told by is another.
+    # Both let one pass every twelve seconds, but their windows differ.
     [text] = found()
     assert "5 in 60 s with burst 5" in text
     assert "300 in 3600 s with burst 5" in text

@@ -20,7 +20,7 @@ pub(super) trait Limit: Copy + fmt::Display + Send + Sync + 'static {
     const WHAT: &'static str;
 
     /// # Errors
-    /// `TypeError` or `ValueError` for what is none.
+    /// `TypeError` or `ValueError` for what is no limit.
     fn read(given: &Bound<'_, PyAny>) -> PyResult<Self>;
 
     fn unlimited() -> vcache::Result<Self>;
