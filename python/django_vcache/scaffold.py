@@ -7,6 +7,7 @@ The files come from the folder ``template`` of this package, and the source of t
 import importlib.util
 import json
 import keyword
+import os
 import re
 import sys
 from importlib import resources
@@ -101,8 +102,8 @@ def _check_name(name: str, target: Path) -> None:
         )
     if name in sys.stdlib_module_names:
         raise ScaffoldError(f"{name!r} is a module of Python's own library: choose another name, such as {name}_hot")
-    # Also a dangling link, which `exists` does not see.
-    if target.exists() or target.is_symlink():
+    # Also a dangling link.
+    if os.path.lexists(target):
         raise ScaffoldError(f"{target} exists already: nothing was written. Choose another name or --path")
     spec = importlib.util.find_spec(name)
     # A mere folder of that name, which Python takes for a namespace, is in no one's way.
@@ -133,7 +134,7 @@ def _dependency(vcache: str | None) -> dict[str, str]:
 def _is_vcache(folder: Path) -> bool:
     try:
         return 'name = "vcache"' in (folder / "Cargo.toml").read_text(encoding="utf-8")
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return False
 
 

@@ -1,13 +1,18 @@
 """`python -m django_vcache new`: which names it takes, and that what it writes is complete and valid."""
 
 import ast
+import asyncio
 import json
 import shutil
 import subprocess
 import sys
 import tarfile
+import textwrap
 import tomllib
+import types
 from pathlib import Path
+from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -66,6 +71,18 @@ def test_the_package_exports_what_the_stubs_declare(crate: Path) -> None:
     source = ast.parse((package / "__init__.py").read_text())
     exported = [ast.literal_eval(node.value) for node in source.body if isinstance(node, ast.Assign)]
     assert exported == [declared]
+
+
+def test_the_sample_in_the_package_answers_always(crate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = types.ModuleType("shop_hot")
+    monkeypatch.setitem(sys.modules, "shop_hot", package)
+    text = ast.get_docstring(ast.parse((crate / "python" / "shop_hot" / "__init__.py").read_text())) or ""
+    sample: dict[str, Any] = {}
+    exec(textwrap.dedent(text.partition("::\n")[2]), sample)
+    for admitted, status in ((True, 200), (False, 429)):
+        # Django refuses a view that returns None.
+        package.aspend = AsyncMock(return_value=admitted)  # type: ignore[attr-defined]
+        assert asyncio.run(sample["view"](None, 1)).status_code == status
 
 
 def test_manifests_agree_on_names_and_versions(crate: Path) -> None:
@@ -160,7 +177,12 @@ def test_the_crate_to_build_with_may_be_named(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("vcache", ["latest", "0.1.2.3", "nowhere", "."])
-def test_a_crate_that_cannot_be_is_refused(vcache: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_crate_that_cannot_be_is_refused(
+    vcache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The folder "." has a manifest that is not text.
+    (tmp_path / "Cargo.toml").write_bytes(b"\xff")
+    monkeypatch.chdir(tmp_path)
     assert new("shop_hot", "--path", tmp_path, "--vcache", vcache) == 2
     assert "neither a version, such as 0.1, nor a folder" in capsys.readouterr().err
     assert not (tmp_path / "shop_hot").exists()
