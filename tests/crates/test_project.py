@@ -1,6 +1,7 @@
 """Which crates a project has, and what their manifests say."""
 
 import os
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from django_vcache import scaffold
 from django_vcache.admission.settings import problems
 from django_vcache.crates import CrateError
-from django_vcache.crates.project import SUFFIX, configured, crates_beside, is_source, load, project_folder
+from django_vcache.crates.project import SUFFIX, Crate, configured, is_source, load, project_folder, survey
 
 PATH = str(Path(__file__).parents[2] / "vcache")
 
@@ -58,7 +59,6 @@ def test_the_crates_beside_manage_py_are_found(folder: Path, tmp_path: Path) -> 
     other = tmp_path / "tool"
     other.mkdir()
     (other / "Cargo.toml").write_text("[package]\nname = 'tool'\n")
-    assert [crate.name for crate in crates_beside(tmp_path)] == ["one_hot", "two_hot"]
     assert [crate.name for crate in configured(types.SimpleNamespace(BASE_DIR=tmp_path), None)] == [
         "one_hot",
         "two_hot",
@@ -126,12 +126,67 @@ def test_sources_are_what_is_compiled(folder: Path) -> None:
     assert folder.parent / "two_hot" / "vendored" / "vcache" / "src" / "lib.rs" in vendored
 
 
+def test_sources_that_cannot_be_looked_at_are_left_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crate = load(folder)
+    (folder / "src" / "loop.rs").symlink_to("loop.rs")
+    (folder / "src" / "dangling.rs").symlink_to("nowhere")
+    (folder / "src" / "again").symlink_to(".")
+    names = {"Cargo.toml", "src/lib.rs", "src/spend.lua"}
+    assert {str(path.relative_to(folder)) for path in crate.sources()} == names
+    # An editor replaces a file, or another program a folder, after it was listed.
+    gone = [folder / "src" / "gone.rs", folder / "src" / "lib.rs" / "gone.rs", folder / "src" / "loop.rs"]
+    monkeypatch.setattr(Crate, "sources", lambda self: iter([*gone, folder / "src" / "lib.rs"]))
+    assert [path for path, _ in crate.states()] == [folder / "src" / "lib.rs"]
+    monkeypatch.setattr(Crate, "sources", lambda self: iter(gone))
+    with pytest.raises(CrateError, match=f"{folder} has no source that can be read: was the folder moved or deleted?"):
+        crate.newest_source()
+
+
+def test_a_package_in_a_loop_of_links_is_not_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crate = load(folder)
+    monkeypatch.syspath_prepend(crate.python)
+    shutil.rmtree(crate.package)
+    crate.package.symlink_to(crate.package)
+    assert (crate.installed(), crate.is_editable()) == (None, False)
+
+
+def test_a_path_that_no_file_can_have_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CrateError, match="cannot be read: a path has no NUL and no lone surrogate in it"):
+        load(tmp_path / "a\0b")
+    with pytest.raises(CrateError, match="cannot be looked through for crates of hot paths"):
+        survey(types.SimpleNamespace(BASE_DIR=tmp_path / "a\0b"), None)
+
+
+def test_base_dir_may_be_bytes_of_a_path(folder: Path) -> None:
+    project = types.SimpleNamespace(BASE_DIR=OddPath(os.fsencode(folder.parent)))
+    assert [crate.name for crate in configured(project, None)] == ["one_hot"]
+
+
+class OddPath:
+    """What is a path by its type, and what `open` need not take."""
+
+    def __init__(self, path: object) -> None:
+        self.path = path
+
+    def __fspath__(self) -> object:
+        return self.path
+
+
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
         ({"HOTPATH": []}, "VCACHE has an unknown setting 'HOTPATH'. Did you mean HOTPATHS?"),
         ({"HOTPATHS": "shop_hot"}, "VCACHE['HOTPATHS'] must be a list of folders"),
-        ({"HOTPATHS": [1]}, "VCACHE['HOTPATHS'] must be a list of folders"),
+        ({"HOTPATHS": {"shop_hot"}}, "VCACHE['HOTPATHS'] must be a list of folders"),
+        ({"HOTPATHS": [1]}, "VCACHE['HOTPATHS'][0] must be the path of a folder, such as BASE_DIR / 'shop_hot', not 1"),
+        ({"HOTPATHS": [Path("a"), ""]}, "VCACHE['HOTPATHS'][1] must be the path of a folder, such as"),
+        ({"HOTPATHS": ["a", None]}, "VCACHE['HOTPATHS'][1] must be the path of a folder, such as"),
+        ({"HOTPATHS": ["a\0b"]}, "VCACHE['HOTPATHS'][0] must be the path of a folder, such as"),
+        ({"HOTPATHS": [Path("a\0b")]}, "VCACHE['HOTPATHS'][0] must be the path of a folder, such as"),
+        ({"HOTPATHS": ["\ud800"]}, "VCACHE['HOTPATHS'][0] must be the path of a folder, such as"),
+        ({"HOTPATHS": [b"shop_hot"]}, "VCACHE['HOTPATHS'][0] must be the path of a folder, such as"),
+        ({"HOTPATHS": [OddPath(b"shop_hot")]}, "VCACHE['HOTPATHS'][0] must be the path of a folder, such as"),
+        ({"HOTPATHS": [OddPath(5)]}, "VCACHE['HOTPATHS'][0] must be the path of a folder, such as"),
     ],
 )
 def test_a_wrong_setting_is_told(given: dict[str, object], problem: str) -> None:

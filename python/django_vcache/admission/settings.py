@@ -89,6 +89,8 @@ def problems(given: Any) -> list[str]:
             found.append(f"VCACHE has an unknown setting {name!r}. {hint}")
         elif name in ("DEFAULTS", "POLICIES"):
             found += _keyword_problems(name, value)
+        elif name == "HOTPATHS":
+            found += _hotpath_problems(value)
         elif problem := _problem(name, value):
             found.append(f"VCACHE[{name!r}] must be {problem}, not {value!r}")
     return found
@@ -103,9 +105,6 @@ def _problem(name: str, value: object) -> str:
         case "GATES" | "STREAMS":
             fits = isinstance(value, list | tuple) and all(isinstance(path, str) and "." in path for path in value)
             return "" if fits else "a list of dotted paths"
-        case "HOTPATHS":
-            fits = isinstance(value, list | tuple) and all(isinstance(path, str | os.PathLike) for path in value)
-            return "" if fits else "a list of folders, such as [BASE_DIR / 'shop_hot']"
         case "ENABLED" | "LEGACY_HEADERS" | "WARM_UP":
             return "" if isinstance(value, bool) else "True or False"
         case "REFUSAL":
@@ -113,6 +112,28 @@ def _problem(name: str, value: object) -> str:
             return "" if fits else "'text', 'json', 'template:<name>' or a dotted path"
         case _:
             return "" if isinstance(value, str) and value else "the name of a cache alias"
+
+
+def _hotpath_problems(value: object) -> list[str]:
+    """What is wrong with ``HOTPATHS``, a sentence each. Whether there is a crate is looked at elsewhere."""
+    if not isinstance(value, list | tuple):
+        return [f"VCACHE['HOTPATHS'] must be a list of folders, such as [BASE_DIR / 'shop_hot'], not {value!r}"]
+    return [
+        f"VCACHE['HOTPATHS'][{number}] must be the path of a folder, such as BASE_DIR / 'shop_hot', not {path!r}"
+        for number, path in enumerate(value)
+        if not _is_path(path)
+    ]
+
+
+def _is_path(value: object) -> bool:
+    """Whether the system could have a file of this name."""
+    if not isinstance(value, str | os.PathLike):
+        return False
+    try:
+        path = os.fspath(value)
+        return isinstance(path, str) and path != "" and b"\0" not in os.fsencode(path)
+    except (TypeError, UnicodeEncodeError):
+        return False
 
 
 def _keyword_problems(name: str, value: object) -> list[str]:

@@ -1,5 +1,5 @@
 """Crates of hot paths, as a project has them: the Rust source that they are compiled with, how they are found, built
-and checked, and how a development server follows their source. Nothing here runs in production.
+and checked, and how a development server follows their source. No server in production imports it.
 """
 
 __all__ = ["CrateError"]

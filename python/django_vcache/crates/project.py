@@ -7,15 +7,14 @@ import importlib
 import importlib.machinery
 import os
 import sys
-import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from django_vcache.crates import CrateError
+from django_vcache.crates import CrateError, manifest
 
-__all__ = ["Crate", "configured", "crates_beside", "is_source", "load", "project_folder"]
+__all__ = ["Broken", "Crate", "configured", "is_source", "load", "project_folder", "survey"]
 
 SUFFIX = importlib.machinery.EXTENSION_SUFFIXES[0]
 """What the file of an extension module ends with on this interpreter: ``.cpython-313-x86_64-linux-gnu.so``."""
@@ -65,16 +64,16 @@ class Crate:
 
     def installed(self) -> Path | None:
         """The compiled module that ``import`` finds; None if there is none. It imports nothing."""
-        folders = self._package_folders()
+        folders = self.package_folders()
         spec = folders and importlib.machinery.PathFinder.find_spec(self.module.rpartition(".")[2], folders)
-        return Path(spec.origin).resolve() if spec and spec.origin else None
+        return Path(os.path.realpath(spec.origin)) if spec and spec.origin else None
 
     def is_editable(self) -> bool:
         """Whether ``import`` finds the package in the crate's folder, and not a copy of it among installed packages."""
-        return self.package.resolve() in map(Path.resolve, map(Path, self._package_folders()))
+        return os.path.realpath(self.package) in map(os.path.realpath, self.package_folders())
 
-    def _package_folders(self) -> list[str]:
-        """Where the Python package is that ``import`` finds."""
+    def package_folders(self) -> list[str]:
+        """Where the Python package is that ``import`` finds; an empty list if there is none. It imports nothing."""
         importlib.invalidate_caches()  # another process may just have built it
         folders: list[str] | None = None
         for name in self.module.split(".")[:-1]:
@@ -87,27 +86,50 @@ class Crate:
     def sources(self) -> Iterator[Path]:
         """The files that the module is compiled from."""
         for name in ("Cargo.toml", "build.rs"):
-            if (self.folder / name).is_file():
+            if os.path.isfile(self.folder / name):
                 yield self.folder / name
-        for folder in filter(None, (self.folder / "src", self.vendored)):
-            yield from (path for path in folder.rglob("*") if is_source(path))
+        for top in filter(None, (self.folder / "src", self.vendored)):
+            # It passes over what cannot be listed, which `Path.rglob` does not on each version of Python.
+            for folder, _, names in os.walk(top):
+                yield from (path for name in names if is_source(path := Path(folder, name)))
 
     def states(self) -> Iterator[tuple[Path, os.stat_result]]:
         """The files of :meth:`sources`, each with what the system says of it."""
         for path in self.sources():
-            # An editor may replace a file at this moment.
-            with contextlib.suppress(FileNotFoundError):
+            # An editor may replace a file at this moment, or another program its folder.
+            with contextlib.suppress(OSError):
                 yield path, path.stat()
 
     def newest_source(self) -> tuple[float, Path]:
-        """When the source changed last, in seconds since the epoch, and which file did."""
-        return max((state.st_mtime, path) for path, state in self.states())
+        """When the source changed last, in seconds since the epoch, and which file did.
+
+        Raises:
+            CrateError: There is no source.
+        """
+        newest = max(((state.st_mtime, path) for path, state in self.states()), default=None)
+        if newest is None:
+            raise CrateError(f"{self.folder} has no source that can be read: was the folder moved or deleted?")
+        return newest
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A folder that should hold a crate, and holds no crate that can be built."""
+
+    folder: Path
+    problem: str
+    """Why not, in a sentence that names the folder, and the setting if that names it."""
+
+    def is_absent(self) -> bool:
+        """Whether there is nothing at all at that path."""
+        return not os.path.lexists(self.folder)
 
 
 def is_source(path: Path) -> bool:
     """Whether a file is source, and not what an editor keeps beside one."""
     name = path.name
-    return not name.startswith((".", "#")) and not name.endswith(("~", ".new", ".tmp", ".swp")) and path.is_file()
+    # `os.path` takes what cannot be looked at for no file. `Path.is_file` raises, on some versions of Python.
+    return not name.startswith((".", "#")) and not name.endswith(("~", ".new", ".tmp", ".swp")) and os.path.isfile(path)
 
 
 def load(folder: Path) -> Crate:
@@ -116,45 +138,51 @@ def load(folder: Path) -> Crate:
     Raises:
         CrateError: It is not a crate of hot paths that maturin builds; the text says what is missing.
     """
-    folder = folder.resolve()
-    dependency = _dependency(folder)
+    # A loop of links stays as it is, and cannot be read.
+    with contextlib.suppress(ValueError):
+        folder = Path(os.path.realpath(folder))
+    cargo = manifest.read(folder / "Cargo.toml")
+    dependency = cargo.table("dependencies").get("vcache")
     if dependency is None:
-        raise CrateError(f"{folder}/Cargo.toml does not depend on the crate vcache: it has no hot paths")
-    maturin = _manifest(folder / "pyproject.toml").get("tool", {}).get("maturin", {})
-    module = maturin.get("module-name")
-    if not isinstance(module, str) or "." not in module:
-        raise CrateError(
-            f"{folder}/pyproject.toml has no module-name in [tool.maturin] that names a module in a package, such as "
-            '"shop_hot._native"'
-        )
-    path = dependency.get("path")
+        raise CrateError(f"{cargo.path} does not depend on the crate vcache: it has no hot paths")
+    path = None if isinstance(dependency, str) else cargo.text("dependencies", "vcache", "path")
+    python = manifest.read(folder / "pyproject.toml")
     return Crate(
         folder,
-        module,
-        folder / maturin.get("python-source", ""),
+        _module(python),
+        folder / (python.text("tool", "maturin", "python-source") or ""),
         None if path is None else Path(os.path.normpath(folder / path)),
     )
 
 
-def crates_beside(folder: Path) -> list[Crate]:
-    """The crates of hot paths in the folders of one folder, by name. Others are left out."""
-    found = []
-    for manifest in sorted(folder.glob("*/Cargo.toml")):
-        try:
-            found.append(load(manifest.parent))
-        except CrateError:
-            continue
-    return found
+def _module(python: manifest.Manifest) -> str:
+    name = python.text("tool", "maturin", "module-name") or ""
+    parts = name.split(".")
+    # The parts are names of folders below python-source: a slash or an empty part would lead elsewhere.
+    if len(parts) > 1 and all(part.isidentifier() for part in parts):
+        return name
+    given = f", and {name!r} does not" if name else ""
+    raise CrateError(
+        f"{python.path} has no module-name in [tool.maturin] that names a module in a package, such as "
+        f'"shop_hot._native"{given}'
+    )
 
 
 def project_folder(settings: Any) -> Path:
-    """The folder of ``manage.py``: ``BASE_DIR`` of the settings, or the one that the settings' package is in."""
+    """The folder of ``manage.py``: ``BASE_DIR`` of the settings, or the one that the settings' package is in.
+
+    Raises:
+        CrateError: There is no such setting, and the current folder was deleted.
+    """
     base = getattr(settings, "BASE_DIR", None)
     if isinstance(base, str | os.PathLike):
-        return Path(base)
+        return Path(os.fsdecode(base))
     file = getattr(sys.modules.get(os.environ.get("DJANGO_SETTINGS_MODULE", "")), "__file__", None)
-    folder = Path(file).resolve().parent if file else Path.cwd()
-    while (folder / "__init__.py").is_file():
+    try:
+        folder = Path(os.path.realpath(file)).parent if file else Path.cwd()
+    except OSError as error:
+        raise CrateError(f"the current folder cannot be found, and BASE_DIR is not set: {error}") from error
+    while (folder / "__init__.py").is_file() and folder != folder.parent:
         folder = folder.parent
     return folder
 
@@ -167,22 +195,70 @@ def configured(settings: Any, paths: Iterable[str | os.PathLike[str]] | None) ->
         paths: ``VCACHE["HOTPATHS"]``, or None if it is not set. A relative one begins in the folder of ``manage.py``.
 
     Raises:
-        CrateError: One that the settings name is not a crate of hot paths.
+        CrateError: One that the settings name is not a crate of hot paths, or a manifest is broken.
+    """
+    crates, broken = survey(settings, paths)
+    for each in broken:
+        raise CrateError(each.problem)
+    return crates
+
+
+def survey(settings: Any, paths: Iterable[str | os.PathLike[str]] | None) -> tuple[list[Crate], list[Broken]]:
+    """The crates of the project with these settings, and the folders in which one should be.
+
+    Args:
+        settings: ``django.conf.settings``.
+        paths: ``VCACHE["HOTPATHS"]``, as for :func:`configured`.
+
+    Raises:
+        CrateError: The folder of the project cannot be found.
     """
     folder = project_folder(settings)
-    return crates_beside(folder) if paths is None else [load(folder / path) for path in paths]
+    if paths is None:
+        return _beside(folder)
+    crates, broken = [], []
+    for given in paths:
+        path = os.fspath(given)
+        try:
+            crates.append(load(folder / path))
+        except CrateError as error:
+            broken.append(Broken(folder / path, f"VCACHE['HOTPATHS'] names {path!r}, but {error}"))
+    return crates, broken
 
 
-def _dependency(folder: Path) -> dict[str, Any] | None:
-    """How Cargo.toml asks for the crate vcache; None if it does not."""
-    found = _manifest(folder / "Cargo.toml").get("dependencies", {}).get("vcache")
-    return {"version": found} if isinstance(found, str) else found
+def _beside(folder: Path) -> tuple[list[Crate], list[Broken]]:
+    """The crates of hot paths in the folders of one folder, by name, and those with broken manifests. Others are left
+    out.
 
-
-def _manifest(path: Path) -> dict[str, Any]:
+    Raises:
+        CrateError: No folder can have this path.
+    """
+    crates: list[Crate] = []
+    broken: list[Broken] = []
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CrateError(f"{path} cannot be read: {error.strerror}") from error
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return crates, broken
     except ValueError as error:
-        raise CrateError(f"{path} is not TOML: {error}") from error
+        raise CrateError(f"{str(folder)!r} cannot be looked through for crates of hot paths: {error}") from error
+    for name in names:
+        try:
+            crates.append(load(folder / name))
+        except manifest.ManifestError as error:
+            if _was_meant(folder / name):
+                broken.append(Broken(folder / name, str(error)))
+        except CrateError:
+            continue
+    return crates, broken
+
+
+def _was_meant(folder: Path) -> bool:
+    """Whether a folder with a broken manifest seems to be a crate of hot paths; most folders have no manifest."""
+    for name, word in (("Cargo.toml", b"vcache"), ("pyproject.toml", b"maturin")):
+        path = folder / name
+        try:
+            if not os.path.isfile(path) or word not in path.read_bytes():
+                return False
+        except OSError:
+            return False
+    return True
