@@ -2,7 +2,9 @@
 builds is tested where crates are compiled, in `tests/scaffold/test_build.py`.
 """
 
+import errno
 import os
+import shutil
 import sys
 import threading
 import zipfile
@@ -82,6 +84,59 @@ def test_a_wheel_without_the_module_says_what_may_be_wrong(crate: Crate, tmp_pat
         archive.writestr("other.so", b"")
     with pytest.raises(CrateError, match="is module-name in its"):
         building._put(crate, wheel, 1e9)
+
+
+def test_a_module_that_cannot_be_written_leaves_the_old_one(
+    crate: Crate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crate.extension.write_bytes(b"old")
+    wheel = tmp_path / "x.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(f"built_hot/{crate.extension.name}", b"new")
+
+    def fail(source: object, target: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfileobj", fail)
+    why = f"built_hot compiles, but {crate.extension} cannot be written: No space left on device"
+    with pytest.raises(CrateError, match=why):
+        building._put(crate, wheel, 1e9)
+    assert crate.extension.read_bytes() == b"old"
+    assert [path.name for path in crate.package.iterdir() if path.name.startswith(".")] == []
+    monkeypatch.undo()
+    crate.extension.unlink()
+    crate.extension.mkdir()
+    with pytest.raises(CrateError, match=f"{crate.extension} cannot be written: Is a directory"):
+        building._put(crate, wheel, 1e9)
+    shutil.rmtree(crate.package)
+    with pytest.raises(CrateError, match=f"{crate.extension} cannot be written: No such file"):
+        building._put(crate, wheel, 1e9)
+    wheel.write_bytes(b"cut short")
+    with pytest.raises(CrateError, match="cannot be written: File is not a zip file"):
+        building._put(crate, wheel, 1e9)
+
+
+def test_what_maturin_makes_must_be_one_wheel(crate: Crate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "_maturin", lambda: ["true"])
+    with pytest.raises(CrateError, match=f"maturin made 0 wheels of {crate.folder} instead of one"):
+        building.rebuild(crate)
+
+
+def test_a_build_that_cannot_begin_is_told(crate: Crate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "_maturin", lambda: [str(tmp_path)])
+    with pytest.raises(CrateError, match=f"maturin cannot run in {crate.folder}: .*Permission denied"):
+        building.rebuild(crate)
+    monkeypatch.setenv("CONDA_PREFIX", "/")
+    with pytest.raises(CrateError, match=f"maturin cannot run in {crate.folder}: .*Permission denied"):
+        building.install(crate)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(CrateError, match=f"maturin cannot run in {crate.folder}: .*No such file"):
+        building.rebuild(crate)
+
+
+def test_a_module_that_vanishes_is_stale(crate: Crate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Crate, "installed", lambda self: crate.folder / "gone")
+    assert building.is_stale(crate)
 
 
 def test_the_compilers_text_is_what_it_said_and_no_more() -> None:
