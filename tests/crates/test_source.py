@@ -9,7 +9,7 @@ import pytest
 
 from django_vcache import scaffold
 from django_vcache.__main__ import main
-from django_vcache.crates import source
+from django_vcache.crates import CrateError, source
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -142,3 +142,66 @@ def test_vendor_refuses_a_crate_without_a_copy(tmp_path: Path, capsys: pytest.Ca
     assert 'vcache = { path = "vendored/vcache" }' in capsys.readouterr().err
     assert main(["vendor", str(tmp_path)]) == 2
     assert "Cargo.toml cannot be read: No such file or directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "path", ["../lib.rs", "/etc/passwd", "vcache/../../x", "vcache//lib.rs", "./lib.rs", "..", "a\0b", "vcache/src/"]
+)
+def test_a_list_that_leads_out_of_the_copy_is_refused(path: str, copy: Path) -> None:
+    outside = copy.parent / "lib.rs"
+    outside.write_text("mine")
+    with (copy / "FILES").open("a") as files:
+        files.write(f"{path}\n")
+    why = f"the list {copy}/FILES names {path!r}, which is no path below its folder (delete that list first)"
+    assert source.problem(copy) == f"is not a copy of vcache's Rust source, because {why}"
+    with pytest.raises(CrateError) as raised:
+        source.copy_into(copy)
+    assert str(raised.value) == why
+    assert outside.read_text() == "mine"
+    (copy / "FILES").unlink()
+    source.copy_into(copy)
+    assert source.problem(copy) is None
+
+
+def test_a_list_that_is_not_text_is_refused(copy: Path) -> None:
+    (copy / "FILES").write_bytes(b"vcache/\xff.rs\n")
+    assert f"the list {copy}/FILES is not UTF-8 (delete that list first)" in str(source.problem(copy))
+    with pytest.raises(CrateError, match="is not UTF-8"):
+        source.copy_into(copy)
+
+
+def test_a_path_in_the_list_that_no_file_can_have_is_told(copy: Path) -> None:
+    with (copy / "FILES").open("a") as files:
+        files.write("x" * 5000 + "\n")
+    assert "was edited" in str(source.problem(copy))
+    with pytest.raises(CrateError, match=f"{copy} cannot be written: .*File name too long"):
+        source.copy_into(copy)
+
+
+def test_a_link_out_of_the_copy_is_not_followed(copy: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "checkout"
+    (copy / "vcache").rename(elsewhere)
+    (copy / "vcache").symlink_to(elsewhere)
+    (elsewhere / "src" / "lib.rs").write_text("mine")
+    with pytest.raises(CrateError, match=f"would be written to {elsewhere}.*, to which a link leads"):
+        source.copy_into(copy)
+    assert (elsewhere / "src" / "lib.rs").read_text() == "mine"
+    (copy / "vcache").unlink()
+    # A file that is a link is replaced, and what it led to stays.
+    (copy / "LICENSE").unlink()
+    (copy / "LICENSE").symlink_to(elsewhere / "src" / "lib.rs")
+    (copy / "LICENSE.new").symlink_to(elsewhere / "src" / "lib.rs")
+    source.copy_into(copy)
+    assert source.problem(copy) is None
+    assert (elsewhere / "src" / "lib.rs").read_text() == "mine"
+
+
+def test_a_device_in_a_copy_is_an_edit(copy: Path) -> None:
+    (copy / "LICENSE").unlink()
+    (copy / "LICENSE").symlink_to("/dev/zero")
+    assert "was edited" in str(source.problem(copy))
+
+
+def test_a_stamp_that_nests_too_deeply_is_no_stamp(copy: Path) -> None:
+    (copy / source.STAMP).write_text("version = " + "[" * 100_000)
+    assert "is not a copy of the Rust source" in str(source.problem(copy))

@@ -77,13 +77,15 @@ def copy_into(target: Path) -> None:
         target: The folder, such as ``shop_hot/vendored``. It is made if it is missing.
 
     Raises:
-        CrateError: It cannot be written, or this install has no source.
+        CrateError: It cannot be written, its list of files names one outside it, or this install has no source.
     """
     source = folder()
     files = _files(source)
     stamp = _STAMP_TEXT.format(version=version(), quoted=json.dumps(version()), digest=_digest(source, files))
     try:
         gone = set(_files(target)) - set(files) if (target / _LIST).is_file() else set()
+        for path in (*gone, *files):
+            _refuse_links(target, path)
         for path in gone:
             (target / path).unlink(missing_ok=True)
         for path in files:
@@ -97,7 +99,10 @@ def copy_into(target: Path) -> None:
 
 def problem(target: Path) -> str | None:
     """What is wrong with a vendored copy, as a sentence without its subject; None if it is the installed source."""
-    copy = _read(target)
+    try:
+        copy = _read(target)
+    except _ListError as error:
+        return f"is not a copy of vcache's Rust source, because {error}"
     if copy is None:
         return f"is not a copy of the Rust source that django-vcache {version()} carries: it has no {STAMP}"
     if copy.is_edited:
@@ -110,11 +115,15 @@ def problem(target: Path) -> str | None:
     return f"is the Rust source of django-vcache {copy.version}, and {version()} is installed"
 
 
+class _ListError(CrateError):
+    """The list of files of a copy is not one that this package wrote. The text says what to do."""
+
+
 def _read(target: Path) -> _Copy | None:
     try:
         stamp = tomllib.loads((target / STAMP).read_text(encoding="utf-8"))
         copy_version, digest, files = str(stamp["version"]), str(stamp["sha256"]), _files(target)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, RecursionError):
         return None
     try:
         is_edited = _digest(target, files) != digest
@@ -124,14 +133,41 @@ def _read(target: Path) -> _Copy | None:
 
 
 def _files(folder: Path) -> list[str]:
-    """The files of the source in a folder, as it lists them; an editable install may have older ones beside them."""
-    paths = (folder / _LIST).read_text(encoding="utf-8").split("\n")
+    """The files of the source in a folder, as it lists them; an editable install may have older ones beside them.
+
+    Raises:
+        OSError: The list cannot be read.
+        CrateError: It names a file that is not below the folder. A copy is in a repository that others write to, and
+            what its list names is read, and deleted when the source has it no more.
+    """
+    try:
+        paths = (folder / _LIST).read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise _ListError(f"the list {folder / _LIST} is not UTF-8 (delete that list first)") from error
+    for path in filter(None, paths):
+        if "\0" in path or not {"", ".", ".."}.isdisjoint(path.split("/")):
+            raise _ListError(
+                f"the list {folder / _LIST} names {path!r}, which is no path below its folder (delete that list first)"
+            )
     return [path for path in paths if path and path != _LOCK]
+
+
+def _refuse_links(target: Path, path: str) -> None:
+    """Raises if a file of a copy is in a folder elsewhere, to which a link leads: what is there is not a copy."""
+    parent = os.path.realpath((target / path).parent)
+    if not Path(parent).is_relative_to(os.path.realpath(target)):
+        raise CrateError(
+            f"{target / path} would be written to {parent}, to which a link leads: nothing was written. Delete the "
+            "link first"
+        )
 
 
 def _digest(folder: Path, files: list[str]) -> str:
     digest = hashlib.sha256()
     for path in files:
+        # A device has no end.
+        if not (folder / path).is_file():
+            raise FileNotFoundError(folder / path)
         content = (folder / path).read_bytes()
         digest.update(f"{path}\n{len(content)}\n".encode() + content)
     return digest.hexdigest()
@@ -143,5 +179,6 @@ def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Written beside and renamed: a reader finds the old content or the new.
     beside = path.with_name(f"{path.name}.new")
+    beside.unlink(missing_ok=True)
     beside.write_bytes(content)
     os.replace(beside, path)
