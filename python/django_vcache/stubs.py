@@ -87,7 +87,7 @@ def difference(module: str, output: Path | None = None) -> str:
         found = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         found = ""
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise StubError(f"{path} cannot be read: {error}") from error
     return "".join(
         difflib.unified_diff(found.splitlines(True), stubs.splitlines(True), str(path), f"{module}, as compiled")

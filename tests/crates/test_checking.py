@@ -91,6 +91,17 @@ def test_a_module_that_does_not_fit_the_wheel(crate: project.Crate) -> None:
     assert check(crate) == (1, line)
 
 
+def test_a_package_that_raises_as_it_is_imported(crate: project.Crate) -> None:
+    (crate.package / "__init__.py").write_text("raise LookupError('odd')\n")
+    assert check(crate) == (1, f"{NAME}._native cannot be imported: LookupError: odd\n")
+
+
+def test_stubs_that_are_not_text(crate: project.Crate) -> None:
+    crate.stubs.write_bytes(b"\xff")
+    status, line = check(crate)
+    assert (status, line.startswith(f"{crate.stubs} cannot be read: ")) == (1, True)
+
+
 def test_a_module_that_is_no_hot_path_module(crate: project.Crate) -> None:
     crate.extension.write_text("")
     status, line = check(crate)

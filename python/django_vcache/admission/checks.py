@@ -13,6 +13,7 @@
 ``vcache.W001``  a server's maxmemory-policy may evict counters (``--deploy``)
 ``vcache.W002``  a server could not be asked for its policy (``--deploy``)
 ``vcache.W003``  limits count by address, and ``VCACHE["TRUSTED_PROXIES"]`` is not set (``--deploy``)
+``vcache.W004``  a crate of hot paths is not built, or not for this Python, or is no crate
 ``vcache.W010``  limits are switched off (``--deploy``)
 """
 
@@ -146,6 +147,18 @@ def check_rest_framework(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         if problem := problem_of(each, *rate_of(each, view)):
             found.add(problem)
     return [Error(problem, id="vcache.E004") for problem in sorted(found)]
+
+
+@register(TAG)
+def check_crates(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Whether the compiled modules of the project's crates of hot paths can be found. It imports none."""
+    if problems(getattr(settings, "VCACHE", {})):
+        return []
+    # Only where checks run: a server in production does without.
+    from django_vcache.crates.checking import unusable
+
+    # NOTE: no errors. A development server would not start, and could not build what is missing.
+    return [Warning(text, hint=hint, id="vcache.W004") for text, hint in unusable(settings, current().hotpaths)]
 
 
 @register(TAG, deploy=True)
