@@ -7,21 +7,29 @@
 //! | module | is for |
 //! |---|---|
 //! | [`descriptor`] | a file descriptor that only the process that opened it closes |
+//! | [`handler`] | whether the handler is installed |
+//! | [`lazy`] | a static that a process and its children make once |
 //! | [`per_process`] | a static that a forked child makes anew |
 
 #[cfg(feature = "driver")]
 mod descriptor;
+#[cfg(feature = "driver")]
+mod handler;
+#[cfg(any(feature = "driver", feature = "admission"))]
+mod lazy;
 mod per_process;
 
 #[cfg(feature = "driver")]
 use std::os::fd::{BorrowedFd, RawFd};
 #[cfg(feature = "driver")]
-use std::sync::Once;
-#[cfg(feature = "driver")]
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 #[cfg(feature = "driver")]
 pub(crate) use descriptor::Descriptor;
+#[cfg(feature = "driver")]
+use handler::Handler;
+#[cfg(any(feature = "driver", feature = "admission"))]
+pub(crate) use lazy::Lazy;
 pub(crate) use per_process::PerProcess;
 
 #[cfg(not(feature = "driver"))]
@@ -30,7 +38,7 @@ pub(crate) use crate::abi::guest::epoch;
 #[cfg(feature = "driver")]
 static EPOCH: AtomicU64 = AtomicU64::new(1);
 #[cfg(feature = "driver")]
-static INSTALL: Once = Once::new();
+static HANDLER: Handler = Handler::new();
 /// Every open socket of this process. One that finds no place here is closed by the child when it execs or exits.
 #[cfg(feature = "driver")]
 static SOCKETS: [Place; 128] = [const { Place::new() }; 128];
@@ -73,7 +81,7 @@ pub(crate) fn epoch() -> u64 {
 /// Makes sure that forks are noticed from here on.
 #[cfg(feature = "driver")]
 pub(crate) fn watch() {
-    INSTALL.call_once(|| {
+    HANDLER.install(|| {
         // SAFETY: the handler only touches atomics and calls fstat(2) and close(2), all of it async-signal-safe.
         unsafe {
             libc::pthread_atfork(None, None, Some(in_child));

@@ -3,16 +3,13 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use vcache::redis::Script;
 use vcache::{Connection, Packet, Result, Value};
 
 const INCR: &str = "local value = redis.call('GET', KEYS[1])
 if not value then return false end
 if string.find(value, '^-?%d+$') then return redis.call('INCRBY', KEYS[1], ARGV[1]) end
 return {value}";
-
-/// SHA-1 of the script, which is how the server knows it.
-static SCRIPT: std::sync::LazyLock<vcache::redis::Script> =
-    std::sync::LazyLock::new(|| vcache::redis::Script::new(INCR));
 
 /// What became of it.
 pub(super) enum Outcome {
@@ -23,9 +20,16 @@ pub(super) enum Outcome {
 }
 
 /// Whether a server refused scripts. Once it did, it is not asked again.
-#[derive(Default)]
 pub(super) struct Scripting {
+    /// With its SHA-1, which is how the server knows it.
+    script: Script,
     is_refused: AtomicBool,
+}
+
+impl Default for Scripting {
+    fn default() -> Self {
+        Self { script: Script::new(INCR), is_refused: AtomicBool::new(false) }
+    }
 }
 
 impl Scripting {
@@ -38,7 +42,7 @@ impl Scripting {
         on_refused: impl FnOnce(),
     ) -> Result<Outcome> {
         if !self.is_refused.load(Ordering::Relaxed) {
-            let reply = by_script(&connection, &key, delta).await?;
+            let reply = by_script(&connection, self.script.get_hash(), &key, delta).await?;
             if !is_refusal(&reply) {
                 return Ok(outcome(connection.check(reply)?));
             }
@@ -61,9 +65,9 @@ fn is_refusal(reply: &Value) -> bool {
     }
 }
 
-async fn by_script(connection: &Connection, key: &[u8], delta: i64) -> Result<Value> {
+async fn by_script(connection: &Connection, hash: &str, key: &[u8], delta: i64) -> Result<Value> {
     let mut call = Packet::command("EVALSHA", 4);
-    call.arg(SCRIPT.get_hash().as_bytes()).arg(b"1").arg(key).int(delta);
+    call.arg(hash.as_bytes()).arg(b"1").arg(key).int(delta);
     let reply = connection.send(call).await?;
     if !matches!(&reply, Value::ServerError(error) if error.code() == "NOSCRIPT") {
         return Ok(reply);

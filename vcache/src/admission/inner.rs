@@ -111,7 +111,7 @@ impl Inner {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // Now, and not in the middle of a call.
         for script in [&ADMIT, &PEEK, &REFUND] {
-            std::sync::LazyLock::force(script);
+            _ = &**script;
         }
         let throttles: Vec<_> = throttles.iter().map(|spec| Resolved::new(spec, settings)).collect();
         let quotas: Vec<_> = quotas.iter().map(|spec| Resolved::new(spec, settings)).collect();

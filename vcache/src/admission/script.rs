@@ -1,13 +1,13 @@
 //! The scripts, and how one is run: by its hash, and if the server does not know it, once more by its text, which makes it
 //! known. That is the one error after which a repetition is always safe.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use redis::Value;
 
 use crate::connection::{Connection, Packet};
 use crate::error::Result;
+use crate::fork::Lazy;
 
 /// A script as the server knows it.
 pub(super) struct Script {
@@ -40,18 +40,17 @@ const CLOCK: &str = concat!(
 const GCRA: &str = include_str!("lua/gcra.lua");
 
 /// Throttles, quotas and a stream. Its reply is a [`Packed`](super::reply::Packed).
-pub(super) static ADMIT: LazyLock<Script> = LazyLock::new(|| {
+pub(super) static ADMIT: Lazy<Script> = Lazy::new(|| {
     let decide = ["local function decide()\n", include_str!("lua/admit.lua"), "end\n"];
     Script::new(&[WRITES, CLOCK, GCRA, &decide.concat(), include_str!("lua/pack.lua")])
 });
 /// How throttles and quotas stand.
 #[cfg(feature = "admission")]
-pub(super) static PEEK: LazyLock<Script> =
-    LazyLock::new(|| Script::new(&[READS, CLOCK, GCRA, include_str!("lua/peek.lua")]));
+pub(super) static PEEK: Lazy<Script> =
+    Lazy::new(|| Script::new(&[READS, CLOCK, GCRA, include_str!("lua/peek.lua")]));
 /// Quotas given back.
 #[cfg(feature = "admission")]
-pub(super) static REFUND: LazyLock<Script> =
-    LazyLock::new(|| Script::new(&[WRITES, include_str!("lua/refund.lua")]));
+pub(super) static REFUND: Lazy<Script> = Lazy::new(|| Script::new(&[WRITES, include_str!("lua/refund.lua")]));
 
 /// The beginning of a call.
 #[derive(Clone, Copy)]
@@ -145,11 +144,12 @@ pub async fn load_scripts(conn: &Connection) -> Result<()> {
 /// text has some 12 KB, and a thousand of them would keep the server from deciding within the deadline.
 mod loads {
     use std::hash::{DefaultHasher, Hash, Hasher};
-    use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Instant;
 
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    use crate::fork::Lazy;
+
+    static START: Lazy<Instant> = Lazy::new(Instant::now);
     /// When a text was last brought, by alias and script. Two that share a place bring theirs once too often.
     static BROUGHT: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 

@@ -1,17 +1,18 @@
 //! What this process sends, for tests that say how many round trips something takes. It is off unless a test asks, and
 //! costs a call one look at a flag then.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock};
 
 use super::command::Packet;
+use crate::fork::PerProcess;
 use crate::sync::lock;
 
 static ON: AtomicBool = AtomicBool::new(false);
 
 fn kept() -> &'static Mutex<Vec<RoundTrip>> {
-    static KEPT: OnceLock<Mutex<Vec<RoundTrip>>> = OnceLock::new();
-    KEPT.get_or_init(Mutex::default)
+    static KEPT: PerProcess<Mutex<Vec<RoundTrip>>> = PerProcess::new();
+    KEPT.get(Mutex::default)
 }
 
 /// What was sent together, and is answered together. It holds no values, which may be secrets.

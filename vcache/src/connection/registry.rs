@@ -1,21 +1,17 @@
 //! The names of connections: an alias and what it stands for.
 
-use std::sync::OnceLock;
-
 use arc_swap::ArcSwap;
 
 use super::Connection;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::fork::Lazy;
 
 /// There are few, so that to compare them is quicker than to hash one.
 type Aliases = Vec<(Box<str>, Connection)>;
 
 /// NOTE: an `ArcSwap` and not a mutex: it stays usable in a child that was forked while another thread wrote to it.
-fn aliases() -> &'static ArcSwap<Aliases> {
-    static ALIASES: OnceLock<ArcSwap<Aliases>> = OnceLock::new();
-    ALIASES.get_or_init(ArcSwap::default)
-}
+static ALIASES: Lazy<ArcSwap<Aliases>> = Lazy::new(ArcSwap::default);
 
 /// Gives `alias` its config and returns its connection. The same config again changes nothing; another one replaces it
 /// for those who ask from then on.
@@ -28,7 +24,7 @@ fn aliases() -> &'static ArcSwap<Aliases> {
 /// # Ok::<(), vcache::Error>(())
 /// ```
 pub fn configure(alias: &str, config: Config) -> Connection {
-    if let Some(known) = of(&aliases().load(), alias.as_bytes())
+    if let Some(known) = of(&ALIASES.load(), alias.as_bytes())
         && *known.config() == config
         && known.key_head().is_empty()
     {
@@ -49,7 +45,7 @@ pub fn configure(alias: &str, config: Config) -> Connection {
 /// # Ok::<(), vcache::Error>(())
 /// ```
 pub fn publish(alias: &str, connection: &Connection) {
-    let is_known = of(&aliases().load(), alias.as_bytes()).is_some_and(|known| {
+    let is_known = of(&ALIASES.load(), alias.as_bytes()).is_some_and(|known| {
         known.config() == connection.config()
             && known.key_head() == connection.key_head()
             && known.alias() == connection.alias()
@@ -60,7 +56,7 @@ pub fn publish(alias: &str, connection: &Connection) {
 }
 
 fn insert(alias: &str, connection: &Connection) {
-    aliases().rcu(|aliases| {
+    ALIASES.rcu(|aliases| {
         let mut aliases = Aliases::clone(aliases);
         aliases.retain(|(known, _)| **known != *alias);
         aliases.push((alias.into(), connection.clone()));
@@ -70,7 +66,7 @@ fn insert(alias: &str, connection: &Connection) {
 
 /// Forgets what `alias` stands for, as if it had never been configured. Calls that are under way end as they would have.
 pub fn unconfigure(alias: &str) {
-    aliases().rcu(|aliases| {
+    ALIASES.rcu(|aliases| {
         let mut aliases = Aliases::clone(aliases);
         aliases.retain(|(known, _)| **known != *alias);
         aliases
@@ -84,12 +80,12 @@ fn of<'a>(aliases: &'a Aliases, alias: &[u8]) -> Option<&'a Connection> {
 /// The connection of an alias that is configured.
 #[cfg(feature = "python")]
 pub(super) fn known(alias: &[u8]) -> Option<Connection> {
-    of(&aliases().load(), alias).cloned()
+    of(&ALIASES.load(), alias).cloned()
 }
 
 /// The connection of an alias, or an error that lists the aliases there are.
 pub(super) fn find(alias: &str) -> Result<Connection> {
-    let aliases = aliases().load();
+    let aliases = ALIASES.load();
     of(&aliases, alias.as_bytes()).cloned().ok_or_else(|| {
         let mut known: Vec<_> = aliases.iter().map(|(known, _)| &**known).collect();
         known.sort_unstable();

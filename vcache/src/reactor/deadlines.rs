@@ -2,10 +2,11 @@
 //! lock, and only what is due is touched.
 
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::fork::Lazy;
 use crate::sync::lock;
 
 /// No deadline.
@@ -27,7 +28,7 @@ impl Default for First {
 }
 
 /// Before every deadline, but for those of calls that were under way when it was first asked for.
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+static START: Lazy<Instant> = Lazy::new(Instant::now);
 
 fn nanos(at: Instant) -> u64 {
     u64::try_from(at.saturating_duration_since(*START).as_nanos()).unwrap_or(NEVER - 1)
