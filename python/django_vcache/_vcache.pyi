@@ -165,9 +165,16 @@ def warm_up(alias: str) -> None:
 async def awarm_up(alias: str) -> None:
     """As warm_up, to be awaited."""
 
-def throttles_in_use() -> list[tuple[str, str, str, tuple[int, float, int]]]:
-    """The throttles of this process, those of gates included: the cache alias, where the counters are, the name, and
-    the rate as its limit, its period in seconds and its burst.
+def throttles_in_use() -> list[tuple[str, str, str, tuple[int, int, int] | None, str]]:
+    """The throttles of this process that count, those of gates included: the cache alias, where the counters are, the
+    name, what the counters mean or None if a callable says the rate, and the throttle in words.
+    """
+
+def counted_as(limit: int, seconds: float, burst: int | None = None) -> tuple[int, int, int] | None:
+    """What the counters of a rate and its burst mean: equal for rates that differ only in words. None if nothing is
+    counted.
+
+    Raises ValueError for what is no rate.
     """
 
 def aliases_in_use() -> list[str]:

@@ -41,12 +41,13 @@ def warm_up(*aliases: str) -> bool:
             limit or stream of this process counts, as far as they are a ``ValkeyCache`` whose server is not embedded.
 
     Returns:
-        Whether all of them answered.
+        Whether all of them answered. False if there are none.
 
     Raises:
         ConfigurationError: an alias that was given does not exist, or is another backend's.
     """
-    return all([_meet(alias) for alias in _published(aliases)])
+    answers = [_meet(alias) for alias in _published(aliases)]
+    return bool(answers) and all(answers)
 
 
 async def awarm_up(*aliases: str) -> bool:
@@ -55,7 +56,8 @@ async def awarm_up(*aliases: str) -> bool:
     >>> await awarm_up()  # doctest: +SKIP
     True
     """
-    return all(await asyncio.gather(*(_ameet(alias) for alias in _published(aliases))))
+    answers = await asyncio.gather(*(_ameet(alias) for alias in _published(aliases)))
+    return bool(answers) and all(answers)
 
 
 def warm_up_at_start() -> None:
@@ -90,14 +92,14 @@ def _published(given: Iterable[str]) -> list[str]:
     for alias in aliases:
         if not isinstance(alias, str):
             raise TypeError(f"warm_up() takes the names of aliases, each an argument, not {type(alias).__name__}")
-        publish_alias(alias)
+        publish_alias(alias, "warm_up()")
     if aliases:
         return aliases
     for alias in sorted({"default", current().throttle_alias, *_vcache.aliases_in_use()}):
         # The checks report what is wrong with one, and so does its first call.
         with contextlib.suppress(ConfigurationError, TypeError, ValueError, AttributeError):
             if _is_ours(settings.CACHES.get(alias, {})):
-                publish_alias(alias)
+                publish_alias(alias, "warm_up()")
                 aliases.append(alias)
     return aliases
 

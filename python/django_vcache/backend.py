@@ -383,26 +383,33 @@ _published: set[str] = set()
 """The aliases whose connections Rust knows."""
 
 
-def publish_alias(alias: str) -> None:
+def publish_alias(alias: str, wanted_by: str = "a hot path or limit") -> None:
     """Tells Rust which connection ``CACHES[alias]`` uses, so that hot paths run on it.
 
     Other settings, by ``override_settings``, make it forget the connection, and it asks here again.
 
+    Args:
+        alias: of ``CACHES``.
+        wanted_by: who needs it, for the errors.
+
     Raises:
         ConfigurationError: if there is no such alias, or it is another backend's.
     """
+    from django.conf import settings
     from django.core.cache import InvalidCacheBackendError, caches
 
+    wanted = f"{wanted_by} wants the cache alias {alias!r}"
+    setting = settings.CACHES.get(alias, {"BACKEND": None})
+    # Django has a KeyError or an AttributeError for these.
+    if not isinstance(setting, Mapping) or "BACKEND" not in setting:
+        raise ConfigurationError(f"{wanted}, but CACHES[{alias!r}] is no dict with a BACKEND")
     try:
         cache = caches[alias]
     except InvalidCacheBackendError as error:
-        raise ConfigurationError(f"a hot path or limit wants the cache alias {alias!r}: {error}") from error
+        raise ConfigurationError(f"{wanted}: {error}") from error
     client = getattr(cache, "_client", None)
     if not isinstance(client, _vcache.Client):
-        message = (
-            f"a hot path or limit wants the cache alias {alias!r}, but its BACKEND is {type(cache).__name__}, "
-            "not django_vcache.ValkeyCache"
-        )
+        message = f"{wanted}, but its BACKEND is {type(cache).__name__}, not django_vcache.ValkeyCache"
         if is_usable(type(cache)):
             raise StandInCache(f"{message}: run the test on a server, with the fixture vcache_server or VcacheMixin")
         raise ConfigurationError(

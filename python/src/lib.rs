@@ -23,8 +23,8 @@ mod _vcache {
     use crate::admission::{
         _restore_decision, _restore_refund, _restore_refusal, _restore_rule_state, PyDecision, PyGate,
         PyQuota, PyRefund, PyRefusal, PyRuleState, PyStream, PyThrottle, aliases_in_use,
-        aliases_with_streams, as_name, awarm_up, check_policy, forget_enabled, parse_rate, throttles_in_use,
-        warm_up,
+        aliases_with_streams, as_name, awarm_up, check_policy, counted_as, forget_enabled, parse_rate,
+        throttles_in_use, warm_up,
     };
     #[pymodule_export]
     use crate::cache::Client;

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import warnings
+import weakref
 from typing import Any
 
 import pytest
@@ -249,3 +250,159 @@ def test_a_scope_counts_as_it_was_when_the_call_was_made(run: Any, default_alias
 
     run(main())
     assert [scope["org"] for scope, _ in limits.asked[:2]] == [1, 1]
+
+
+class Service:
+    """What an application holds its limits in: the callable is a method, and calls are kept."""
+
+    def __init__(self) -> None:
+        from django_vcache.admission import Gate, Quota, Throttle
+
+        self.throttle = Throttle("org", self.rate)
+        self.quota = Quota("events", self.rate, "day", key="org")
+        self.gate = Gate([Throttle("gated", self.rate, key="org")], owner="org")
+        self.calls: list[Any] = []
+
+    async def rate(self, scope: Any) -> Any:
+        await asyncio.get_running_loop().create_future()
+
+
+@pytest.mark.parametrize("call", ["throttle.acheck", "quota.aconsume", "gate.aadmit", "gate.aadmit_many"])
+def test_a_call_that_is_part_of_a_cycle_is_collected(run: Any, default_alias: None, call: str) -> None:
+    part, method = call.split(".")
+
+    def dropped(*, begin: bool) -> list[weakref.ref[Any]]:
+        service = Service()
+        scope = {"org": 1}
+        made = getattr(getattr(service, part), method)([{"scope": scope}] if "many" in method else scope)
+        service.calls.append(made)
+        if begin:
+            # It waits for the callable, which waits for ever.
+            made.send(None)
+        return [weakref.ref(service), weakref.ref(made)]
+
+    async def main() -> None:
+        for begin in (False, True):
+            # A warning that is recorded would hold the callable's coroutine, and so the cycle.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                there = dropped(begin=begin)
+                await asyncio.sleep(0)
+                gc.collect()
+                assert [each() for each in there] == [None, None]
+
+    run(main())
+
+
+class Awkward:
+    """An awaitable whose close() fails."""
+
+    def __await__(self) -> Any:
+        yield from asyncio.sleep(0).__await__()
+        return "5/m"
+
+    def close(self) -> None:
+        raise OSError("it does not close")
+
+
+def test_an_awaitable_that_does_not_close_hides_no_error(run: Any, default_alias: None) -> None:
+    from django_vcache.admission import Gate, Throttle
+
+    failing = Plans(LookupError("the database is away"))
+    gate = Gate([Throttle("a", failing, key="org"), Throttle("b", lambda scope: Awkward(), key="org")])
+    told: list[Any] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+        with pytest.raises(LookupError, match="database is away"):
+            await gate.aadmit({"org": 1})
+        with pytest.raises(TypeError, match=r"async callable, which admit\(\) cannot await"):
+            Gate([Throttle("b", lambda scope: Awkward(), key="org")]).admit({"org": 1})
+
+    run(main())
+    [context] = told
+    assert "could not be closed" in context["message"]
+    assert str(context["exception"]) == "it does not close"
+
+
+class Meeting:
+    """A callable whose calls wait for one another: they end only if all are under way at once."""
+
+    def __init__(self, parties: int, fails: int | None = None) -> None:
+        self.parties, self.fails = parties, fails
+        self.begun = self.cancelled = 0
+        self.all = asyncio.Event()
+
+    async def __call__(self, scope: Any) -> str:
+        self.begun += 1
+        if self.begun == self.parties:
+            self.all.set()
+        try:
+            await self.all.wait()
+            if self.fails is None:
+                return "5/m"
+            if scope["org"] == self.fails:
+                raise LookupError(f"no plan of {self.fails}")
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        raise AssertionError
+
+
+def test_those_of_many_admissions_are_awaited_at_once(run: Any, default_alias: None) -> None:
+    from django_vcache.admission import Gate, Throttle
+
+    async def main() -> None:
+        meeting = Meeting(20)
+        gate = Gate([Throttle("org", meeting)])
+        decisions = await gate.aadmit_many([{"scope": {"org": org}} for org in range(20)])
+        assert [decision.rule("org").limit for decision in decisions] == [5] * 20
+
+    run(main())
+
+
+def test_one_that_fails_ends_those_of_the_other_admissions(run: Any, default_alias: None, server: ValkeyServer) -> None:
+    from django_vcache.admission import Gate, Throttle
+
+    async def main() -> None:
+        meeting = Meeting(3, fails=1)
+        gate = Gate([Throttle("org", meeting)])
+        with pytest.raises(LookupError, match="no plan of 1"):
+            await gate.aadmit_many([{"scope": {"org": org}} for org in range(3)])
+        assert meeting.cancelled == 2
+        # So does the caller's cancelling.
+        meeting = Meeting(3, fails=7)
+        gate = Gate([Throttle("org", meeting)])
+        task = asyncio.create_task(gate.aadmit_many([{"scope": {"org": org}} for org in range(3)]))
+        await meeting.all.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert meeting.cancelled == 3
+
+    run(main())
+    assert server.keys() == []
+
+
+def test_a_task_that_a_callable_returned_goes_on(run: Any, default_alias: None) -> None:
+    from django_vcache.admission import Gate, Throttle
+
+    async def main() -> None:
+        released = asyncio.Event()
+
+        async def shared() -> str:
+            await released.wait()
+            return "5/m"
+
+        async def failing(scope: Any) -> str:
+            raise LookupError("no plan")
+
+        task = asyncio.create_task(shared())
+        gate = Gate([Throttle("org", lambda scope: failing(scope) if scope["org"] == 0 else task)])
+        with pytest.raises(LookupError):
+            await gate.aadmit_many([{"scope": {"org": org}} for org in (1, 0, 2)])
+        released.set()
+        assert await task == "5/m"
+
+    run(main())

@@ -125,20 +125,92 @@ def test_throttles_that_count_elsewhere_may_have_another_rate(found: Any) -> Non
 
     limits: list[Any] = [
         Throttle("probe", "5/m"),
-        Throttle("probe", "300/h", 5),
         Throttle("probe", "6/m", key=("org", "probe")),
         Throttle("probe", "7/m", prefix="shop"),
         Throttle("probe", "8/m", using="other"),
-        Throttle("probe", lambda scope: "9/m"),
-        Throttle("probe", "10/m", shards=4),
         # The part counts where its gate does.
         Gate([Throttle("probe", "11/m")], prefix="gate"),
     ]
-    # Both let one pass every twelve seconds, but their windows differ.
-    [text] = found()
-    assert "5 in 60 s with burst 5" in text
-    assert "300 in 3600 s with burst 5" in text
-    del limits[1]
     assert found() == []
     del limits
+
+
+def test_one_flow_in_several_words_is_one_rate(found: Any) -> None:
+    from django_vcache.admission import Throttle, throttle
+
+    limits: list[Any] = [Throttle("probe", "5/m"), Throttle("probe", "300/h", 5), Throttle("probe", "10/2m", 5)]
+    limits += [throttle("5/m", name="probe"), throttle("1/12s", name="probe", burst=5)]
     assert found() == []
+    limits.append(throttle("1/12s", name="probe"))
+    assert len(found()) == 1
+
+
+def test_what_does_not_count_shares_nothing(found: Any) -> None:
+    from django_vcache.admission import Throttle, throttle
+
+    limits: list[Any] = [Throttle("probe", rate) for rate in ("5/m", "-1/s", "0/s")]
+    limits += [throttle(rate, name="probe") for rate in ("5/m", "-1/s", "0/s")]
+    assert found() == []
+    assert len(limits) == 6
+
+
+def test_shards_share_counters_with_other_numbers_of_shards(found: Any) -> None:
+    from django_vcache.admission import Throttle
+
+    limits = [Throttle("probe", "5/m"), Throttle("probe", "10/m", shards=4)]
+    [text] = found()
+    assert "a Throttle of 10 in 60 s with burst 10; a Throttle of 5 in 60 s with burst 5" in text
+    assert limits
+
+
+class Unhashable:
+    """A callable of a project's that is compared by what it holds."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __call__(self, request: Any) -> str:
+        return "5/m"
+
+
+def test_a_callable_beside_a_fixed_rate_is_among_them(found: Any) -> None:
+    from django_vcache.admission import Throttle, throttle
+
+    async def later(scope: Any) -> str:
+        return "5/m"
+
+    limits: list[Any] = [Throttle("probe", "5/m"), Throttle("probe", later)]
+    [text] = found()
+    assert "a Throttle of 5 in 60 s with burst 5; a Throttle whose rate a callable says" in text
+    limits = [Throttle("probe", later), Throttle("probe", by_plan)]
+    # Whether they say the same, only they know.
+    assert found() == []
+    unhashable = Unhashable()
+    limits = [throttle(unhashable, name="probe") for _ in range(2)]
+    assert found() == []
+    limits.append(throttle(Unhashable(), name="probe"))
+    assert len(found()) == 1
+
+
+def test_a_decorator_with_a_callable_is_one_with_the_throttle_that_it_made(found: Any) -> None:
+    from django_vcache.admission import throttle
+
+    limit = throttle(by_plan, name="probe")
+    assert limit.rule("probe")
+    assert found() == []
+
+
+def test_throttles_of_ninja_with_fractions_of_a_second_are_one_with_those_that_they_made(found: Any) -> None:
+    ninja = pytest.importorskip("django_vcache.ninja")
+
+    class Quick(ninja.AnonRateThrottle):  # type: ignore[misc, name-defined]
+        def parse_rate(self, rate: str | None) -> tuple[int, float]:
+            return 1, 1.5
+
+    from django_vcache.admission.views.classes import throttle_of
+
+    quick = Quick("1/s", scope="quick")
+    made = throttle_of(
+        quick.name, quick.num_requests, quick.duration, quick.burst, "default", None, "default", "default"
+    )
+    assert found() == []
+    assert made

@@ -95,6 +95,32 @@ def test_each_alias_that_is_given_is_met(server: ValkeyServer) -> None:
             assert django_vcache.warm_up() is True
 
 
+def test_without_a_server_to_meet_the_answer_is_no(run: Any) -> None:
+    import django_vcache
+
+    for setting in (LOCMEM, {"BACKEND": "django_vcache.ValkeyCache", "LOCATION": "embedded://"}):
+        with override_settings(CACHES={"default": setting}):
+            assert django_vcache.warm_up() is False
+            assert run(django_vcache.awarm_up()) is False
+
+
+def test_an_alias_that_is_no_cache_is_told_in_words() -> None:
+    import django_vcache
+    from django_vcache.exceptions import ConfigurationError
+
+    wrong: dict[str, Any] = {"default": LOCMEM, "empty": {}, "text": "redis://localhost"}
+    with override_settings(CACHES=wrong):
+        for alias in ("empty", "text"):
+            with pytest.raises(
+                ConfigurationError, match=rf"CACHES\['{alias}'\] is no dict with a BACKEND"
+            ):
+                django_vcache.warm_up(alias)
+        with pytest.raises(ConfigurationError, match=r"warm_up\(\) wants the cache alias 'nowhere'"):
+            django_vcache.warm_up("nowhere")
+    with override_settings(CACHES={"default": {}}):
+        assert django_vcache.warm_up() is False
+
+
 def test_a_user_without_leave_to_load_scripts_connects(server: ValkeyServer) -> None:
     import django_vcache
 

@@ -3,26 +3,38 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use vcache::admission::Throttle;
+use vcache::admission::{Rate, Throttle};
 
-/// A cache alias, the place of the counters, the throttle's name, and the rate: its limit, its microseconds and its burst.
-type Budget = (String, String, String, (i64, u64, i64));
+/// What a throttle's counters mean, as [`Throttle::flow`] tells it; `None` if a callable says the rate.
+type Counted = Option<(i64, i64, i64)>;
+
+/// A cache alias, the place of the counters, the throttle's name, what the counters mean, and the throttle in words.
+type Budget = (String, String, String, Counted, String);
 
 /// How many throttles have such a budget.
 ///
 /// NOTE: it is locked only where the GIL is held, so a forked child finds it free.
 static BUDGETS: Mutex<BTreeMap<Budget, usize>> = Mutex::new(BTreeMap::new());
 
-/// A throttle's entry, for as long as it lives. One whose calls say the rate has none.
+/// A throttle's entry, for as long as it lives. One that does not count has none.
 pub(super) struct Entry(Option<Budget>);
 
 impl Entry {
     pub(super) fn of(throttle: &Throttle, using: &str) -> Self {
-        let budget = throttle.rate_and_burst().map(|(rate, burst)| {
-            let micros = u64::try_from(rate.period().as_micros()).unwrap_or(u64::MAX);
-            (using.to_owned(), throttle.place(), throttle.name().to_owned(), (rate.limit(), micros, burst))
+        let shown = match (throttle.rate_and_burst(), throttle.flow()) {
+            (None, _) => Some((None, "a Throttle whose rate a callable says".to_owned())),
+            (Some(_), None) => None,
+            (Some((rate, burst)), counted) => {
+                let seconds = rate.period().as_secs_f64();
+                Some((counted, format!("a Throttle of {} in {seconds} s with burst {burst}", rate.limit())))
+            }
+        };
+        let budget = shown.map(|(counted, text)| {
+            (using.to_owned(), throttle.place(), throttle.name().to_owned(), counted, text)
         });
         if let Some(budget) = &budget {
             *budgets().entry(budget.clone()).or_default() += 1;
@@ -48,18 +60,24 @@ fn budgets() -> MutexGuard<'static, BTreeMap<Budget, usize>> {
     BUDGETS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A budget with its period in seconds, as Python gets it.
-type Shown = (String, String, String, (i64, f64, i64));
-
-/// The throttles of this process, those of gates included: the cache alias, where the counters are, the name, and the rate
-/// as its limit, its period in seconds and its burst.
+/// The throttles of this process that count, those of gates included: the cache alias, where the counters are, the name,
+/// what the counters mean or None if a callable says the rate, and the throttle in words.
 #[pyfunction]
-pub(crate) fn throttles_in_use() -> Vec<Shown> {
-    let seconds = |micros: u64| std::time::Duration::from_micros(micros).as_secs_f64();
-    let budgets = budgets();
-    let all = budgets.keys().cloned();
-    all.map(|(alias, place, name, (limit, micros, burst))| {
-        (alias, place, name, (limit, seconds(micros), burst))
-    })
-    .collect()
+pub(crate) fn throttles_in_use() -> Vec<Budget> {
+    budgets().keys().cloned().collect()
+}
+
+/// What the counters of a rate and its burst mean: equal for rates that differ only in words. None if nothing is counted.
+///
+/// Raises ValueError for what is no rate.
+#[pyfunction]
+#[pyo3(signature = (limit, seconds, burst = None))]
+pub(crate) fn counted_as(limit: i64, seconds: f64, burst: Option<u64>) -> PyResult<Counted> {
+    let period =
+        Duration::try_from_secs_f64(seconds).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let mut throttle = Throttle::new("rate", Rate::new(limit, period)?)?;
+    if let Some(burst) = burst {
+        throttle = throttle.burst(burst)?;
+    }
+    Ok(throttle.flow())
 }

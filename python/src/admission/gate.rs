@@ -199,15 +199,15 @@ impl PyGate {
 fn awaited<'py, T: Open>(
     gate: &Bound<'py, PyGate>,
     name: &'static str,
+    later: Later,
     read: impl FnOnce(&PyGate, &mut Form) -> PyResult<T>,
     ask: for<'a> fn(&PyGate, Python<'a>, T) -> PyResult<Bound<'a, Coroutine>>,
 ) -> PyResult<Bound<'py, Coroutine>> {
-    let mut form = Form::Awaited(Later::default());
+    let mut form = Form::Awaited(later);
     let mut asked = read(gate.get(), &mut form)?;
     match form {
         Form::Awaited(later) if !later.is_empty() => {
-            let (py, gate) = (gate.py(), gate.clone().unbind());
-            later.then(py, name, move |answers| {
+            later.then(gate.py(), name, gate.clone().unbind(), move |gate, answers| {
                 asked.answer(&mut answers.iter())?;
                 ask(gate.get(), answers.py(), asked)
             })
@@ -375,7 +375,9 @@ impl PyGate {
         const NAME: &str = "Gate.aadmit";
         let arguments = Arguments { scope, payload, cost, costs, dedupe, limits, rates };
         let read = |gate: &Self, form: &mut Form| gate.asked(arguments, form);
-        awaited(slf, NAME, read, |gate, py, asked| gate.admitted(py, asked)?.defer(py, NAME))
+        awaited(slf, NAME, Later::default(), read, |gate, py, asked| {
+            gate.admitted(py, asked)?.defer(py, NAME)
+        })
     }
 
     /// Decides several admissions, each by itself, in their order. Blocks, with the GIL released.
@@ -397,7 +399,9 @@ impl PyGate {
     ) -> PyResult<Bound<'py, Coroutine>> {
         const NAME: &str = "Gate.aadmit_many";
         let read = |gate: &Self, form: &mut Form| gate.all_asked(admissions, form);
-        awaited(slf, NAME, read, |gate, py, asked| gate.all_admitted(py, asked)?.defer(py, NAME))
+        awaited(slf, NAME, Later::of_many(), read, |gate, py, asked| {
+            gate.all_admitted(py, asked)?.defer(py, NAME)
+        })
     }
 
     /// How every rule stands; nothing is charged. Raises as `Throttle.peek`.
@@ -422,7 +426,9 @@ impl PyGate {
     ) -> PyResult<Bound<'py, Coroutine>> {
         const NAME: &str = "Gate.apeek";
         let read = |gate: &Self, form: &mut Form| gate.looked(scope, limits, rates, form);
-        awaited(slf, NAME, read, |gate, py, looked| gate.peeked(py, looked)?.defer(py, NAME))
+        awaited(slf, NAME, Later::default(), read, |gate, py, looked| {
+            gate.peeked(py, looked)?.defer(py, NAME)
+        })
     }
 
     /// Gives back to the quotas what was charged under a receipt, once, in the windows that it was charged in.

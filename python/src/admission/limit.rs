@@ -124,10 +124,8 @@ pub(super) fn not_awaited<L: Limit>(
     name: &str,
     method: &str,
 ) -> PyResult<PyErr> {
-    // Otherwise Python warns that it was never awaited.
-    if let Ok(close) = awaitable.getattr(intern!(awaitable.py(), "close")) {
-        close.call0()?;
-    }
+    // Otherwise Python warns that it was never awaited. A future has no such method.
+    _ = awaitable.call_method0(intern!(awaitable.py(), "close"));
     Ok(PyTypeError::new_err(format!(
         "the {} {name:?} is an async callable, which {method}() cannot await: call a{method}(), or give it one that \
          answers at once",

@@ -38,7 +38,7 @@ mod throttle;
 mod words;
 
 pub(crate) use alias::{aliases_in_use, aliases_with_streams};
-pub(crate) use budgets::throttles_in_use;
+pub(crate) use budgets::{counted_as, throttles_in_use};
 pub(crate) use decision::{
     _restore_decision, _restore_refund, _restore_refusal, _restore_rule_state, PyDecision, PyRefund,
     PyRefusal, PyRuleState,

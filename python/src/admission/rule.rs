@@ -284,8 +284,8 @@ where
             let of = of
                 .cast::<PyDict>()
                 .map_or_else(|_| Ok(of.clone()), |dict| dict.copy().map(Bound::into_any))?;
-            let (py, rule, of) = (of.py(), rule.clone().unbind(), of.unbind());
-            return later.then(py, name, move |answers| {
+            let held = (rule.clone().unbind(), of.clone().unbind());
+            return later.then(of.py(), name, held, move |(rule, of), answers| {
                 let rule = rule.get().rule();
                 let limit = answered(&answers.get_item(0)?, rule.name())?;
                 ask(rule, of.bind(answers.py()), Some(limit))

@@ -134,8 +134,8 @@ impl Throttle {
         self.rule.spec.by.names()
     }
 
-    /// Where its counters are, for people: its prefix, its name, what it is keyed by, and of a gate's part with shards the
-    /// owner and their number. Two throttles with the same place on one server share their counters.
+    /// Where its counters are, for people: its prefix, its name, and what it is keyed by. Two throttles with the same place
+    /// on one server share counters: all of them, or with other shards some.
     ///
     /// ```
     /// # use vcache::admission::Throttle;
@@ -144,14 +144,7 @@ impl Throttle {
     /// ```
     #[must_use]
     pub fn place(&self) -> String {
-        let settings = &self.rule.settings;
-        let entries = self.entries().join(", ");
-        let mut place = format!("{}:{} by {entries}", settings.prefix, self.name());
-        if settings.shards > 1 {
-            let owner = settings.owner.as_deref().unwrap_or(&entries);
-            place += &format!(", in {} shards of {owner}", settings.shards);
-        }
-        place
+        format!("{}:{} by {}", self.rule.settings.prefix, self.name(), self.entries().join(", "))
     }
 
     /// Its rate and its burst; `None` if each call says the rate.
@@ -159,6 +152,21 @@ impl Throttle {
     pub fn rate_and_burst(&self) -> Option<(Rate, i64)> {
         let terms = &self.rule.spec.terms;
         terms.rate.map(|rate| (rate, terms.burst.unwrap_or(rate.limit())))
+    }
+
+    /// What its counters mean: how many parts of a unit flow off in a microsecond, of how many it consists, and the burst.
+    /// Rates that differ only in words have the same. `None` if it does not count: without a limit, with a limit of 0, and
+    /// if each call says the rate.
+    ///
+    /// ```
+    /// # use vcache::admission::Throttle;
+    /// assert_eq!(Throttle::new("org", "5/m")?.flow(), Throttle::new("org", "300/h")?.burst(5)?.flow());
+    /// # Ok::<(), vcache::Error>(())
+    /// ```
+    #[must_use]
+    pub fn flow(&self) -> Option<(i64, i64, i64)> {
+        let counted = self.rule.spec.terms.limits.as_ref()?.counted()?;
+        Some((counted.flow, counted.unit, counted.burst))
     }
 
     /// Spends `cost` units. A cost of 0 asks whether a unit would be let through, and charges nothing.

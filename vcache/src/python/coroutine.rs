@@ -21,6 +21,11 @@ use crate::sync::lock;
 /// What a coroutine does when it begins: it returns the loop's future.
 trait Begin: Send {
     fn begin(self: Box<Self>, py: Python<'_>) -> PyResult<Bound<'_, PyAny>>;
+
+    /// Shows Python's collector the objects that it holds, as far as they are known.
+    fn traverse(&self, _visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        Ok(())
+    }
 }
 
 struct Call<F, C> {
@@ -41,14 +46,27 @@ where
 }
 
 /// Goes on with what Python awaits.
-struct Onward<B>(B);
+pub trait Onward: Send {
+    /// What is awaited once the call is.
+    ///
+    /// # Errors
+    /// What the coroutine is to raise.
+    fn begin(self: Box<Self>, py: Python<'_>) -> PyResult<Bound<'_, PyAny>>;
 
-impl<B> Begin for Onward<B>
-where
-    B: FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send,
-{
+    /// Shows Python's collector the objects that it holds, for it may be part of a cycle.
+    ///
+    /// # Errors
+    /// What `visit` returns.
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError>;
+}
+
+impl<O: Onward> Begin for O {
     fn begin(self: Box<Self>, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-        (self.0)(py)?.into_bound(py).call_method0(intern!(py, "__await__"))
+        Onward::begin(self, py)?.call_method0(intern!(py, "__await__"))
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        Onward::traverse(self, visit)
     }
 }
 
@@ -88,19 +106,17 @@ where
     Bound::new(py, Coroutine { name, stage: Mutex::new(Stage::New(boxed(steps, future, finish))) })
 }
 
-/// A coroutine that begins with an awaitable of Python's, which `begin` makes once this one is awaited, and has its result.
+/// A coroutine that begins with an awaitable of Python's, which `onward` makes once this one is awaited, and has its
+/// result.
 ///
 /// # Errors
 /// `MemoryError`.
-pub fn coroutine_onward<'py, B>(
+pub fn coroutine_onward<'py>(
     py: Python<'py>,
     name: &'static str,
-    begin: B,
-) -> PyResult<Bound<'py, Coroutine>>
-where
-    B: FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send + 'static,
-{
-    Bound::new(py, Coroutine { name, stage: Mutex::new(Stage::New(Box::new(Onward(begin)))) })
+    onward: impl Onward + 'static,
+) -> PyResult<Bound<'py, Coroutine>> {
+    Bound::new(py, Coroutine { name, stage: Mutex::new(Stage::New(Box::new(onward))) })
 }
 
 fn boxed<F, C>(steps: Steps, future: F, finish: C) -> Box<dyn Begin>
@@ -181,6 +197,14 @@ impl Coroutine {
     #[cfg(feature = "awaitable")]
     pub(super) fn close_if_new(&self) {
         drop(self.take_if_new());
+    }
+
+    /// Drops what never began, with a warning.
+    fn drop_new(&self) {
+        let call = self.take_if_new();
+        if call.is_some() {
+            warn(self.name);
+        }
     }
 
     fn take_if_new(&self) -> Option<Box<dyn Begin>> {
@@ -284,18 +308,22 @@ impl Coroutine {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self.stage.try_lock().as_deref() {
+            Ok(Stage::New(call)) => call.traverse(&visit),
             Ok(Stage::Sent(iterator)) => visit.call(iterator),
             _ => Ok(()),
         }
+    }
+
+    /// Breaks a cycle that Python's collector has found. As with Python's own, one that was never awaited warns.
+    fn __clear__(&self) {
+        self.drop_new();
+        self.set(Stage::Over);
     }
 }
 
 impl Drop for Coroutine {
     fn drop(&mut self) {
-        let call = self.take_if_new();
-        if call.is_some() {
-            warn(self.name);
-        }
+        self.drop_new();
     }
 }
 

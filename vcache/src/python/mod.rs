@@ -86,7 +86,7 @@ pub(crate) use attach::really_attached;
 pub use awaitable::Awaitable;
 #[cfg(feature = "driver")]
 pub use blocking::block_on;
-pub use coroutine::{Coroutine, coroutine, coroutine_onward};
+pub use coroutine::{Coroutine, Onward, coroutine, coroutine_onward};
 pub use coroutine_function::{mark_functions, mark_methods};
 #[cfg(not(feature = "driver"))]
 pub(crate) use exceptions::panicked;

@@ -85,18 +85,25 @@ def said_by(throttle: Any) -> tuple[Any, Any, Any]:
     return throttle.policy, throttle.outage, throttle.deadline
 
 
+def in_whole_seconds(requests: int, seconds: float, burst: int | None) -> tuple[int, int, int | None]:
+    """The limit, period and burst of a rate's text, which has whole seconds.
+
+    A project's own ``parse_rate`` may give fractions: (1, 1.5) is two in 3 s, of which one may come at once.
+    """
+    period = Fraction(math.ceil(seconds))
+    if period != seconds:
+        period = Fraction(math.ceil(seconds * 1000), 1000)
+        burst = (requests or None) if burst is None else burst
+    return requests * period.denominator, period.numerator, burst
+
+
 @functools.lru_cache(maxsize=1024)
 def throttle_of(
     name: str, requests: int, seconds: float, burst: int | None, using: str, policy: Any, outage: Any, deadline: Any
 ) -> _vcache.Throttle:
     """The rule of a throttle. ``"default"`` is what the policy says, or the project's ``VCACHE["DEFAULTS"]``."""
-    period = Fraction(math.ceil(seconds))
-    # A project's own `parse_rate` may give fractions of a second, which a rate's text has not: (1, 1.5) is two in
-    # 3 s, of which one may come at once.
-    if period != seconds:
-        period = Fraction(math.ceil(seconds * 1000), 1000)
-        burst = (requests or None) if burst is None else burst
-    rate = f"{requests * period.denominator}/{period.numerator}s"
+    limit, whole, burst = in_whole_seconds(requests, seconds, burst)
+    rate = f"{limit}/{whole}s"
     options = {"outage": outage, "deadline": deadline}
     said = {option: value for option, value in options.items() if value != "default"}
     if policy is not None:

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from django_vcache import _vcache
-from django_vcache._vcache import throttles_in_use
+from django_vcache._vcache import counted_as, throttles_in_use
 from django_vcache.admission.settings import current, keywords_for
 from django_vcache.admission.views import classes
 from django_vcache.admission.views.classes import name_of
@@ -20,6 +20,9 @@ from django_vcache.exceptions import ConfigurationError
 
 __all__ = ["alias_of", "by_address", "named_rates", "ninja_throttles", "rate_of", "rest_framework_throttles"]
 
+Budget = tuple[str, str, str]
+"""Whose counters a limit has: the alias, their place there, and the name."""
+
 
 def alias_of(throttle: Any) -> str | None:
     """The alias that a throttle, or a class of them, counts on; None if its cache is not a ValkeyCache."""
@@ -29,15 +32,43 @@ def alias_of(throttle: Any) -> str | None:
     return None
 
 
-def named_rates() -> Iterator[tuple[tuple[str, str, str], Any, str]]:
-    """Limits that were given a name: alias, place of the counters and name; rate and burst; and where it is."""
+def named_rates() -> Iterator[tuple[Budget, Any, str]]:
+    """Limits that were given a name: whose counters they have, what those mean, and where it is.
+
+    What does not count, for it has no limit or a limit of 0, shares nothing.
+    """
+    called: set[Budget] = set()
+    for budget, rate, where in _of_views():
+        if callable(rate):
+            called.add(budget)
+            # Whether two callables return the same, only they know.
+            yield budget, _identity(rate), where
+        elif rate is not None:
+            yield budget, rate, where
+    # Last: the throttles of all these are among them, and say less of where they stand.
+    for alias, place, name, counted, where in throttles_in_use():
+        budget = alias, place, name
+        if counted is not None or budget not in called:
+            yield budget, counted or "callable", where
+
+
+def _identity(function: Any) -> Any:
+    """The function, or what stands for it among others if it cannot be hashed."""
+    try:
+        hash(function)
+    except TypeError:
+        return id(function)
+    return function
+
+
+def _of_views() -> Iterator[tuple[Budget, Any, str]]:
+    """The limits of views and frameworks. The rate is a callable, or what its counters mean, or None without any."""
     default = current().throttle_alias
     views = views_with_urls()
     for limit in all_limits():
         if limit.name is not None:
             prefix = limit.keyword("prefix") or _vcache.DEFAULT_PREFIX
-            # Whether two callables return the same, only they know.
-            rate = limit.rate if callable(limit.rate) else _rate_and_burst(_vcache.parse_rate(limit.rate), limit.burst)
+            rate = limit.rate if callable(limit.rate) else counted_as(*_vcache.parse_rate(limit.rate), limit.burst)
             using = limit.policy.using or default
             yield (using, _place(prefix, limit.name), limit.name), rate, f"{limit!r} at {limit.where}"
     for each, view in rest_framework_throttles(views):
@@ -50,24 +81,18 @@ def named_rates() -> Iterator[tuple[tuple[str, str, str], Any, str]]:
         is_known = isinstance(text, str) and each.parse_rate is ValkeyRateThrottle.parse_rate
         is_known = is_known and not any(isinstance(said, property) for said in (scope, each.policy))
         if is_known and alias and not problem_of(each, where, text):
-            rate = _rate_and_burst(parse(str(text)), each.burst)
+            rate = counted_as(*classes.in_whole_seconds(*parse(str(text)), each.burst))
             name = name_of(each, scope)
             yield (alias, _place(_prefix(each.policy), name), name), rate, f"{where} is {text!r}"
     for throttle in ninja_throttles():
-        rate = _rate_and_burst((throttle.num_requests, throttle.duration), throttle.burst)
         if throttle.rate is not None and (alias := alias_of(throttle)):
+            exact = classes.in_whole_seconds(throttle.num_requests, throttle.duration, throttle.burst)
+            rate = counted_as(*exact)
             yield (
                 (alias, _place(_prefix(throttle.policy), throttle.name), throttle.name),
                 rate,
                 f"{type(throttle).__name__}({throttle.rate!r})",
             )
-    # Last: the throttles of all these are among them, and say less of where they stand.
-    for alias, place, name, (count, seconds, burst) in throttles_in_use():
-        yield (
-            (alias, place, name),
-            (count, seconds, burst),
-            f"a Throttle of {count} in {seconds:g} s with burst {burst}",
-        )
 
 
 def _place(prefix: str, name: str) -> str:
@@ -78,10 +103,6 @@ def _place(prefix: str, name: str) -> str:
 def _prefix(policy: str | None) -> str:
     defaults, named = keywords_for(policy)
     return str({**defaults, **named}.get("prefix", _vcache.DEFAULT_PREFIX))
-
-
-def _rate_and_burst(rate: tuple[int, float], burst: int | None) -> tuple[int, float, int]:
-    return *rate, rate[0] if burst is None else burst
 
 
 def by_address() -> Iterator[str]:
