@@ -5,6 +5,8 @@ configured once, with no cache of ours; a test that needs `settings.CACHES` over
 from __future__ import annotations
 
 import os
+import sys
+import weakref
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any, Protocol
 
@@ -103,3 +105,22 @@ def cache_factory(server: ValkeyServer, drive: Callable[[Any], Any]) -> CacheFac
 def cache(cache_factory: CacheFactory) -> Any:
     """A cache with default options on the session's server."""
     return cache_factory()
+
+
+@pytest.fixture
+def no_other_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checks see the limits of this test only: those of others may be wrong on purpose."""
+    from django_vcache._vcache import aliases_in_use, aliases_with_streams, throttles_in_use
+    from django_vcache.admission import checks
+    from django_vcache.admission.views import found, limit
+
+    monkeypatch.setattr(limit, "_all", weakref.WeakSet())
+    if ninja := sys.modules.get("django_vcache.ninja"):
+        monkeypatch.setattr(ninja, "_all", weakref.WeakSet())
+    others = set(checks.aliases_in_use())
+    monkeypatch.setattr(checks, "aliases_in_use", lambda: set(aliases_in_use()) - others)
+    throttles = set(found.throttles_in_use())
+    ours = throttles_in_use
+    monkeypatch.setattr(found, "throttles_in_use", lambda: [each for each in ours() if each not in throttles])
+    storing = set(aliases_with_streams())
+    monkeypatch.setattr(checks, "aliases_with_streams", lambda: set(aliases_with_streams()) - storing)

@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import difflib
 import functools
 import math
 import os
@@ -15,6 +14,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from . import _vcache
+from ._names import hint_for
 from .exceptions import ConfigurationError
 from .foreign import advice_on, advice_on_serializer
 from .reports import ignored, unreadable, unscripted, untracked
@@ -170,10 +170,7 @@ def _hint(name: str) -> str:
     """What to write in place of an option that is unknown."""
     if advice := advice_on(name):
         return advice
-    near = difflib.get_close_matches(name.upper(), _KNOWN, n=3)
-    if near[:1] == [name.upper()]:
-        return f"Names are in capitals: write {near[0]}."
-    return f"Did you mean {' or '.join(near)}?" if near else f"Known are {', '.join(_KNOWN)}."
+    return hint_for(name, _KNOWN)
 
 
 def _check_place(name: str, wrong: Wrong) -> None:

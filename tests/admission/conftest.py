@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import types
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -126,24 +125,6 @@ def throttles_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     kind.scope = scope
     api_settings.NUM_PROXIES = proxies
-
-
-@pytest.fixture
-def no_other_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checks see the limits of this test only: those of others may be wrong on purpose."""
-    from django_vcache._vcache import aliases_in_use, aliases_with_streams, throttles_in_use
-    from django_vcache.admission import checks
-    from django_vcache.admission.views import found, limit
-
-    monkeypatch.setattr(limit, "_all", weakref.WeakSet())
-    if ninja := sys.modules.get("django_vcache.ninja"):
-        monkeypatch.setattr(ninja, "_all", weakref.WeakSet())
-    others = set(checks.aliases_in_use())
-    monkeypatch.setattr(checks, "aliases_in_use", lambda: set(aliases_in_use()) - others)
-    throttles = set(found.throttles_in_use())
-    monkeypatch.setattr(found, "throttles_in_use", lambda: [each for each in throttles_in_use() if each not in throttles])
-    storing = set(aliases_with_streams())
-    monkeypatch.setattr(checks, "aliases_with_streams", lambda: set(aliases_with_streams()) - storing)
 
 
 @pytest.fixture

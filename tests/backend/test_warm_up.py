@@ -111,9 +111,7 @@ def test_an_alias_that_is_no_cache_is_told_in_words() -> None:
     wrong: dict[str, Any] = {"default": LOCMEM, "empty": {}, "text": "redis://localhost"}
     with override_settings(CACHES=wrong):
         for alias in ("empty", "text"):
-            with pytest.raises(
-                ConfigurationError, match=rf"CACHES\['{alias}'\] is no dict with a BACKEND"
-            ):
+            with pytest.raises(ConfigurationError, match=rf"CACHES\['{alias}'\] is no dict with a BACKEND"):
                 django_vcache.warm_up(alias)
         with pytest.raises(ConfigurationError, match=r"warm_up\(\) wants the cache alias 'nowhere'"):
             django_vcache.warm_up("nowhere")

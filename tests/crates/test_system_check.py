@@ -12,6 +12,8 @@ from support.checks import found
 from django_vcache import scaffold
 from django_vcache.crates.project import SUFFIX, Crate, load
 
+pytestmark = pytest.mark.usefixtures("no_other_limits")
+
 PATH = str(Path(__file__).parents[2] / "vcache")
 
 

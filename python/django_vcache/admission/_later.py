@@ -33,7 +33,7 @@ async def _gathered(awaitables: list[Awaitable[Any]]) -> list[Any]:
     ours: list[asyncio.Future[Any]] = []
     try:
         for each in waiting:
-            task = asyncio.ensure_future(each)
+            task: asyncio.Future[Any] = asyncio.ensure_future(each)
             tasks.append(task)
             if task is not each:
                 ours.append(task)

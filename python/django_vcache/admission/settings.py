@@ -28,7 +28,6 @@
     set: those beside ``manage.py``.
 """
 
-import difflib
 import functools
 import os
 from collections.abc import Mapping
@@ -39,6 +38,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from django_vcache import _vcache
+from django_vcache._names import hint_for
 from django_vcache.exceptions import ConfigurationError
 
 __all__ = ["VcacheSettings", "current", "keywords_for", "limits_are_enabled", "problems"]
@@ -84,9 +84,7 @@ def problems(given: Any) -> list[str]:
     found = []
     for name, value in given.items():
         if name not in known:
-            near = difflib.get_close_matches(str(name).upper(), known, n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"Known are {', '.join(known)}."
-            found.append(f"VCACHE has an unknown setting {name!r}. {hint}")
+            found.append(f"VCACHE has an unknown setting {name!r}. {hint_for(name, known)}")
         elif name in ("DEFAULTS", "POLICIES"):
             found += _keyword_problems(name, value)
         elif name == "HOTPATHS":

@@ -79,7 +79,7 @@ def _of_views() -> Iterator[tuple[Budget, Any, str]]:
         alias, scope = alias_of(each), scope_of(each, view)
         # What is wrong with it, and what is known only with a request, is not compared.
         is_known = isinstance(text, str) and each.parse_rate is ValkeyRateThrottle.parse_rate
-        is_known = is_known and not any(isinstance(said, property) for said in (scope, each.policy))
+        is_known = is_known and not any(isinstance(said, property) for said in (scope, each.policy, each.burst))
         if is_known and alias and not problem_of(each, where, text):
             rate = counted_as(*classes.in_whole_seconds(*parse(str(text)), each.burst))
             name = name_of(each, scope)
