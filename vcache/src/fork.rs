@@ -15,8 +15,8 @@
 mod descriptor;
 #[cfg(feature = "driver")]
 mod handler;
-#[cfg(any(feature = "driver", feature = "admission"))]
 mod lazy;
+#[cfg(any(feature = "driver", feature = "admission", feature = "tokio"))]
 mod per_process;
 
 #[cfg(feature = "driver")]
@@ -28,11 +28,11 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 pub(crate) use descriptor::Descriptor;
 #[cfg(feature = "driver")]
 use handler::Handler;
-#[cfg(any(feature = "driver", feature = "admission"))]
 pub(crate) use lazy::Lazy;
+#[cfg(any(feature = "driver", feature = "admission", feature = "tokio"))]
 pub(crate) use per_process::PerProcess;
 
-#[cfg(not(feature = "driver"))]
+#[cfg(all(not(feature = "driver"), any(feature = "admission", feature = "tokio")))]
 pub(crate) use crate::abi::guest::epoch;
 
 #[cfg(feature = "driver")]
@@ -90,7 +90,7 @@ pub(crate) fn watch() {
 }
 
 /// In a library without a driver the host watches.
-#[cfg(not(feature = "driver"))]
+#[cfg(all(not(feature = "driver"), any(feature = "admission", feature = "tokio")))]
 fn watch() {}
 
 #[cfg(feature = "driver")]

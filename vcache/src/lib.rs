@@ -103,7 +103,6 @@ mod blocking;
 mod config;
 mod connection;
 mod error;
-#[cfg(any(feature = "driver", feature = "admission", feature = "tokio"))]
 mod fork;
 #[cfg(feature = "python")]
 pub mod python;
