@@ -71,8 +71,8 @@ class _Thread(threading.Thread):
         self.idle = idle
         """Seconds without a lane after which it ends."""
         self.calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
-        self.is_last = False
-        """Whether it ends with the lane that has it."""
+        self.among = pool._threads
+        """The threads of this process, as they were when it started."""
 
     def run(self) -> None:
         while True:
@@ -90,8 +90,8 @@ class _Thread(threading.Thread):
             del call
             self.pool._ran(lane)
             del lane
-            if not self.pool._has(self):
-                # It was told to end, or this is a fork's child, in which the pool has begun anew.
+            if self.pool._threads is not self.among:
+                # The call has forked, and this is the child, in which the pool has begun anew.
                 break
         with contextlib.suppress(Exception):
             connections.close_all()
@@ -150,18 +150,19 @@ class Lanes:
             return {"threads": len(self._threads), "idle": len(self._idle), "waiting": len(self._waiting)}
 
     def drain(self) -> None:
-        """Ends the idle threads, and those at work once they are free; blocks until they have ended.
+        """Ends the threads, each after the calls that it has already, and blocks until they have ended.
 
-        The pool can be used on: a later call starts a new thread.
+        The pool can be used on: a later call starts a new thread, also one of a request that had another before.
         """
         with self._lock:
-            leaving = [thread for thread in self._threads if thread is not threading.current_thread()]
+            leaving = list(self._threads)
+            self._idle.clear()
             for thread in leaving:
-                thread.is_last = True
-            while self._idle:
-                self._dismiss(self._idle.pop())
+                self._dismiss(thread)
+            self._renew()
         for thread in leaving:
-            thread.join()
+            if thread is not threading.current_thread():
+                thread.join()
 
     def _submit(self, call: _Call) -> None:
         lane = call[0]
@@ -229,15 +230,17 @@ class Lanes:
         thread, lane._thread = lane._thread, None
         if thread is None or thread not in self._threads:
             return
-        if thread.is_last or len(self._threads) > self._most:
+        if len(self._threads) > self._most:
             self._dismiss(thread)
-            if not self._waiting:
-                return
-            with contextlib.suppress(RuntimeError):
-                if (other := self._start()) is not None:
-                    self._hand(other)
         else:
             self._hand(thread)
+
+    def _renew(self) -> None:
+        """Threads for those that wait, as far as there may be any."""
+        # None can be started while the interpreter ends.
+        with contextlib.suppress(RuntimeError):
+            while self._waiting and (thread := self._start()) is not None:
+                self._hand(thread)
 
     def _hand(self, thread: _Thread) -> None:
         while self._waiting:
@@ -257,13 +260,11 @@ class Lanes:
     def _expire(self, thread: _Thread) -> bool:
         """Whether a thread that had nothing to do for a while may end."""
         with self._lock:
-            if thread in self._idle:
-                self._idle.remove(thread)
-                self._threads.discard(thread)
-            return thread not in self._threads
-
-    def _has(self, thread: _Thread) -> bool:
-        return thread in self._threads
+            if thread not in self._idle:
+                return False
+            self._idle.remove(thread)
+            self._threads.discard(thread)
+            return True
 
     def _warn(self) -> None:
         if not self._warned:

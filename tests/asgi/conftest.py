@@ -1,0 +1,13 @@
+"""Every test of the handler begins and ends without lanes."""
+
+from __future__ import annotations
+
+import pytest
+from support.asgi import drained  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("drained")
+
+
+@pytest.fixture(autouse=True)
+def _no_lanes(drained: None) -> None:  # noqa: F811
+    pass
