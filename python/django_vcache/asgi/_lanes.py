@@ -84,12 +84,9 @@ class _Thread(threading.Thread):
                 continue
             if call is None:
                 break
-            lane = call[0]
-            _execute(*call)
+            _execute(self.pool, *call)
             # What is over is kept by nothing while this thread waits.
             del call
-            self.pool._ran(lane)
-            del lane
             if self.pool._threads is not self.among:
                 # The call has forked, and this is the child, in which the pool has begun anew.
                 break
@@ -98,9 +95,17 @@ class _Thread(threading.Thread):
 
 
 def _execute(
-    lane: Lane, future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    pool: "Lanes",
+    lane: Lane,
+    future: Future[Any],
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> None:
+    # The lane knows that its call is over before the request does. So the thread is free at the moment in which the
+    # request ends, and the next request needs no other.
     if not future.set_running_or_notify_cancel():
+        pool._ran(lane)
         return
     try:
         first, lane.first = lane.first, ()
@@ -108,10 +113,12 @@ def _execute(
             each()
         result = fn(*args, **kwargs)
     except BaseException as error:
+        pool._ran(lane)
         future.set_exception(error)
         # The traceback has this frame, which would keep the error in a circle.
         del future
     else:
+        pool._ran(lane)
         future.set_result(result)
 
 
