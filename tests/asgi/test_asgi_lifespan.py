@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from django.test import override_settings
-from support.asgi import HANG, get
+from support.asgi import HANG, get, until
 from support.caches import cache_setting
 from support.server import ValkeyServer, wait_until
 
@@ -115,9 +115,11 @@ def test_another_application_may_know_of_no_lifespan(run: Any, error: Exception)
 
 
 def test_another_application_that_hangs_is_cancelled_with_the_lifespan(run: Any) -> None:
+    began = []
     cancelled = []
 
     async def other(scope: Any, receive: Any, send: Any) -> None:
+        began.append(await receive())
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -126,11 +128,12 @@ def test_another_application_that_hangs_is_cancelled_with_the_lifespan(run: Any)
 
     async def scenario() -> None:
         task = asyncio.create_task(lifespan(get_asgi_application(other)))
-        await asyncio.sleep(0.05)
+        await until(lambda: began)
         assert not task.done()  # it waits for the other's answer
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        await until(lambda: cancelled)
 
     run(scenario())
     assert cancelled == [True]

@@ -511,6 +511,19 @@ def test_a_sync_handler_is_loaded_as_djangos(run: Any) -> None:
         assert handler.get_response(request).content == b"page"
 
 
+def test_what_a_tool_puts_in_the_mixins_place_is_called(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = MiddlewareMixin.__acall__
+
+    async def traced(self: Any, request: HttpRequest) -> Any:
+        note("traced", type(self).__name__)
+        return await original(self, request)
+
+    monkeypatch.setattr(MiddlewareMixin, "__acall__", traced)
+    with override_settings(MIDDLEWARE=ours("One", "Two")):
+        assert run(get(ASGIHandler(), "/page/")).content == b"page"
+    assert [name for kind, name in (event for event in events if len(event) == 2) if kind == "traced"] == ["One", "Two"]
+
+
 def test_requests_at_once_do_not_mix(run: Any) -> None:
     async def many(handler: Any) -> list[bytes]:
         wishes = ["", "two=answer-request", "one=answer-request", "two=answer-view"] * 10

@@ -577,6 +577,15 @@ def test_large_bodies_are_spooled_as_djangos(app: ASGIHandler, run: Any) -> None
     assert seen == [tempfile.SpooledTemporaryFile.__name__]
 
 
+def test_another_way_to_read_bodies_is_kept(run: Any) -> None:
+    class Reader(ASGIHandler):
+        async def read_body(self, receive: Any) -> Any:
+            body = await super().read_body(receive)
+            return io.BytesIO(body.read().upper())
+
+    assert run(get(Reader(), "/echo", method="POST", body=(b"one",))).content == b"ONE"
+
+
 def test_a_client_that_leaves_during_a_large_body(app: ASGIHandler, run: Any) -> None:
     messages = iter([{"type": "http.request", "body": b"x" * 50, "more_body": True}, {"type": "http.disconnect"}])
 

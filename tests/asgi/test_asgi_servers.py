@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.development import free_port
 from support.server import ValkeyServer, wait_until
 
 TESTS = Path(__file__).parents[1]
@@ -26,12 +28,6 @@ SERVERS = {
 WITH_LIFESPAN = [name for name in SERVERS if name != "daphne"]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Site:
     """A server at work on `support.site`."""
 
@@ -40,14 +36,10 @@ class Site:
         self.port = free_port()
         self.output = folder / "output"
         path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+        command = [part.format(port=self.port) for part in SERVERS[name]]
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    *(part.format(port=self.port) for part in SERVERS[name]),
-                    "support.site:application",
-                ],
+                [sys.executable, "-m", *command, "support.site:application"],
                 env={
                     **os.environ,
                     "PYTHONPATH": path,
@@ -93,10 +85,8 @@ class Site:
         return self.process.wait(30)
 
     def kill(self) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait()
 
 

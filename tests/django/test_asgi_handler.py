@@ -38,7 +38,7 @@ PARTS = {
     "client": Part(
         ["csrf_tests", "messages_tests", "middleware", "sessions_tests", "test_client", "urlpatterns", "view_tests"],
         1100,
-        600,
+        500,
         OUR_CLIENT,
     ),
 }

@@ -23,10 +23,9 @@ __all__ = ["ASGIApplication", "get_asgi_application"]
 logger = logging.getLogger("django_vcache")
 
 _Message = MutableMapping[str, Any]
-_App = Callable[[Any, Callable[[], Awaitable[_Message]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 
 
-def get_asgi_application(others: _App | None = None) -> "ASGIApplication":
+def get_asgi_application(others: Callable[[Any, Any, Any], Awaitable[None]] | None = None) -> "ASGIApplication":
     """Sets Django up, and makes the application that an ASGI server runs. In place of Django's function of this name.
 
     >>> application = get_asgi_application()  # doctest: +SKIP
@@ -57,7 +56,7 @@ class ASGIApplication:
         others: for all else. Without one, Django's handler refuses such a connection with a ``ValueError``.
     """
 
-    def __init__(self, handler: ASGIHandler, others: _App | None = None) -> None:
+    def __init__(self, handler: ASGIHandler, others: Callable[[Any, Any, Any], Awaitable[None]] | None = None) -> None:
         self.handler = handler
         self.others = others
 
@@ -87,19 +86,20 @@ class ASGIApplication:
                     return
         finally:
             if other is not None:
-                await other.end()
+                # Not awaited: after the last answer a server may cancel what still runs.
+                other.stop()
 
 
 class _Lifespan:
     """The lifespan of an application that runs within another's. It has a task and a queue to itself, because it may
     answer, fail, or not know of lifespans at all."""
 
-    def __init__(self, application: _App, scope: Any) -> None:
+    def __init__(self, application: Callable[[Any, Any, Any], Awaitable[None]], scope: Any) -> None:
         self._events: asyncio.Queue[_Message] = asyncio.Queue()
         self._answers: asyncio.Queue[_Message] = asyncio.Queue()
         self._task = asyncio.ensure_future(self._run(application, scope))
 
-    async def _run(self, application: _App, scope: Any) -> None:
+    async def _run(self, application: Callable[[Any, Any, Any], Awaitable[None]], scope: Any) -> None:
         try:
             await application(scope, self._events.get, self._answers.put)
         except Exception as error:
@@ -119,6 +119,6 @@ class _Lifespan:
         finally:
             answer.cancel()
 
-    async def end(self) -> None:
+    def stop(self) -> None:
+        """Ends it, if it has not returned."""
         self._task.cancel()
-        await asyncio.wait((self._task,))

@@ -26,6 +26,8 @@ from ._watching import watched
 
 __all__ = ["ASGIHandler"]
 
+_DJANGOS_READ_BODY = asgi.ASGIHandler.read_body
+
 
 class ASGIHandler(asgi.ASGIHandler):
     """Django's ``ASGIHandler``, at a fraction of its cost.
@@ -72,6 +74,9 @@ class ASGIHandler(asgi.ASGIHandler):
 
 async def _read_body(handler: ASGIHandler, receive: Callable[[], Any]) -> IO[bytes]:
     """The body in memory, as long as it is smaller than what Django keeps there; else as Django reads it."""
+    if type(handler).read_body is not _DJANGOS_READ_BODY:
+        # A subclass or a tool does something about it.
+        return await handler.read_body(receive)
     most = settings.FILE_UPLOAD_MAX_MEMORY_SIZE
     messages = []
     size = 0
@@ -90,8 +95,7 @@ async def _read_body(handler: ASGIHandler, receive: Callable[[], Any]) -> IO[byt
             return message
         return await receive()
 
-    body: IO[bytes] = await handler.read_body(replay)
-    return body
+    return await handler.read_body(replay)
 
 
 async def _serve(handler: ASGIHandler, lane: Lane | None, scope: Any, body: IO[bytes], receive: Any, send: Any) -> None:

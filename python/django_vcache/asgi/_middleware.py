@@ -25,6 +25,8 @@ from ._hooks import EVERYWHERE, Hooks, Inline, hooks_of
 __all__ = ["load"]
 
 _Stage = Callable[[Any], Awaitable[Any]]
+# What a tool puts in their place later is called.
+_DJANGOS_CALLS = (MiddlewareMixin.__call__, MiddlewareMixin.__acall__)
 
 
 def load(handler: Any, load_middleware: Callable[[bool], None], is_async: bool) -> None:
@@ -112,8 +114,7 @@ def _hands_over(middleware: Any) -> bool:
         return False
     kind = type(middleware)
     return (
-        kind.__call__ is MiddlewareMixin.__call__
-        and kind.__acall__ is MiddlewareMixin.__acall__
+        (kind.__call__, kind.__acall__) == _DJANGOS_CALLS
         and not iscoroutinefunction(getattr(middleware, "process_request", None))
         and not iscoroutinefunction(getattr(middleware, "process_response", None))
     )
