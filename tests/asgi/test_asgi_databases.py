@@ -1,5 +1,5 @@
 """Persistent database connections under ASGI: they live on with the lane's thread, are checked, and are no more than
-there are lanes. Each test is a process of its own with a database of its own."""
+there are lanes. Each test is a process with its own database."""
 
 from __future__ import annotations
 

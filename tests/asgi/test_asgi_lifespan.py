@@ -65,7 +65,7 @@ def test_the_start_connects_unless_it_is_not_to(run: Any, fresh_server: ValkeySe
     assert seen == [warm]
 
 
-def test_a_server_that_is_away_keeps_nobody_from_starting(run: Any, fresh_server: ValkeyServer) -> None:
+def test_a_server_that_is_away_does_not_keep_it_from_starting(run: Any, fresh_server: ValkeyServer) -> None:
     fresh_server.kill()
     with override_settings(CACHES={"default": cache_setting(fresh_server)}):
         assert run(lifespan(get_asgi_application())) == COMPLETE

@@ -447,7 +447,7 @@ def test_receivers_that_are_disconnected_do_not_run(
 # The client's leaving
 
 
-def test_nobody_listens_while_a_view_does_not_suspend(app: ASGIHandler, run: Any) -> None:
+def test_a_view_that_does_not_suspend_is_not_listened_for(app: ASGIHandler, run: Any) -> None:
     assert run(get(app, "/quick")).received == 1
     assert run(get(app, "/streams")).received == 2
 
@@ -580,8 +580,8 @@ def test_large_bodies_are_spooled_as_djangos(app: ASGIHandler, run: Any) -> None
 def test_another_way_to_read_bodies_is_kept(run: Any) -> None:
     class Reader(ASGIHandler):
         async def read_body(self, receive: Any) -> Any:
-            body = await super().read_body(receive)
-            return io.BytesIO(body.read().upper())
+            with await super().read_body(receive) as body:
+                return io.BytesIO(body.read().upper())
 
     assert run(get(Reader(), "/echo", method="POST", body=(b"one",))).content == b"ONE"
 

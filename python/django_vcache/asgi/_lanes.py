@@ -6,8 +6,8 @@ borrows a thread from :class:`Lanes` at the first call and gives it back at the 
 their database connections live on.
 
 The state of all lanes and threads is guarded by the one lock of ``Lanes``. ``submit`` and ``end`` are called on any
-thread, nearly always that of an event loop. A thread that nobody uses for some time closes its database connections and
-ends.
+thread, nearly always that of an event loop. A thread that no request uses for some time closes its database connections
+and ends.
 """
 
 import atexit

@@ -21,7 +21,7 @@ async def watched(work: Coroutine[Any, Any, None], listen: Callable[[], Coroutin
 
     Raises:
         BaseException: what ``work`` raised, or else what ``listen`` did.
-        asyncio.CancelledError: this task was cancelled by somebody else.
+        asyncio.CancelledError: this task was cancelled from outside.
     """
     listener = _Listener(listen)
     try:
