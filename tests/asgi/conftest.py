@@ -1,11 +1,11 @@
-"""Every test of the handler begins and ends without lanes."""
+"""Every test of the handler begins and ends without lanes. The fixtures of its views and middleware are found here."""
 
 from __future__ import annotations
 
 import pytest
 from support.asgi import drained  # noqa: F401
-
-pytestmark = pytest.mark.usefixtures("drained")
+from support.asgi_middleware import middleware_site  # noqa: F401
+from support.asgi_views import app, signal, view_site  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
