@@ -60,15 +60,24 @@ WISHES = [
 ]
 
 
+CASES = [
+    *((view, wish) for view in ("page", "fails") for wish in WISHES),
+    *(
+        (view, wish)
+        for view in ("blocking", "rendered", "absent")
+        for wish in ("", "two=answer-response", "two=fail-view")
+    ),
+]
+
+
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("inline", [(), ours("One", "Two", "Three"), ours("Two")], ids=["none", "all", "two"])
 def test_a_stack_behaves_as_under_djangos_handler(run: Any, stack: str, inline: tuple[str, ...]) -> None:
     with override_settings(MIDDLEWARE=STACKS[stack], VCACHE={"INLINE_MIDDLEWARE": list(inline)}):
         here, djangos = ASGIHandler(), asgi.ASGIHandler()
-        for view in ("page", "blocking", "fails", "rendered", "absent"):
-            for wish in WISHES:
-                where = f"/{view}/?{wish}"
-                assert answer(here, run, where) == answer(djangos, run, where), where
+        for view, wish in CASES:
+            where = f"/{view}/?{wish}"
+            assert answer(here, run, where) == answer(djangos, run, where), where
 
 
 def scrubbed(result: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -1,8 +1,8 @@
 """What is connected to ``request_started`` and ``request_finished``, and what of it has to run.
 
 Django connects four functions, which look after the database connections of the request's thread, the caches of its
-context, and the URLconf. As long as a request has no thread, it has no database connection. Any other
-receiver may do anything: then the signal is sent as Django sends it.
+context, and the URLconf. As long as a request has no thread, it has no database connection. Any other receiver may do
+anything: then the signal is sent as Django sends it.
 """
 
 import weakref
