@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -160,4 +161,4 @@ def test_the_application_tells_its_handler() -> None:
     app = get_asgi_application()
     assert isinstance(app, ASGIApplication)
     assert type(app.handler) is ASGIHandler
-    assert asyncio.iscoroutinefunction(app.__call__)
+    assert inspect.iscoroutinefunction(app.__call__)

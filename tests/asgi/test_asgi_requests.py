@@ -51,6 +51,23 @@ def test_the_next_request_gets_the_same_thread(app: ASGIHandler, run: Any) -> No
     assert lanes.state == {"threads": 1, "idle": 1, "waiting": 0}
 
 
+def test_requests_start_no_thread_once_there_is_one(
+    app: ASGIHandler, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", lambda self: (started.append(self.name), start(self)))
+
+    async def several() -> None:
+        for where in ("/blocking", "/mixed", "/quick", "/blocking"):
+            await get(app, where)
+
+    run(several())
+    # asgiref would start one for the calls of each request, and another one to wait for its end.
+    assert len(started) == 1
+    assert started[0].startswith("vcache-lane-")
+
+
 def test_thread_locals_live_on_with_the_thread_unless_there_are_no_lanes(app: ASGIHandler, run: Any) -> None:
     async def three() -> list[bytes]:
         return [(await get(app, "/remembers")).content for _ in range(3)]
