@@ -102,6 +102,13 @@ PAGES = (
         "[Consumers](../../topics/consumers.md)",
     ),
     Page(
+        "asgi.md",
+        "The ASGI handler",
+        "`django_vcache.asgi`: a handler in place of Django's.",
+        (Part("django_vcache.asgi"),),
+        "[Under ASGI](../../topics/asgi.md)",
+    ),
+    Page(
         "hotpaths.md",
         "Hot paths in the wheel",
         "`django_vcache.hotpaths`: four hot paths, as examples.",

@@ -15,6 +15,7 @@ import pytest
 from django.conf import settings
 from support.caches import make_cache
 from support.driver import LOOPS, AsyncDriven, open_runner
+from support.postgres import MISSING, programs
 from support.server import ValkeyServer, redis_binary
 
 # Some tests panic a thousand times, and a backtrace each takes minutes to resolve. The programs that tests start
@@ -52,6 +53,8 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if redis_binary() is None:
         terminalreporter.write_line("There is no redis-server 7 on PATH: the scripts of admission ran on Valkey only.")
+    if programs() is None:
+        terminalreporter.write_line(MISSING)
 
 
 @pytest.fixture(scope="session")

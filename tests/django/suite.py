@@ -1,6 +1,6 @@
-"""Runs test cases of Django's own source distribution against our backend. The source is fetched
-by pip, for exactly the installed version of Django, once; our test module is copied beside
-Django's own and run by Django's runtests.py, in a process of its own with this interpreter.
+"""Runs test cases of Django's own source distribution against our backend, and against our ASGI handler. The source is
+fetched by pip, for exactly the installed version of Django, once; a module of ours is copied beside Django's own and
+run by Django's runtests.py, in a process of its own with this interpreter.
 """
 
 from __future__ import annotations
@@ -108,15 +108,26 @@ class Result:
         assert self.returncode == 0, f"Django's runtests.py failed:\n{tail}"
 
 
-class Run:
-    """runtests.py at work on `module` (a file beside this one) inside a Django test package."""
+def run_cases(package: str, module: str, labels: list[str], **env: str) -> Run:
+    """Classes of `module` (a file beside this one), run inside a Django test package."""
+    tests = fetch_django_source()
+    _install(HERE / f"{module}.py", tests / package)
+    names = [f"{package}.{module}.{label}" for label in labels]
+    return Run(tests, ["--settings=test_sqlite", "--parallel=1", *names], **env)
 
-    def __init__(self, package: str, module: str, labels: list[str], **env: str) -> None:
-        tests = fetch_django_source()
-        _install(HERE / f"{module}.py", tests / package)
-        command = [sys.executable, "runtests.py", "--settings=test_sqlite", "--verbosity=2"]
-        command += ["--parallel=1", "--noinput"]
-        command += [f"{package}.{module}.{label}" for label in labels]
+
+def run_packages(settings: str, packages: list[str], **env: str) -> Run:
+    """Whole packages of Django's tests, with the settings in a file beside this one."""
+    tests = fetch_django_source()
+    _install(HERE / f"{settings}.py", tests)
+    return Run(tests, [f"--settings={settings}", "--parallel=1", *packages], **env)
+
+
+class Run:
+    """runtests.py at work."""
+
+    def __init__(self, tests: Path, arguments: list[str], **env: str) -> None:
+        command = [sys.executable, "runtests.py", "--verbosity=2", "--noinput", *arguments]
         path = [str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._output = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  (close() does)
         self._process = subprocess.Popen(
@@ -129,11 +140,11 @@ class Run:
         )
         self._result: Result | None = None
 
-    def result(self) -> Result:
+    def result(self, timeout: float = TIMEOUT) -> Result:
         """Wait for the end. May be called again."""
         if self._result is None:
             try:
-                returncode = self._process.wait(TIMEOUT)
+                returncode = self._process.wait(timeout)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 returncode = self._process.wait()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
 import pytest
-from suite import Run, fetch_django_source, written_tests
+from suite import Run, fetch_django_source, run_cases, written_tests
 from support.server import ValkeyServer
 
 CULLING = {"test_cull", "test_zero_cull", "test_cull_delete_when_store_empty"}
@@ -45,7 +45,7 @@ def runs() -> Iterator[dict[str, Run]]:
         started = {}
         for name, (package, module, labels) in RUNS.items():
             server = stack.enter_context(ValkeyServer())
-            run = Run(package, module, labels, VCACHE_URL=server.url)
+            run = run_cases(package, module, labels, VCACHE_URL=server.url)
             started[name] = stack.enter_context(closing(run))
         yield started
 

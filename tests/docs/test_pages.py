@@ -111,5 +111,14 @@ def test_a_process_that_connects_as_it_starts(page: Any, server: ValkeyServer) -
     assert b"lib-name=vcache" in bytes(server.execute("CLIENT", "LIST"))  # type: ignore[arg-type]
 
 
+def test_the_asgi_handler(page: Any) -> None:
+    from django_vcache.asgi import ASGIApplication
+
+    module = page("docs/topics/asgi.md")
+    assert problems(module.VCACHE) == []
+    assert isinstance(module.application, ASGIApplication)
+    assert module.application.others is module.websockets
+
+
 def test_limits_to_look_at(page: Any) -> None:
     assert problems(page("docs/howto/manage-limits.md").VCACHE) == []

@@ -69,6 +69,7 @@ RUN_BY = {
     "docs/howto/migrating.md": ("test_pages.py",),
     "docs/reference/admission-settings.md": ("test_admission_guide.py",),
     "docs/reference/settings.md": ("test_pages.py",),
+    "docs/topics/asgi.md": ("test_pages.py",),
     "docs/topics/async.md": ("test_pages.py",),
     "docs/topics/consumers.md": ("test_streams_page.py",),
     "docs/topics/decisions-and-refusals.md": ("test_admission_guide.py",),

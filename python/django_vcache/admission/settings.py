@@ -1,4 +1,4 @@
-"""The setting ``VCACHE``: one dict for what throttles, gates and their commands need beside ``CACHES``.
+"""The setting ``VCACHE``: one dict for what limits, their commands and the ASGI handler need beside ``CACHES``.
 
 ``ENABLED`` (True)
     False admits everything without asking a server: throttles, quotas, gates, decorators, REST framework's classes.
@@ -26,6 +26,15 @@
 ``HOTPATHS`` (not set)
     The folders of the project's crates of hot paths, for ``vcache_hotpath`` and the reload of a development server. Not
     set: those beside ``manage.py``.
+``LANES`` (32)
+    How many threads :mod:`django_vcache.asgi` keeps for the blocking code of requests, at the most. 0 keeps none: each
+    request gets a new one, as under Django's handler.
+``LANE_IDLE`` (60)
+    Seconds after which such a thread ends if no request needs it, and its database connections with it.
+``INLINE`` (True)
+    Whether :mod:`django_vcache.asgi` runs the hooks of Django's middleware that do no I/O without a thread.
+``INLINE_MIDDLEWARE`` (``[]``)
+    Dotted paths of further middleware whose hooks never block, and need no thread either.
 """
 
 import functools
@@ -58,6 +67,10 @@ class VcacheSettings(NamedTuple):
     defaults: Mapping[str, Any] = {}
     policies: Mapping[str, Mapping[str, Any]] = {}
     hotpaths: tuple[str | os.PathLike[str], ...] | None = None
+    lanes: int = 32
+    lane_idle: float = 60.0
+    inline: bool = True
+    inline_middleware: tuple[str, ...] = ()
 
 
 @functools.cache
@@ -100,10 +113,17 @@ def _problem(name: str, value: object) -> str:
         case "TRUSTED_PROXIES":
             fits = isinstance(value, int) and not isinstance(value, bool) and value >= 0
             return "" if fits else "a number of proxies, 0 or more"
-        case "GATES" | "STREAMS":
+        case "LANES":
+            fits = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+            return "" if fits else "a number of threads, 0 or more"
+        case "LANE_IDLE":
+            # What a thread can wait for; more is as good as for ever.
+            fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 86400
+            return "" if fits else "a number of seconds above 0, at most a day's 86400"
+        case "GATES" | "STREAMS" | "INLINE_MIDDLEWARE":
             fits = isinstance(value, list | tuple) and all(isinstance(path, str) and "." in path for path in value)
             return "" if fits else "a list of dotted paths"
-        case "ENABLED" | "LEGACY_HEADERS" | "WARM_UP":
+        case "ENABLED" | "LEGACY_HEADERS" | "WARM_UP" | "INLINE":
             return "" if isinstance(value, bool) else "True or False"
         case "REFUSAL":
             fits = isinstance(value, str) and (value in ("text", "json") or _names_something(value))
