@@ -19,13 +19,14 @@ GUESTS := benches/guest examples/quota_guest tests/guests/probe_guest
 # All that the crate can do, tests included.
 FEATURES := vcache/testing,vcache/admission,vcache/json,vcache/dict,vcache/awaitable,vcache/spawn
 
-.PHONY: help setup demo serve test test-python test-rust lint format bench wheels clean
+.PHONY: help setup demo serve test test-python test-rust lint format bench bench-web wheels clean
 
 help:
 	@echo "make demo    build, start a server and examples/ingest, send it events, show what happened"
 	@echo "make serve   the same, and keep it running"
 	@echo "make test    everything that must hold: lint, Rust tests, Python tests"
 	@echo "make bench   compare with the other cache backends on this machine (about 40 minutes)"
+	@echo "make bench-web  what a request costs, on Django's ASGI handler and on ours (40 minutes; needs wrk)"
 	@echo "make lint    formatting, clippy, ruff, mypy"
 	@echo "make format  mend what the formatters can; write docstrings of stubs and docs/reference/api"
 	@echo "make wheels  wheels for Linux, two processors, CPython 3.11 to 3.14 (an hour; needs rustup)"
@@ -99,6 +100,9 @@ format: setup
 
 bench: setup
 	@$(BIN)/python benches/django/run.py --latency 2 $(BENCH)
+
+bench-web: setup
+	@$(BIN)/python benches/web/bench.py $(BENCH)
 
 wheels:
 	@sh scripts/wheels.sh

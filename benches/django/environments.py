@@ -1,7 +1,7 @@
 """One virtual environment per peer, made once and used again by later runs.
 
-Each holds exactly the versions named in ``clients.ENVIRONMENTS``; a note of them inside the
-environment tells a later run whether it is still what is asked for.
+Each holds exactly the versions that are asked for, such as those in ``clients.ENVIRONMENTS``; a note of
+them inside the environment tells a later run whether it is still what is asked for.
 """
 
 from __future__ import annotations
@@ -43,18 +43,22 @@ def _candidates() -> Iterator[str]:
     yield from (str(path) for path in sorted(versions.glob(f"{WANTED}*/bin/python")))
 
 
-def ensure(name: str, python: str, root: Path) -> str:
-    """The Python of environment ``name`` below ``root``, installed now if it is not there yet."""
+def ensure(name: str, python: str, root: Path, packages: tuple[str, ...] = ()) -> str:
+    """The Python of environment ``name`` below ``root``, installed now if it is not there yet.
+
+    Without ``packages`` it is one of ``clients.ENVIRONMENTS``.
+    """
+    packages = packages or ENVIRONMENTS[name]
     folder = root / name
     note = folder / NOTE
     interpreter = folder / "bin" / "python"
-    wanted = json.dumps(ENVIRONMENTS[name])
+    wanted = json.dumps(packages)
     if note.is_file() and note.read_text() == wanted and interpreter.exists():
         return str(interpreter)
-    print(f"installing {name}: {', '.join(ENVIRONMENTS[name])}", flush=True)
+    print(f"installing {name}: {', '.join(packages)}", flush=True)
     _run([python, "-m", "venv", "--clear", str(folder)])
     pip = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _run([*pip, *ENVIRONMENTS[name]])
+    _run([*pip, *packages])
     note.write_text(wanted)
     return str(interpreter)
 
