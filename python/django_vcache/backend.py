@@ -395,11 +395,10 @@ def publish_alias(alias: str, wanted_by: str = "a hot path or limit") -> None:
     Raises:
         ConfigurationError: if there is no such alias, or it is another backend's.
     """
-    from django.conf import settings
     from django.core.cache import InvalidCacheBackendError, caches
 
     wanted = f"{wanted_by} wants the cache alias {alias!r}"
-    setting = settings.CACHES.get(alias, {"BACKEND": None})
+    setting = caches.settings.get(alias, {"BACKEND": None})
     # Django has a KeyError or an AttributeError for these.
     if not isinstance(setting, Mapping) or "BACKEND" not in setting:
         raise ConfigurationError(f"{wanted}, but CACHES[{alias!r}] is no dict with a BACKEND")

@@ -7,7 +7,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -249,12 +249,19 @@ def _project() -> str:
     return os.path.dirname(file) if file else os.getcwd()
 
 
+def configured() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The aliases of CACHES and their settings. What is no dict, Django tells when that cache is made."""
+    for alias, config in settings.CACHES.items():
+        if isinstance(config, Mapping):
+            yield alias, config
+
+
 def hold_embedded() -> None:
     """Has embedded servers outlive the reload of a development server. Its parent process, which stays, calls this.
 
     What is wrong with a LOCATION is told when its cache is made.
     """
-    for config in settings.CACHES.values():
+    for _, config in configured():
         url = embedded_url(config.get("LOCATION"))
         if url is not None:
             from .embedded import hold
@@ -313,13 +320,13 @@ def _serializer(choice: object, wrong: Wrong) -> tuple[str, Any, Any]:
 def _alias_of(location: object, params: Mapping[str, Any], backend: type) -> str:
     """The alias in CACHES with these settings. Django does not tell a backend, and errors should."""
     alike = []
-    for alias, config in settings.CACHES.items():
+    for alias, config in configured():
         rest = {name: value for name, value in config.items() if name not in ("BACKEND", "LOCATION")}
         if config.get("LOCATION", "") == location and rest == params:
             alike.append(alias)
     if len(alike) > 1:
         # Such as an alias with the backend from before, on the same server.
-        alike = [alias for alias in alike if _names(settings.CACHES[alias]["BACKEND"], backend)] or alike
+        alike = [alias for alias in alike if _names(settings.CACHES[alias].get("BACKEND", ""), backend)] or alike
     return str(alike[0]) if alike else "unnamed"
 
 

@@ -5,12 +5,13 @@ key is looked at as a whole: what ``make_key`` puts before the version, a versio
 and what it puts at the end.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from django.conf import settings
 from django.core.cache.backends.base import BaseCache, get_key_func
 
 from .exceptions import ConfigurationError
+from .options import configured
 
 __all__ = ["Layout", "layouts"]
 
@@ -42,7 +43,7 @@ def layouts(cache: BaseCache, alias: str) -> list[Layout]:
             f"{cache.key_prefix!r} it made {made!r} of the key {_KEY!r} in version {_VERSION}. Set OPTIONS['CLEAR'] "
             "to 'flushdb', or change VERSION instead of clearing"
         )
-    others = (_layout_of(config) for config in settings.CACHES.values())
+    others = (_layout_of(config) for _, config in configured())
     return [own, *(other for other in others if other and _is_longer(other.head, own.head))]
 
 
@@ -50,7 +51,7 @@ def _is_longer(head: bytes, own: bytes) -> bool:
     return head != own and head.startswith(own)
 
 
-def _layout_of(config: dict[str, Any]) -> Layout | None:
+def _layout_of(config: Mapping[str, Any]) -> Layout | None:
     """That of an alias, as far as its settings tell."""
     prefix = config.get("KEY_PREFIX", "")
     if not prefix:

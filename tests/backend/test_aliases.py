@@ -475,3 +475,14 @@ def test_a_cache_of_djangos_stands_in_while_tests_are_run(backend: str) -> None:
         pytest.raises(ConfigurationError, match="not django_vcache"),
     ):
         cache.get("k")
+
+
+def test_an_alias_that_is_no_setting_leaves_the_others_alone(server: ValkeyServer) -> None:
+    ours = cache_setting(server, CLEAR="prefix") | {"KEY_PREFIX": "shop"}
+    namesake = {name: value for name, value in ours.items() if name != "BACKEND"}
+    for wrong in ({}, namesake, "redis://localhost", None):
+        with override_settings(CACHES={"other": wrong, "default": ours}):
+            caches["default"].set("key", 1)
+            assert caches["default"].get("key") == 1
+            caches["default"].clear()
+            assert caches["default"].get("key") is None

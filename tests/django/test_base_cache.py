@@ -63,9 +63,10 @@ def test_django_has_the_tests_this_suite_was_written_for() -> None:
 def test_base_cache_tests_pass_unmodified(runs: dict[str, Run], name: str, case: str) -> None:
     result = runs[name].result()
     result.check()
+    # NOTE: of those that a decorator skips, CPython 3.12.1 says that they did not run.
     expected = dict.fromkeys(base_cache_tests(), "ok") | dict.fromkeys(CULLING, "skipped")
     assert result.outcomes(case) == expected
-    assert result.count == len(expected)
+    assert len(expected) - len(CULLING) <= result.count <= len(expected)
 
 
 @pytest.mark.parametrize(("name", "case"), [("asyncio", "AsyncioTests"), ("uvloop", "UvloopTests")])
@@ -78,7 +79,7 @@ def test_base_cache_tests_pass_through_the_async_methods(runs: dict[str, Run], n
     expected = dict.fromkeys(base_cache_tests(), "ok") | dict.fromkeys(skipped, "skipped")
     expected |= dict.fromkeys(INSTEAD, "ok")
     assert result.outcomes(case) == expected
-    assert result.count == len(expected)
+    assert len(expected) - len(skipped) <= result.count <= len(expected)
 
 
 def test_cache_middleware_tests_pass(runs: dict[str, Run]) -> None:
