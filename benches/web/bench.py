@@ -3,7 +3,7 @@
     python benches/web/bench.py              the whole run, about 40 minutes
     python benches/web/bench.py --quick      a look at whether everything works, three minutes
 
-Each row has a server of its own for each round, with one worker. Rounds are the outermost loop and their order
+Each row has a fresh server in each round, with one worker. Rounds are the outermost loop and their order
 alternates, so that a machine that drifts treats all alike. A round with an answer that is no success is void.
 """
 

@@ -1,4 +1,4 @@
-"""A server of the site in processes of its own: it is started, waited for, looked at and stopped."""
+"""A server of the site, in separate processes: it is started, waited for, looked at and stopped."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ HANDLERS = (ASGIHandler, asgi.ASGIHandler)
 
 
 def visit(handler: type, run: Any, headers: dict[bytes, bytes]) -> list[Any]:
-    """What a client is told that keeps its cookies."""
+    """The answers that a client gets which keeps its cookies."""
     told = []
     for where, method in [
         ("/page/", "GET"),

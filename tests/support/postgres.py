@@ -90,7 +90,7 @@ class Postgres:
         }
 
     def execute(self, query: str) -> list[tuple[Any, ...]]:
-        """Runs a query on a connection of its own, which may have to wait for the server to be ready."""
+        """Runs a query on a separate connection, which may have to wait for the server to be ready."""
         import psycopg
 
         opened: list[psycopg.Connection[Any]] = []
