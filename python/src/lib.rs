@@ -8,12 +8,14 @@
 //! | [`cache`] | `Client`: the operations of Django's cache API, blocking and async |
 //! | [`codec`] | Python values to stored bytes and back |
 //! | [`hotpaths`] | the hot paths that the wheel ships |
+//! | [`http`] | bodies that are compressed, for hot routes in Python |
 //! | [`routing`] | the table of hot routes |
 
 mod admission;
 mod cache;
 mod codec;
 mod hotpaths;
+mod http;
 mod routing;
 
 pub use codec::fuzz_decode;
@@ -34,6 +36,8 @@ mod _vcache {
     use crate::codec::PyCodec;
     #[pymodule_export]
     use crate::hotpaths::hotpaths;
+    #[pymodule_export]
+    use crate::http::decoded;
     #[pymodule_export]
     use crate::routing::RouteTable;
 
