@@ -8,7 +8,7 @@ import asyncio
 import contextvars
 import sys
 import urllib.parse
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
@@ -45,7 +45,8 @@ class HotProtocol(Inner):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "HotProtocol":
         # Not as this module is imported: settings may not be there yet.
-        return super().__new__(composed(HotProtocol, inner_class()) if cls is HotProtocol else cls)
+        made = super().__new__(composed(cls, inner_class()) if cls is HotProtocol else cls)
+        return cast(HotProtocol, made)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -121,7 +122,7 @@ class HotProtocol(Inner):
     def _go_on(self, step: HotRequest | bytes | None) -> None:
         reader = self._reader
         while step is not None:
-            if type(step) is bytes:
+            if isinstance(step, bytes):
                 self._is_foreign = True
                 self._is_partial = False
                 self._deadline = None
@@ -247,7 +248,7 @@ class HotProtocol(Inner):
         target = urllib.parse.quote(request.full_path)
         if request.query:
             target = f"{target}?{request.query.decode('ascii')}"
-        address = "%s:%d" % client if client else ""
+        address = f"{client[0]}:{client[1]}" if client else ""
         self.access_logger.info('%s - "%s %s HTTP/%s" %d', address, request.method, target, "1.1", status)
 
     def _wait(self) -> None:

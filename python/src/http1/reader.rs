@@ -209,7 +209,7 @@ impl HotReader {
             peer: self.peer.clone_ref(py),
             scheme: self.scheme.clone_ref(py),
             // What has not come of it.
-            length: if is_too_large { head.length - (body.end - body.start) as u64 } else { 0 },
+            length: if is_too_large { head.length.saturating_sub(body.len() as u64) } else { 0 },
             is_too_large,
             is_forwarded: head.is_forwarded,
             keep_alive: head.keep_alive && !is_too_large,
