@@ -102,6 +102,20 @@ async def status(head: Any, body: bytes, code: str) -> Response:
     return int(code), [(b"X-Kind", b"status")], b"text"
 
 
+answered = 0
+
+
+async def counted(head: Any, body: bytes) -> Response:
+    global answered
+    answered += 1
+    return 200, [], b"counted"
+
+
+async def counted_later(head: Any, body: bytes) -> Response:
+    await asyncio.sleep(0)
+    return await counted(head, body)
+
+
 async def close(head: Any, body: bytes) -> Response:
     return 200, [(b"Connection", b"close")], b"bye"
 
@@ -111,6 +125,8 @@ ROUTES = {
     "/hot/ä": Route(echo),
     "/hot/quick": Route(quick),
     "/hot/later": Route(later),
+    "/hot/counted": Route(counted),
+    "/hot/counted-later": Route(counted_later),
     "/hot/context": Route(context),
     "/hot/large": Route(large),
     "/hot/broken": Route(broken),
@@ -144,6 +160,8 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         for _ in range(2):
             event = (await receive())["type"]
+            if event == "lifespan.shutdown":
+                (FOLDER / "answered").write_text(str(answered))
             await send({"type": f"{event}.complete"})
         return
     if scope["type"] == "websocket":

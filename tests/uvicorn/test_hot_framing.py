@@ -6,6 +6,7 @@ import socket
 
 import pytest
 from support.hot_server import HotServer, request
+from support.server import wait_until
 
 HOST = "Host: localhost\r\n"
 
@@ -23,7 +24,6 @@ COLD = {
 WRONG = {
     "two lengths": request("/hot/quick", b"abc", headers="Content-Length: 4\r\n"),
     "a signed length": request("/hot/quick", None, "POST", "Content-Length: +3\r\n") + b"abc",
-    "both framings": request("/hot/quick", b"abc", headers="Transfer-Encoding: chunked\r\n"),
     "a space before the colon": request("/hot/quick", None, "POST", "Content-Length : 3\r\n") + b"abc",
     "NUL": request("/hot/quick", headers="X: a\0b\r\n"),
     "CR": request("/hot/quick", headers="X: a\rb\r\n"),
@@ -36,7 +36,7 @@ WRONG = {
 def test_what_is_not_of_the_subset_is_uvicorns(site: HotServer, name: str) -> None:
     with site.client() as client:
         client.send(COLD[name])
-        assert client.answer().text.startswith("cold /")
+        assert client.answer().text.startswith("cold ")
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -120,12 +120,17 @@ def test_an_answer_before_the_body_leaves_the_rest_with_uvicorn(site: HotServer)
         assert client.ask("/hot/quick").text == "hot"
 
 
-def test_a_long_head_is_uvicorns(site: HotServer, kind: tuple[str, str]) -> None:
+def test_a_long_head_is_uvicorns(site: HotServer) -> None:
     with site.client() as client:
         client.send(request("/hot/quick", headers=f"X: {'x' * 20_000}\r\n"))
-        answer = client.answer()
-        assert answer.status == (400 if kind[1] == "h11" else 200)
-        assert answer.text != "hot"
+        assert client.answer().text == "cold /hot/quick 0"
+
+
+def test_a_head_that_has_no_end_is_uvicorns(site: HotServer) -> None:
+    with site.client() as client:
+        client.send(b"GET /hot/quick HTTP/1.1\r\nX: " + b"x" * 20_000)
+        # It is no longer kept here: uvicorn has no time-out for it, and h11 a limit.
+        wait_until(lambda: all(each._is_foreign for each in site.connections))
 
 
 def test_a_length_that_is_too_short_is_followed_by_what_is_no_request(site: HotServer) -> None:

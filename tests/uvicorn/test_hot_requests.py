@@ -88,9 +88,7 @@ def test_context_variables_of_a_request_are_not_seen_by_the_next(site: HotServer
     ("path", "said"),
     [("/hot/broken", "a route that fails"), ("/hot/odd", "header has the value"), ("/hot/status/99", "99")],
 )
-def test_a_route_that_breaks_its_word(
-    site: HotServer, caplog: pytest.LogCaptureFixture, path: str, said: str
-) -> None:
+def test_a_route_that_breaks_its_word(site: HotServer, caplog: pytest.LogCaptureFixture, path: str, said: str) -> None:
     with site.client() as client:
         answer = client.ask(path)
         assert (answer.status, answer.body) == (500, b"Internal Server Error")
