@@ -44,8 +44,8 @@ def decoded(content_encoding: bytes | None, body: bytes, most: int) -> bytes:
         The bytes; the same object if they were not encoded.
 
     Raises:
-        django_vcache.exceptions.RequestError: with ``status`` 415 for another encoding or several, 413 for more than `most`
-            bytes, 400 for data that is corrupt or ends early.
+        django_vcache.exceptions.RequestError: with ``status`` 415 for another encoding or several, 413 for more than
+            `most` bytes, 400 for data that is corrupt or ends early.
     """
 
 def forget_alias(alias: str) -> None:
