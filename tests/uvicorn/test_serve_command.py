@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import signal
@@ -197,9 +198,9 @@ def test_a_project_is_served(project: Path) -> None:
     answers = []
 
     def ask(path: str) -> bytes:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        connection.request("GET", path)
-        return connection.getresponse().read()
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+            connection.request("GET", path)
+            return connection.getresponse().read()
 
     def answered() -> bool:
         assert process.poll() is None, process.communicate()[0]

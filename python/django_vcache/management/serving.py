@@ -56,9 +56,11 @@ def _modules() -> list[str]:
 
 def _exists(module: str) -> bool:
     try:
-        return importlib.util.find_spec(module) is not None
+        spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:
         return False
+    # A folder without code, such as one of tests, has no origin.
+    return spec is not None and spec.origin is not None
 
 
 def place(listen: str | None, host: str | None, port: int | None, uds: str | None) -> list[str]:
