@@ -105,7 +105,7 @@ class HotReader:
         root: what the server puts before each path.
         script: what the application then takes away.
         most_head: the bytes that a head may have.
-        peer: the address of the connection's other end.
+        client: the address and the port of the connection's other end.
         scheme: `"http"` or `"https"`.
     """
 
@@ -115,7 +115,7 @@ class HotReader:
         root: str,
         script: str,
         most_head: int,
-        peer: str | None,
+        client: tuple[str, int] | None,
         scheme: str,
     ) -> Self: ...
     @property
@@ -154,7 +154,9 @@ class HotRequest:
     body: bytes
     route: Any
     params: Any
+    client: tuple[str, int] | None
     peer: str | None
+    """The client's address."""
     scheme: str
     length: int
     """Bytes of a body that is too large that have not come yet."""
