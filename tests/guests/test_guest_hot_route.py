@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from django.core.checks import run_checks
-from support.hot import Answer, Asked, ask_early, ask_view, ask_wsgi, routes
+from support.hot import Answer, Asked, ask_below, ask_early, ask_view, ask_wsgi, routes
 
 from django_vcache.routing import hot
 from django_vcache.routing._targets import HotPathTarget, target_of
@@ -18,7 +18,7 @@ BODY = b'{"say": "hello"}'
 
 
 def everywhere(asked: Asked, run: Any) -> list[Answer]:
-    return [ask_wsgi(asked), run(ask_view(asked)), run(ask_early(asked))]
+    return [ask_wsgi(asked), run(ask_view(asked)), run(ask_early(asked)), run(ask_below(asked))]
 
 
 @pytest.fixture

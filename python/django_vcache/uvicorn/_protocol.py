@@ -16,6 +16,7 @@ from django_vcache._vcache import HotReader, HotRequest
 
 from ._inner import Inner, composed, inner_class
 from ._server import STATUS_LINES, Server, server_of
+from ._site import head_of
 
 __all__ = ["HotProtocol"]
 
@@ -174,7 +175,7 @@ class HotProtocol(Inner):
     async def _serve(self, request: HotRequest) -> None:
         """Answers a request. It is a task of the server's, which waits for it as it stops."""
         try:
-            status, headers, body = await request.route.respond(request, request.body, request.params)
+            response = await request.route.respond(head_of(request), request.body, request.params)
         except asyncio.CancelledError:
             self._fail(request)
             raise
@@ -182,7 +183,7 @@ class HotProtocol(Inner):
             self.logger.error("Exception in the hot route of %s\n", request.full_path, exc_info=error)
             self._fail(request)
         else:
-            self._answer(request, status, headers, body)
+            self._answer(request, response.status, response.headers, response.body)
         finally:
             self._end()
 
@@ -231,8 +232,10 @@ class HotProtocol(Inner):
     def _refuse(self, request: HotRequest) -> None:
         """Answers a request whose body is too large, and reads on for a while: a client that still writes as the
         connection ends may never see the answer."""
-        text = f"The body is larger than the {request.route.limit} bytes that this address takes.\n"
-        self._answer(request, 413, [_TEXT], text.encode())
+        head, route = head_of(request), request.route
+        length = head.get(b"content-length")
+        response = route.refused(head, route.too_large(length and int(length)))
+        self._answer(request, response.status, response.headers, response.body)
         if request.length <= 0:
             self.transport.close()
             return
