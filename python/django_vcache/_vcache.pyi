@@ -91,14 +91,10 @@ class RouteTable:
 class HotReader:
     """Reads the requests of one connection that are for hot routes below ASGI.
 
-    Args:
-        find: of a path within the application, None or the route and its parameters. A route has a `limit`: the bytes
-            that a body may have, or None. `find` must not raise.
-        root: what the server puts before each path.
-        script: what the application then takes away.
-        most_head: the bytes that a head may have.
-        client: the address and the port of the connection's other end.
-        scheme: `"http"` or `"https"`.
+    `find` is given a path within the application, and answers None or the route and its parameters; it must not raise.
+    A route has a `limit`: the bytes that a body may have, or None. `root` is what the server puts before each path, and
+    `script` what the application then takes away. `most_head` is the bytes that a head may have. `client` is the
+    address and the port of the connection's other end, `scheme` is "http" or "https".
     """
 
     def __new__(
@@ -119,10 +115,9 @@ class HotReader:
         """Whether a request for a hot route has begun, and its body is waited for."""
 
     def feed(self, data: bytes) -> HotRequest | bytes | None:
-        """Takes what has come.
+        """Takes what has come, and says what it is.
 
-        Returns:
-            None if it needs more; a request; or the bytes that are another parser's, all that are kept.
+        That is None if it needs more, a request, or the bytes that are another parser's: all that are kept.
         """
 
     def next(self) -> HotRequest | bytes | None:
@@ -133,7 +128,7 @@ class HotReader:
 
 @final
 class HotRequest:
-    """A request for a hot route: its head is of the strict subset."""
+    """A request for a hot route: its head is of the strict subset of HTTP/1.1."""
 
     method: str
     path: str
@@ -162,10 +157,9 @@ class HotRequest:
     def response(
         self, status: int, line: bytes, defaults: bytes, headers: list[tuple[bytes, bytes]], body: bytes
     ) -> bytes:
-        """The response as bytes. Sets `keep_alive`.
+        """The response as it goes over the wire. Sets `keep_alive`.
 
-        Raises:
-            ValueError: a header that would break the response, or a length that is not the body's.
+        Raises ValueError for a header that would break the response, and for a length that is not the body's.
         """
 
 @final
