@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
@@ -158,8 +159,14 @@ def find(path: str) -> tuple[Route, dict[str, str]] | None:
     return None
 
 
-# In place of the routes of Django's URLs.
-_server.finder = lambda: find
+def finder() -> Callable[[str], Any]:
+    """In place of the routes of Django's URLs."""
+    return find
+
+
+# In a process of a test, a fixture sees to it, because other tests have URLs.
+if "pytest" not in sys.modules:
+    _server.finder = finder
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:

@@ -12,10 +12,15 @@ import pytest
 from support import hot_site
 from support.hot_server import HotServer
 
-from django_vcache.uvicorn import _protocol
+from django_vcache.uvicorn import _protocol, _server
 
 # The last one starts tasks as CPython 3.11 does, where none can start at once.
 KINDS = [("asyncio", "httptools", True), ("uvloop", "httptools", True), ("uvloop", "h11", False)]
+
+
+@pytest.fixture(autouse=True)
+def _routes_of_the_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_server, "finder", hot_site.finder)
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: f"{kind[0]}-{kind[1]}")

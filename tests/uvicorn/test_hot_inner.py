@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +101,7 @@ def test_a_site_that_cannot_be_made_leaves_all_to_the_application(
     def fails() -> Any:
         raise LookupError("no site today")
 
-    routing = types.ModuleType("django_vcache.routing")
-    routing.site = fails  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "django_vcache.routing", routing)
+    monkeypatch.setattr("django_vcache.routing._site.site", fails)
     monkeypatch.setattr("django_vcache.uvicorn._server.finder", _site.finder)
     with HotServer() as site, site.client() as client:
         client.send(request("/hot/quick") * 2)
