@@ -174,7 +174,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         for _ in range(2):
             event = (await receive())["type"]
-            if event == "lifespan.shutdown":
+            if event == "lifespan.shutdown" and "VCACHE_TEST_FOLDER" in os.environ:
                 (FOLDER / "answered").write_text(str(answered))
             await send({"type": f"{event}.complete"})
         return
