@@ -191,7 +191,7 @@ mod probe_guest {
         }
 
         let Wish { say, refuse } = req.json()?;
-        let hits = conn.incr(format!("hits:{project}"), 1).await?;
+        let hits: i64 = conn.incr(format!("hits:{project}"), 1).await?;
         if let Some(status) = refuse {
             return Err(vcache::Error::request(status, say));
         }
