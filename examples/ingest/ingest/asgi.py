@@ -1,8 +1,8 @@
-"""The ASGI application: `granian --interface asginl ingest.asgi:application`."""
+"""The ASGI application: `granian --interface asgi ingest.asgi:application`."""
 
 import os
 
-from django.core.asgi import get_asgi_application
+from django_vcache.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ingest.settings")
 application = get_asgi_application()
