@@ -54,7 +54,7 @@ CACHES = {
 
 VCACHE = {"STREAMS": ["ingest.limits.gate"]}
 
-# A larger request is answered with 413: what clients send is compressed.
-INGEST_LARGEST_BODY = 1 << 20  # bytes
+# A larger request is answered with 413. An event has up to a megabyte of JSON, and clients compress what they send.
+INGEST_LARGEST_BODY = (2 << 20, 8 << 20)  # bytes as they are sent, and decoded
 # So many accepted events may wait for the consumer.
 INGEST_STREAM_MAXLEN = int(os.environ.get("INGEST_STREAM_MAXLEN", "1000000"))

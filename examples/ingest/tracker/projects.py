@@ -7,8 +7,9 @@ import json
 import logging
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.core.cache import cache
-from django.db import DatabaseError, InterfaceError, transaction
+from django.db import DatabaseError, InterfaceError, close_old_connections, transaction
 from django.db.models.signals import post_delete, post_save
 
 from django_vcache.exceptions import VcacheError
@@ -19,32 +20,25 @@ logger = logging.getLogger(__name__)
 PREFIX = "ingest:tracker:"
 
 
-class DatabaseAway(ConnectionError):
-    """The project cannot be looked up: the client is told to come again."""
-
-
 def load(project_id: int) -> bytes | None:
-    """A project as the hot routes read it: JSON; None if there is none, or if it takes no events.
-
-    Raises:
-        DatabaseAway: The database cannot be asked.
-    """
+    """A project as the hot routes read it: JSON, which is null if there is none or if it takes no events. None if the
+    database cannot be asked: clients are told to come again."""
     from .models import Project
 
     if project_id >= 2**63:
-        return None  # no database has such a number
+        return b"null"  # no database has such a number
     try:
+        # A hot route skips the signals of a request, which would close a connection that has become too old.
+        close_old_connections()
         project = Project.objects.filter(pk=project_id, is_active=True).first()
     except (DatabaseError, InterfaceError) as error:
         logger.warning("Project %d cannot be loaded: %s", project_id, error)
-        raise DatabaseAway("the database cannot be asked") from error
-    return None if project is None else record(project)
+        return None
+    return b"null" if project is None else record(project)
 
 
 async def aload(project_id: int) -> bytes | None:
     """As :func:`load`, to be awaited."""
-    from asgiref.sync import sync_to_async
-
     return await sync_to_async(load)(project_id)
 
 

@@ -1,6 +1,7 @@
 //! Answers, as Sentry's clients read them.
 
 use vcache::admission::{Decision, RuleKind};
+use vcache::http::Response;
 
 use crate::refusal::Refusal;
 
@@ -21,6 +22,15 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// As HTTP has it.
+    ///
+    /// # Errors
+    /// `Value` for a header that HTTP does not allow: none is.
+    pub fn response(self) -> vcache::Result<Response> {
+        let begun = Response::new(self.status).bytes("application/json", self.body)?;
+        self.headers.into_iter().try_fold(begun, |response, (name, value)| response.header(name, value))
+    }
+
     /// Everything was taken; `id` is that of the first event.
     pub fn taken(id: Option<&str>) -> Self {
         // An id has nothing that JSON would escape.

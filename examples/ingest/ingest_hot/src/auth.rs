@@ -12,19 +12,6 @@ struct Dsn<'a> {
     project: &'a str,
 }
 
-/// The key in the headers `X-Sentry-Auth` or `Authorization`, or in the query.
-pub fn key_of_request<'a>(
-    sentry_auth: Option<&'a str>,
-    authorization: Option<&'a str>,
-    query: &'a str,
-) -> Option<&'a str> {
-    sentry_auth
-        .and_then(key_in_header)
-        .or_else(|| authorization.and_then(key_in_header))
-        .or_else(|| query.split('&').find_map(|pair| pair.strip_prefix("sentry_key=")))
-        .filter(|key| is_key(key))
-}
-
 /// The key in an envelope's DSN.
 ///
 /// # Errors
@@ -43,8 +30,8 @@ pub fn key_of_dsn(dsn: &str, project: u64) -> Result<&str, Refusal> {
     Ok(read.key)
 }
 
-/// `Sentry sentry_key=..., sentry_version=7`; the word in front may be missing.
-fn key_in_header(value: &str) -> Option<&str> {
+/// The key in `X-Sentry-Auth` or `Authorization`: `Sentry sentry_key=..., sentry_version=7`; the word in front may be missing.
+pub fn key_in_header(value: &str) -> Option<&str> {
     let fields = value.trim();
     let fields = match fields.get(..7) {
         Some(scheme) if scheme.eq_ignore_ascii_case("sentry ") => &fields[7..],
@@ -64,7 +51,8 @@ fn read_dsn(dsn: &str) -> Option<Dsn<'_>> {
     Some(Dsn { key, project })
 }
 
-fn is_key(text: &str) -> bool {
+/// Whether it can be a key: what cannot is not looked up.
+pub fn is_key(text: &str) -> bool {
     (1..=LONGEST_KEY).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
@@ -73,27 +61,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_key_is_found_wherever_clients_put_it() {
-        let python = "Sentry sentry_key=a1b2, sentry_version=7, sentry_client=sentry.python/2.75.0";
-        assert_eq!(key_of_request(Some(python), None, ""), Some("a1b2"));
-        assert_eq!(key_of_request(None, Some("sentry sentry_version=7,sentry_key=a1b2"), ""), Some("a1b2"));
-        assert_eq!(key_of_request(None, None, "sentry_version=7&sentry_key=a1b2"), Some("a1b2"));
-        assert_eq!(key_of_request(Some("sentry_key=a1b2"), None, ""), Some("a1b2"));
-        assert_eq!(
-            key_of_request(Some(python), None, "sentry_key=other"),
-            Some("a1b2"),
-            "the header goes first"
-        );
-        assert_eq!(key_of_request(None, Some("Bearer a1b2"), "sentry_key=other"), Some("other"));
+    fn the_key_is_found_in_a_header() {
+        for value in [
+            "Sentry sentry_key=a1b2, sentry_version=7, sentry_client=sentry.python/2.75.0",
+            "sentry sentry_version=7,sentry_key=a1b2",
+            "sentry_key=a1b2",
+            "Sentry sentry_key=\"a1b2\"",
+        ] {
+            assert_eq!(key_in_header(value), Some("a1b2"), "{value}");
+        }
+        for value in ["", "Bearer a1b2", "Sentry é", "Séntry x", "Sentry"] {
+            assert_eq!(key_in_header(value), None, "{value}");
+        }
     }
 
     #[test]
-    fn what_is_no_key_is_not_looked_up() {
-        for query in ["", "sentry_key=", "sentry_key=a%20b", "sentry_key=a:b", "key=a1b2", "sentry_key=é"] {
-            assert_eq!(key_of_request(None, None, query), None, "{query}");
+    fn what_is_no_key_is_known_without_a_look() {
+        assert!(is_key("a1b2"));
+        for key in ["", "a b", "a:b", "a%20b", "é", &"a".repeat(65)] {
+            assert!(!is_key(key), "{key}");
         }
-        assert_eq!(key_of_request(Some(&format!("Sentry sentry_key={}", "a".repeat(65))), None, ""), None);
-        assert_eq!(key_of_request(Some("Sentry é"), Some("Séntry sentry_key="), ""), None);
     }
 
     #[test]

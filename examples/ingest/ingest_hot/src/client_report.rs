@@ -26,7 +26,7 @@ struct Discarded {
 /// The errors that the client has dropped. A report that cannot be read says nothing: it is no reason to refuse the events
 /// beside it.
 pub fn dropped_errors(payload: &[u8]) -> u64 {
-    let report = json::parse::<Report>("the client report", payload);
+    let report = json::object::<Report>("the client report", payload);
     let discarded = report.map_or_else(|_| Vec::new(), |report| report.discarded_events);
     let errors = discarded.iter().take(MOST_KINDS).filter(|kind| kind.category == "error");
     errors.map(|kind| kind.quantity.min(MOST_DROPPED)).sum()

@@ -61,7 +61,7 @@ impl<'a> Envelope<'a> {
             return Err(Refusal::bad("the body is empty"));
         }
         let (first, mut rest) = line("the envelope's header", body)?;
-        let header = json::parse("the envelope's header", first)?;
+        let header = json::object("the envelope's header", first)?;
         let mut items = Vec::new();
         for number in 1.. {
             while let [b'\n', tail @ ..] = rest {
@@ -75,7 +75,7 @@ impl<'a> Envelope<'a> {
             }
             let what = format!("the header of item {number}");
             let (head, tail) = line(&what, rest)?;
-            let head: ItemHeader = json::parse(&what, head)?;
+            let head: ItemHeader = json::object(&what, head)?;
             let (payload, tail) = payload(number, head.length, tail)?;
             rest = tail;
             match head.r#type.as_str() {

@@ -40,11 +40,7 @@ impl<'a> Event<'a> {
         if payload.len() > LARGEST {
             return Err(too_large());
         }
-        // A struct of serde's may be written as an array, too.
-        if payload.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-            return Err(Refusal::bad("the event is not a JSON object"));
-        }
-        let known: Known = json::parse("the event", &payload)?;
+        let known: Known = json::object("the event", &payload)?;
         let id = id.or(known.event_id).unwrap_or_else(EventId::new);
         Ok(Self { id: id.to_string(), payload })
     }

@@ -1,100 +1,114 @@
 //! A request from its bytes to its answer. Nothing that a client sends is an error of ours: it is answered.
 
-use vcache::{Connection, Error, ErrorKind};
+use std::borrow::Cow;
+
+use vcache::Connection;
+use vcache::http::Request;
 
 use crate::admission::admit;
 use crate::answer::Answer;
-use crate::auth::{key_of_dsn, key_of_request};
+use crate::auth::{is_key, key_in_header, key_of_dsn};
 use crate::client_report::dropped_errors;
 use crate::counts::{self, Outcome};
 use crate::envelope::{Envelope, Item};
 use crate::event::Event;
-use crate::project::{self, Project};
+use crate::project::{self, Found, Project};
 use crate::refusal::Refusal;
 
-/// What is needed of a request.
-#[derive(Debug)]
-pub struct Asked<'a> {
-    /// The header `X-Sentry-Auth`.
-    pub sentry_auth: Option<&'a str>,
-    /// The header `Authorization`.
-    pub authorization: Option<&'a str>,
-    /// What follows the `?`.
-    pub query: &'a str,
-    /// Decoded.
-    pub body: &'a [u8],
+/// The key that a request has outside of its body.
+fn key(request: &Request) -> Option<Cow<'_, str>> {
+    let of_header = |name: &str| match request.header(name)? {
+        Cow::Borrowed(value) => key_in_header(value).map(Cow::Borrowed),
+        Cow::Owned(value) => key_in_header(&value).map(|key| Cow::Owned(key.to_owned())),
+    };
+    of_header("x-sentry-auth")
+        .or_else(|| of_header("authorization"))
+        .or_else(|| request.query("sentry_key"))
+        .filter(|key| is_key(key))
 }
 
 /// An envelope: several items, of which events are taken and reports are counted.
-pub async fn envelope(conn: &mut Connection, id: u64, asked: &Asked<'_>) -> vcache::Result<Answer> {
-    // It is read before the key is checked: the key may be in it.
-    let read = Envelope::read(asked.body);
-    let in_dsn = read.as_ref().ok().and_then(|envelope| envelope.header.dsn.as_deref());
-    let found = check(conn, id, asked, in_dsn).await;
-    let project = match found {
-        Ok(project) => project,
-        Err(answer) => return answer,
-    };
-    let taken = read.and_then(|envelope| {
-        let mut events = Vec::new();
-        let mut dropped = 0;
-        let mut first = envelope.header.event_id;
-        for item in &envelope.items {
-            match item {
-                // The header's id is the first event's: the protocol has no second one.
-                Item::Event(payload) => events.push(Event::read(*payload, first.take())?),
-                Item::ClientReport(payload) => dropped += dropped_errors(payload),
+pub async fn envelope(conn: &mut Connection, id: u64, request: &Request) -> vcache::Result<Answer> {
+    match key(request) {
+        Some(key) => match check(conn, id, &key).await? {
+            Ok(project) => take(conn, id, &project, Envelope::read(request.body()?)).await,
+            Err(answer) => Ok(answer),
+        },
+        // Behind a tunnel the key is in the envelope alone, which then is read for anybody.
+        None => {
+            let read = Envelope::read(request.body()?);
+            let dsn = read.as_ref().ok().and_then(|envelope| envelope.header.dsn.clone());
+            let key = dsn.as_deref().map_or_else(|| Err(no_key()), |dsn| key_of_dsn(dsn, id));
+            let found = match key {
+                Ok(key) => check(conn, id, key).await?,
+                Err(refusal) => Err(refusal.into()),
+            };
+            match found {
+                Ok(project) => take(conn, id, &project, read).await,
+                Err(answer) => Ok(answer),
             }
         }
-        Ok((events, dropped))
-    });
-    match taken {
-        Ok((events, dropped)) => {
-            counts::count(id, Outcome::Dropped, dropped);
-            keep(conn, id, &project, &events).await
-        }
-        Err(refusal) => Ok(invalid(id, refusal)),
     }
 }
 
 /// An event alone, as older clients send it.
-pub async fn store(conn: &mut Connection, id: u64, asked: &Asked<'_>) -> vcache::Result<Answer> {
-    let project = match check(conn, id, asked, None).await {
+pub async fn store(conn: &mut Connection, id: u64, request: &Request) -> vcache::Result<Answer> {
+    let Some(key) = key(request) else { return Ok(no_key().into()) };
+    let project = match check(conn, id, &key).await? {
         Ok(project) => project,
-        Err(answer) => return answer,
+        Err(answer) => return Ok(answer),
     };
-    match Event::read_stored(asked.body) {
+    match Event::read_stored(request.body()?) {
         Ok(event) => keep(conn, id, &project, &[event]).await,
         Err(refusal) => Ok(invalid(id, refusal)),
     }
 }
 
-/// The project, if the request has its key; else the answer.
-async fn check(
+/// The project, if this is its key; else the answer.
+async fn check(conn: &mut Connection, id: u64, key: &str) -> vcache::Result<Result<Project, Answer>> {
+    Ok(match project::find(conn, id).await? {
+        Found::Project(project) if project.key == key => Ok(project),
+        Found::Away => Err(Answer::unavailable("the project cannot be looked up: try again later", 1)),
+        _ => Err(Refusal::forbidden("there is no such project with this key").into()),
+    })
+}
+
+fn no_key() -> Refusal {
+    Refusal::forbidden("there is no key: send X-Sentry-Auth, or ?sentry_key=")
+}
+
+/// What an envelope holds, of a client that may send it.
+async fn take(
     conn: &mut Connection,
     id: u64,
-    asked: &Asked<'_>,
-    dsn: Option<&str>,
-) -> Result<Project, vcache::Result<Answer>> {
-    let key = match (key_of_request(asked.sentry_auth, asked.authorization, asked.query), dsn) {
-        (_, Some(dsn)) => {
-            // If there are two keys, that of the request counts; a dsn of another project is a mistake all the same.
-            let in_dsn = key_of_dsn(dsn, id).map_err(|refusal| Ok(refusal.into()))?;
-            Some(key_of_request(asked.sentry_auth, asked.authorization, asked.query).unwrap_or(in_dsn))
+    project: &Project,
+    read: Result<Envelope<'_>, Refusal>,
+) -> vcache::Result<Answer> {
+    match read.and_then(|envelope| contents(id, &envelope)) {
+        Ok((events, dropped)) => {
+            counts::count(id, Outcome::Dropped, dropped);
+            keep(conn, id, project, &events).await
         }
-        (key, None) => key,
-    };
-    let Some(key) = key else {
-        return Err(Ok(Refusal::forbidden("there is no key: send X-Sentry-Auth, or ?sentry_key=").into()));
-    };
-    match project::find(conn, id).await {
-        Ok(Some(project)) if project.key == key => Ok(project),
-        Ok(_) => Err(Ok(Refusal::forbidden("there is no such project with this key").into())),
-        Err(error) if is_outage(&error) => {
-            Err(Ok(Answer::unavailable("the project cannot be looked up: try again later", 1)))
-        }
-        Err(error) => Err(Err(error)),
+        Err(refusal) => Ok(invalid(id, refusal)),
     }
+}
+
+/// The events of an envelope, and how many its client has dropped.
+fn contents<'a>(id: u64, envelope: &Envelope<'a>) -> Result<(Vec<Event<'a>>, u64), Refusal> {
+    if let Some(dsn) = &envelope.header.dsn {
+        // The key of the request counts, but a dsn of another project is a mistake all the same.
+        key_of_dsn(dsn, id)?;
+    }
+    let (mut events, mut dropped) = (Vec::new(), 0);
+    // The header's id is the first event's: the protocol has no second one.
+    let mut first = envelope.header.event_id;
+    for item in &envelope.items {
+        match item {
+            Item::Event(payload) => events.push(Event::read(*payload, first.take())?),
+            Item::ClientReport(payload) => dropped += dropped_errors(payload),
+        }
+    }
+    Ok((events, dropped))
 }
 
 /// Puts events on the stream, and answers.
@@ -130,9 +144,4 @@ async fn keep(
 fn invalid(id: u64, refusal: Refusal) -> Answer {
     counts::count(id, Outcome::Invalid, 1);
     refusal.into()
-}
-
-/// Whether the server, or the database of the loader, is away.
-fn is_outage(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Connection | ErrorKind::Timeout)
 }

@@ -7,11 +7,19 @@ use crate::refusal::Refusal;
 /// How deep arrays and objects may lie in each other. The parser skips what no field wants by calling itself.
 const DEEPEST: usize = 128;
 
-/// The value of `text`, or a refusal that says what is wrong with `what`.
+/// The struct that a JSON object is, or a refusal that says what is wrong with `what`.
 ///
 /// # Errors
-/// A refusal with 400 for what is not UTF-8, not JSON, too deep, or of another shape than `T`.
-pub fn parse<'a, T: Deserialize<'a>>(what: &str, text: &'a [u8]) -> Result<T, Refusal> {
+/// A refusal with 400 for what is not UTF-8, not a JSON object, too deep, or of another shape than `T`.
+pub fn object<'a, T: Deserialize<'a>>(what: &str, text: &'a [u8]) -> Result<T, Refusal> {
+    // Serde takes an array for a struct, too.
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Refusal::bad(format!("{what} is not a JSON object")));
+    }
+    parse(what, text)
+}
+
+fn parse<'a, T: Deserialize<'a>>(what: &str, text: &'a [u8]) -> Result<T, Refusal> {
     if is_too_deep(text) {
         return Err(Refusal::bad(format!("{what} has more than {DEEPEST} levels of JSON in each other")));
     }

@@ -31,44 +31,21 @@ mod _native {
         settings::set(Settings { prefix, maxlen });
     }
 
-    /// Envelope, without http yet.
-    #[hotpath(cancel = "finish", signature = (project_id, body, sentry_auth = None, query = ""))]
+    /// Take an envelope of Sentry's protocol: several items, of which events go on the stream.
+    // Begun is done to its end: an event that is on the stream is also counted.
+    #[hotpath(only = "async", cancel = "finish")]
     pub async fn envelope(
         conn: &mut Connection,
+        request: Request,
         project_id: u64,
-        body: Vec<u8>,
-        sentry_auth: Option<String>,
-        query: &str,
-    ) -> vcache::Result<(u16, Vec<(String, String)>, String)> {
-        let asked = ingest::Asked {
-            sentry_auth: sentry_auth.as_deref(),
-            authorization: None,
-            query: &query,
-            body: &body,
-        };
-        let answer = ingest::envelope(conn, project_id, &asked).await?;
-        let headers = answer.headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Ok((answer.status, headers, answer.body))
+    ) -> vcache::Result<Response> {
+        ingest::envelope(conn, project_id, &request).await?.response()
     }
 
-    /// Store, without http yet.
-    #[hotpath(cancel = "finish", signature = (project_id, body, sentry_auth = None, query = ""))]
-    pub async fn store(
-        conn: &mut Connection,
-        project_id: u64,
-        body: Vec<u8>,
-        sentry_auth: Option<String>,
-        query: &str,
-    ) -> vcache::Result<(u16, Vec<(String, String)>, String)> {
-        let asked = ingest::Asked {
-            sentry_auth: sentry_auth.as_deref(),
-            authorization: None,
-            query: &query,
-            body: &body,
-        };
-        let answer = ingest::store(conn, project_id, &asked).await?;
-        let headers = answer.headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Ok((answer.status, headers, answer.body))
+    /// Take an event alone, as older clients send it.
+    #[hotpath(only = "async", cancel = "finish")]
+    pub async fn store(conn: &mut Connection, request: Request, project_id: u64) -> vcache::Result<Response> {
+        ingest::store(conn, project_id, &request).await?.response()
     }
 
     /// The counts of a project, or of all if it is 0, in each of `minutes` from `first`, both in minutes since 1970: the

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use vcache::pyo3::exceptions::PyRuntimeError;
 use vcache::pyo3::prelude::*;
-use vcache::{Awaitable, Connection};
+use vcache::{Awaitable, Connection, Error, ErrorKind};
 
 use crate::settings;
 
@@ -13,7 +13,7 @@ const KNOWN_FOR: u64 = 60;
 /// Seconds for which it is kept that there is none.
 const UNKNOWN_FOR: u64 = 10;
 /// What is kept for a project that is not there.
-const NONE: &[u8] = b"null";
+const NOTHING: &[u8] = b"null";
 
 /// What `tracker.projects` writes, as JSON.
 #[derive(Debug, Deserialize)]
@@ -28,45 +28,52 @@ pub struct Project {
     pub bytes: i64,
 }
 
-/// The project of this number. `None` if there is none that takes events.
+/// What is known of a number.
+#[derive(Debug)]
+pub enum Found {
+    /// A project that takes events.
+    Project(Project),
+    /// There is none.
+    Nothing,
+    /// It cannot be looked up now.
+    Away,
+}
+
+/// The project of a number.
 ///
 /// # Errors
-/// The connection's; those of the database, which the loader has raised; `Value` for a record that is not one.
-pub async fn find(conn: &mut Connection, id: u64) -> vcache::Result<Option<Project>> {
-    let name = format!("{}project:{id}", settings::get()?.prefix);
-    let record = match conn.get::<_, Option<Vec<u8>>>(&name).await? {
-        Some(record) => record,
-        None => {
-            let loaded = load(id).await?;
-            let seconds = if loaded.is_some() { KNOWN_FOR } else { UNKNOWN_FOR };
-            let record = loaded.unwrap_or_else(|| NONE.to_vec());
-            let () = conn.set_ex(&name, &record, seconds).await?;
-            record
-        }
-    };
-    sonic_rs::from_slice(&record).map_err(|_| {
-        vcache::Error::value(format!("the record of project {id} in the cache is not one of ours"))
-    })
-}
-
-enum Loading {
-    Begun(Awaitable),
-    Done(Option<Vec<u8>>),
-}
-
-/// Asks Django: in a task if this runs on an event loop, else on this thread.
-async fn load(id: u64) -> vcache::Result<Option<Vec<u8>>> {
-    let begin = |py: Python<'_>| {
-        let projects = py.import("tracker.projects")?;
-        if py.import("asyncio")?.call_method0("_get_running_loop")?.is_none() {
-            return projects.call_method1("load", (id,))?.extract().map(Loading::Done);
-        }
-        projects.call_method1("aload", (id,))?.extract().map(Loading::Begun)
-    };
-    let begun = Python::try_attach(begin)
-        .unwrap_or_else(|| Err(PyRuntimeError::new_err("the interpreter is ending")))?;
-    match begun {
-        Loading::Begun(loading) => loading.extract().await,
-        Loading::Done(loaded) => Ok(loaded),
+/// `Value` for a record that is not one; what is no outage.
+pub async fn find(conn: &mut Connection, id: u64) -> vcache::Result<Found> {
+    match record(conn, id).await {
+        Ok(None) => Ok(Found::Away),
+        Ok(Some(record)) => match sonic_rs::from_slice(&record) {
+            Ok(found) => Ok(Option::map_or(found, Found::Nothing, Found::Project)),
+            Err(_) => {
+                Err(Error::value(format!("the record of project {id} in the cache is not one of ours")))
+            }
+        },
+        Err(error) if matches!(error.kind(), ErrorKind::Connection | ErrorKind::Timeout) => Ok(Found::Away),
+        Err(error) => Err(error),
     }
+}
+
+/// From the cache, or loaded into it. `None` if the database is away.
+async fn record(conn: &mut Connection, id: u64) -> vcache::Result<Option<Vec<u8>>> {
+    let name = format!("{}project:{id}", settings::get()?.prefix);
+    if let Some(record) = conn.get::<_, Option<Vec<u8>>>(&name).await? {
+        return Ok(Some(record));
+    }
+    let Some(record) = load(id).await? else { return Ok(None) };
+    let seconds = if record == NOTHING { UNKNOWN_FOR } else { KNOWN_FOR };
+    let () = conn.set_ex(&name, &record, seconds).await?;
+    Ok(Some(record))
+}
+
+/// Asks Django, on the event loop that this is polled on.
+async fn load(id: u64) -> vcache::Result<Option<Vec<u8>>> {
+    let begin = |py: Python<'_>| -> PyResult<Awaitable> {
+        py.import("tracker.projects")?.call_method1("aload", (id,))?.extract()
+    };
+    let ending = || Err(PyRuntimeError::new_err("the interpreter is ending"));
+    Python::try_attach(begin).unwrap_or_else(ending)?.extract().await
 }
