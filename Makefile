@@ -11,7 +11,10 @@ SOURCES := $(shell find vcache hotpath-macros python Cargo.toml Cargo.lock pypro
 	-not -path '*/__pycache__/*' -not -path '*/django_vcache/rust/*' -not -name '*.so')
 
 # Processes of the Python tests. Each has its own servers.
-WORKERS ?= 2
+# Most tests wait for a server or a clock: one process more than there are processors keeps these busy.
+WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
+# Options for pytest: make test-python PYTEST="-k throttle"
+PYTEST ?=
 
 # Crates outside the workspace that are built with the lock file they have: it must know the workspace's dependencies.
 GUESTS := benches/guest examples/quota_guest tests/guests/probe_guest
@@ -70,7 +73,7 @@ test-rust: setup
 
 test-python: setup
 	@echo "==> Python tests, $$($(BIN)/python --version), Django $$($(BIN)/python -m django --version)"
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 lint: setup
 	@echo "==> Lint"

@@ -50,6 +50,16 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+# These files keep a processor busy for minutes. They begin first: at the end, one process would wait for them alone.
+LONGEST = ("tests/scaffold/test_build.py", "tests/django/test_asgi_handler.py", "tests/guests/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(
+        key=lambda item: next((at for at, name in enumerate(LONGEST) if item.nodeid.startswith(name)), len(LONGEST))
+    )
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if redis_binary() is None:
         terminalreporter.write_line("There is no redis-server 7 on PATH: the scripts of admission ran on Valkey only.")

@@ -37,10 +37,15 @@ impl HotPath<'_> {
 
     fn mark(&self) -> TokenStream {
         let cfgs = &self.cfgs;
-        let names = self.forms.iter().filter(|form| form.awaitable).map(|form| &form.name);
+        let names = |awaitable| {
+            let found: Vec<_> =
+                self.forms.iter().filter(|form| form.awaitable == awaitable).map(|form| &form.name).collect();
+            found
+        };
+        let (blocking, awaitable) = (names(false), names(true));
         quote! {
             #(#cfgs)*
-            ::vcache::python::mark_functions(__vcache_module, &[#(#names),*])?;
+            ::vcache::python::mark_functions(__vcache_module, &[#(#blocking),*], &[#(#awaitable),*])?;
         }
     }
 

@@ -52,6 +52,31 @@ def on_unknown_alias(callable: Callable[[str], None]) -> None:
     """Registers what configures an alias that a hot path wants and that is not configured yet."""
 
 @final
+class RouteTable:
+    """The hot routes of a site: a path becomes the number of a route and its parameters, as Django would find them.
+
+    It does not change once it is made, so any number of threads may ask it.
+
+    Args:
+        routes: for each route its pieces, which are text or the names of a converter and a parameter, and whether a
+            UUID becomes an object, and not text.
+
+    Raises:
+        ValueError: a route cannot be in the table, by ``problem()``.
+
+    >>> table = RouteTable([(["api/", ("int", "project"), "/"], False)])
+    >>> table.find("/api/7/"), table.find("/api/x/")
+    ((0, {'project': 7}), None)
+    """
+
+    def __new__(cls, routes: Sequence[tuple[Sequence[str | tuple[str, str]], bool]]) -> RouteTable: ...
+    def __len__(self) -> int: ...
+    def find(self, path: str) -> tuple[int, dict[str, Any]] | None:
+        """The route that a path fits, by its number, and the parameters. None if there is no such route."""
+    @staticmethod
+    def problem(pieces: Sequence[str | tuple[str, str]]) -> str | None:
+        """Why a route cannot be in a table; None if it can."""
+
 class Client:
     """One cache alias on the shared connection. `version` is None for the cache's own."""
 

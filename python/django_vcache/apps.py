@@ -28,6 +28,7 @@ class VcacheConfig(AppConfig):
     def ready(self) -> None:
         from django_vcache._warming import warm_up_at_start
         from django_vcache.admission import checks  # noqa: F401
+        from django_vcache.routing import _checks  # noqa: F401
 
         if sys.argv[1:2] and sys.argv[1].startswith("runserver"):
             from django_vcache.options import hold_embedded

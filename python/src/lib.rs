@@ -8,11 +8,13 @@
 //! | [`cache`] | `Client`: the operations of Django's cache API, blocking and async |
 //! | [`codec`] | Python values to stored bytes and back |
 //! | [`hotpaths`] | the hot paths that the wheel ships |
+//! | [`routing`] | the table of hot routes |
 
 mod admission;
 mod cache;
 mod codec;
 mod hotpaths;
+mod routing;
 
 pub use codec::fuzz_decode;
 
@@ -32,6 +34,8 @@ mod _vcache {
     use crate::codec::PyCodec;
     #[pymodule_export]
     use crate::hotpaths::hotpaths;
+    #[pymodule_export]
+    use crate::routing::RouteTable;
 
     use pyo3::prelude::*;
     use pyo3::types::PyBytes;

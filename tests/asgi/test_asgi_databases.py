@@ -30,7 +30,8 @@ connections.__dict__.pop("settings", None)
 connections._settings = None
 
 from django_vcache.asgi import ASGIHandler
-from django_vcache.asgi._lanes import lanes
+from django_vcache.routing import hot
+from django_vcache._lanes import lanes
 from support.asgi import get, until
 
 opened = []  # keeps them, so that no two have the same address
@@ -54,7 +55,12 @@ async def awaited(request):
     return HttpResponse(str(first))
 
 
-urlpatterns = [path("blocking", blocking), path("awaited", awaited)]
+urlpatterns = [
+    path("blocking", blocking),
+    path("awaited", awaited),
+    hot("hot", blocking),
+    hot("hot-awaited", awaited),
+]
 app = ASGIHandler()
 
 
@@ -87,21 +93,21 @@ def site(source: str, database: dict[str, Any], vcache: dict[str, Any] | None = 
 def test_a_connection_is_kept_between_requests(database: dict[str, Any]) -> None:
     source = """
 async def scenario():
-    return [await ask(where) for where in ("/blocking", "/awaited") * 3]
+    return [await ask(where) for where in ("/blocking", "/awaited", "/hot", "/hot-awaited") * 2]
 
 report(run(scenario()))
 """
-    assert site(source, database, CONN_MAX_AGE=600) == ["0"] * 6
+    assert site(source, database, CONN_MAX_AGE=600) == ["0"] * 8
 
 
 def test_a_connection_is_closed_after_each_request_unless_it_is_to_be_kept(database: dict[str, Any]) -> None:
     source = """
 async def scenario():
-    return [await ask() for _ in range(3)]
+    return [await ask(where) for where in ("/blocking", "/awaited", "/hot", "/hot-awaited")]
 
 report(run(scenario()))
 """
-    assert site(source, database, CONN_MAX_AGE=0) == ["0", "1", "2"]
+    assert site(source, database, CONN_MAX_AGE=0) == ["0", "1", "2", "3"]
 
 
 def test_a_connection_that_is_too_old_is_closed_before_the_first_query(database: dict[str, Any]) -> None:

@@ -18,8 +18,8 @@ from support.asgi_middleware import DJANGO, MORE, cookie_of, events, note, ours,
 from support.driver import open_runner
 from support.server import ValkeyServer
 
+from django_vcache._lanes import lanes
 from django_vcache.asgi import ASGIHandler
-from django_vcache.asgi._lanes import lanes
 from django_vcache.exceptions import ConfigurationError
 
 pytestmark = pytest.mark.usefixtures("middleware_site")

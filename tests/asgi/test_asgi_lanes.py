@@ -16,7 +16,7 @@ from support.asgi import HANG
 from support.programs import run_program
 from support.server import wait_until
 
-from django_vcache.asgi._lanes import Lane, Lanes, lanes
+from django_vcache._lanes import Lane, Lanes, lanes
 
 NO_CACHE = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
 
@@ -177,7 +177,7 @@ def test_nothing_of_a_call_is_kept_by_an_idle_thread() -> None:
 def test_an_idle_thread_ends_by_itself_and_closes_its_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[int] = []
     monkeypatch.setattr(
-        "django_vcache.asgi._lanes.connections.close_all", lambda: closed.append(threading.get_ident()), raising=True
+        "django_vcache._lanes.connections.close_all", lambda: closed.append(threading.get_ident()), raising=True
     )
     with few(4, LANE_IDLE=0.05):
         lane = lanes.lane()
@@ -288,7 +288,7 @@ def test_a_loop_that_is_closed_before_the_answer_costs_no_thread(gate: Any) -> N
 def test_a_forked_child_has_lanes_of_its_own() -> None:
     assert run_program(
         """
-        from django_vcache.asgi._lanes import lanes
+        from django_vcache._lanes import lanes
 
         held = lanes.lane()
         parent = held.submit(threading.get_ident).result(20)
@@ -317,7 +317,7 @@ def test_the_interpreter_ends_at_once_but_not_in_the_middle_of_a_call() -> None:
     assert (
         run_program(
             """
-        from django_vcache.asgi._lanes import lanes
+        from django_vcache._lanes import lanes
 
         idle = lanes.lane()
         idle.submit(int).result(20)

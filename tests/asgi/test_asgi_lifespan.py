@@ -14,8 +14,8 @@ from support.asgi import HANG, get, until
 from support.caches import cache_setting
 from support.server import ValkeyServer, wait_until
 
+from django_vcache._lanes import lanes
 from django_vcache.asgi import ASGIApplication, ASGIHandler, get_asgi_application
-from django_vcache.asgi._lanes import lanes
 
 urlpatterns: list[Any] = []
 

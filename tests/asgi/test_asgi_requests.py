@@ -20,8 +20,8 @@ from support.asgi_views import Closing, idle, seen, urlpatterns
 from support.driver import LOOPS, open_runner
 from support.server import wait_until
 
+from django_vcache._lanes import lanes
 from django_vcache.asgi import ASGIHandler
-from django_vcache.asgi._lanes import lanes
 
 pytestmark = pytest.mark.usefixtures("view_site")
 

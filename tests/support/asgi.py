@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from django_vcache.asgi._lanes import Lane, lanes
+from django_vcache._lanes import Lane, lanes
 
 # Tells what never happens from what is slow.
 HANG = 20.0

@@ -18,8 +18,8 @@ from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpRe
 from django.test import override_settings
 from django.urls import path
 
+from django_vcache._lanes import lanes
 from django_vcache.asgi import ASGIHandler
-from django_vcache.asgi._lanes import lanes
 
 seen: list[Any] = []
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")

@@ -12,11 +12,12 @@ from typing import Any
 
 import django
 
+from django_vcache._lanes import lanes
 from django_vcache._warming import awarm_up
 from django_vcache.admission.settings import current
 
+from ._early import answered_early
 from ._handler import ASGIHandler
-from ._lanes import lanes
 
 __all__ = ["ASGIApplication", "get_asgi_application"]
 
@@ -64,7 +65,11 @@ class ASGIApplication:
         kind = scope["type"]
         if kind == "lifespan":
             await self._lifespan(scope, receive, send)
-        elif kind == "http" or self.others is None:
+        elif kind == "http":
+            if not await answered_early(scope, receive, send):
+                await self.handler(scope, receive, send)
+        elif self.others is None:
+            # It refuses with the words of Django's.
             await self.handler(scope, receive, send)
         else:
             await self.others(scope, receive, send)

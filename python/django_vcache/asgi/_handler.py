@@ -17,9 +17,10 @@ from django.core.handlers import asgi
 from django.http import HttpResponseBase
 from django.urls import set_script_prefix
 
+from django_vcache._lanes import Lane, lanes
 from django_vcache.admission.settings import current
 
-from ._lanes import Lane, lanes
+from ._early import answered_early
 from ._middleware import load
 from ._receivers import after_request, django_receivers
 from ._watching import watched
@@ -50,6 +51,9 @@ class ASGIHandler(asgi.ASGIHandler):
 
     async def handle(self, scope: Any, receive: Any, send: Any) -> None:
         """Answers one request. ``__call__`` calls it, in the context of the request's thread."""
+        # The application has looked already, but this handler may be called by another's.
+        if await answered_early(scope, receive, send):
+            return
         try:
             body = await _read_body(self, receive)
         except RequestAborted:

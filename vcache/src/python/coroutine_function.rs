@@ -11,7 +11,7 @@ use pyo3::ffi::{self, PyObject, PyTypeObject};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyModule, PyType};
+use pyo3::types::{PyList, PyModule, PyType};
 
 /// The object: what Python's header begins, and [`alloc`](ffi::PyType_GenericAlloc) fills with zeros.
 #[repr(C)]
@@ -30,14 +30,25 @@ enum Binding {
     Method,
 }
 
-/// Marks the functions of a module that return a coroutine.
+/// Marks the function of a hot path that returns a coroutine, and writes down in the module's `__vcache_forms__` which
+/// functions are forms of one hot path: a list of pairs, the blocking one and the one to await, each a name or `None`.
 ///
 /// # Errors
 /// `AttributeError` if there is none of such a name.
-pub fn mark_functions(module: &Bound<'_, PyModule>, names: &[&str]) -> PyResult<()> {
-    for name in names {
+pub fn mark_functions(module: &Bound<'_, PyModule>, blocking: &[&str], awaitable: &[&str]) -> PyResult<()> {
+    for name in awaitable {
         module.setattr(*name, marked(&module.getattr(*name)?, Binding::Function)?)?;
     }
+    let name = intern!(module.py(), "__vcache_forms__");
+    let forms = match module.getattr_opt(name)? {
+        Some(forms) => forms,
+        None => {
+            let forms = PyList::empty(module.py()).into_any();
+            module.setattr(name, &forms)?;
+            forms
+        }
+    };
+    forms.call_method1(intern!(module.py(), "append"), ((blocking.first(), awaitable.first()),))?;
     Ok(())
 }
 

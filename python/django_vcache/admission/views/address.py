@@ -2,14 +2,13 @@
 
 import ipaddress
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
 
 from django.http import HttpRequest
 
 from django_vcache.admission.settings import current
 
-__all__ = ["client_ip", "normal", "warn_of_no_address"]
+__all__ = ["client_ip", "client_of", "normal", "warn_of_a_proxy", "warn_of_no_address"]
 
 logger = logging.getLogger("django_vcache")
 
@@ -47,15 +46,18 @@ def client_ip(request: HttpRequest, proxies: int | None = None) -> str | None:
     if proxies is None:
         proxies = current().trusted_proxies
         if proxies is None:
-            _warn_of_a_proxy(request.META)
+            warn_of_a_proxy(request.META.__contains__)
+    return client_of(request.META.get("REMOTE_ADDR") or None, request.META.get("HTTP_X_FORWARDED_FOR"), proxies)
+
+
+def client_of(peer: str | None, forwarded: str | None, proxies: int | None) -> str | None:
+    """The same of the socket's other end and the header X-Forwarded-For."""
     if proxies:
-        header = request.META.get("HTTP_X_FORWARDED_FOR")
-        entries = header.split(",") if header else []
+        entries = forwarded.split(",") if forwarded else []
         if len(entries) < proxies:
             _warn_of_fewer_proxies(len(entries), proxies)
         elif address := _network(entries[-proxies]):
             return address
-    peer = request.META.get("REMOTE_ADDR") or None
     return peer and normal(peer)
 
 
@@ -109,11 +111,12 @@ def warn_of_no_address() -> None:
     )
 
 
-def _warn_of_a_proxy(meta: Mapping[str, Any]) -> None:
+def warn_of_a_proxy(has: Callable[[str], object]) -> None:
+    """Warns if a request has a header that a proxy writes, asked for by its name in ``request.META``."""
     if "proxy" in _warned:
         return
     for key, header in _PROXY_HEADERS.items():
-        if key in meta:
+        if has(key):
             _warn_once(
                 "proxy",
                 "a request has the header %s, so there seems to be a proxy in front of this server, but "
