@@ -2,19 +2,18 @@
 
 from django.conf import settings
 from django.urls import path
-
-import ingest_hot
-from django_vcache.routing import Cors, hot
-from tracker import hot as _configured  # noqa: F401
 from tracker import views
+from tracker.hot import aenvelope, astore
+
+from django_vcache.routing import Cors, hot
 
 # Pages of other sites send events too, and have to read when they may go on.
 CORS = Cors("*", expose=["X-Sentry-Rate-Limits", "Retry-After"])
 POST = {"methods": ["POST"], "limit": settings.INGEST_LARGEST_BODY, "cors": CORS}
 
 urlpatterns = [
-    hot("api/<int:project_id>/envelope/", ingest_hot.aenvelope, name="envelope", **POST),
-    hot("api/<int:project_id>/store/", ingest_hot.astore, name="store", **POST),
+    hot("api/<int:project_id>/envelope/", aenvelope, name="envelope", **POST),
+    hot("api/<int:project_id>/store/", astore, name="store", **POST),
     path("", views.index, name="index"),
     path("live/", views.live, name="live"),
     path("projects/<int:project_id>/", views.project, name="project"),

@@ -1,8 +1,8 @@
 """Stores events: what `manage.py vcache_consume tracker.consumer.store --group store` calls with each batch.
 
 A batch is one transaction. It is acknowledged when `store` has returned, so what is acknowledged is stored. If the
-database is away, `store` raises, and the whole batch is delivered again. So a batch may come twice, also to two processes
-at once: what is in the database already changes nothing.
+database is away, `store` raises, and the whole batch is delivered again. So a batch may come twice, also to two
+processes at once: what is in the database already changes nothing.
 """
 
 from collections.abc import Iterable

@@ -5,10 +5,13 @@ import contextlib
 
 import ingest_hot
 from django.conf import settings
+from ingest_hot import aenvelope, astore
 
 from django_vcache.exceptions import VcacheError
 
 from .projects import PREFIX
+
+__all__ = ["aenvelope", "astore"]
 
 ingest_hot.configure(PREFIX, settings.INGEST_STREAM_MAXLEN)
 

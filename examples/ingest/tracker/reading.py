@@ -1,7 +1,7 @@
 """Makes sense of events: titles, fingerprints, stack traces.
 
-An event is JSON from anybody. Each part may be missing, or be something else than the protocol says, so nothing here takes
-a part for granted, and nothing raises for what it finds.
+An event is JSON from anybody. Each part may be missing, or be something else than the protocol says, so nothing here
+takes a part for granted, and nothing raises for what it finds.
 """
 
 import hashlib

@@ -8,9 +8,9 @@ from django.db.models import Count, Max, Sum
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import aget_object_or_404, render
 from django.views.decorators.http import require_safe
+from ingest.limits import gate
 
 from django_vcache.exceptions import VcacheError
-from ingest.limits import gate
 
 from . import reading
 from .counts import MINUTES, counts
@@ -86,7 +86,7 @@ async def live(request: HttpRequest, project_id: int = 0) -> JsonResponse:
 
 
 @require_safe
-async def static(request: HttpRequest, path: str) -> HttpResponse:
+def static(request: HttpRequest, path: str) -> HttpResponse:
     """A file of the pages. In production a web server does this, or WhiteNoise."""
     found = finders.find(path)
     if not found or not Path(found).is_file():

@@ -1,8 +1,9 @@
 """The first tables."""
 
 import django.db.models.deletion
-import tracker.models
 from django.db import migrations, models
+
+import tracker.models
 
 
 class Migration(migrations.Migration):

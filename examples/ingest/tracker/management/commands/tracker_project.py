@@ -9,19 +9,21 @@ from tracker.models import Project
 
 
 class Command(BaseCommand):
-    help = "Makes a project unless there is one of this name, sets its limits, and prints its DSN."
+    help = "Makes projects, unless there are some of these names, sets their limits, and prints a DSN for each."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("name")
+        parser.add_argument("names", nargs="+", metavar="NAME")
         parser.add_argument("--address", default="http://127.0.0.1:8000", help="where the site is reached")
         parser.add_argument("--rate", type=int, help="events a minute; -1 is no limit")
         parser.add_argument("--events", type=int, help="events a month; -1 is no limit")
         parser.add_argument("--bytes", type=int, help="bytes a month; -1 is no limit")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        project = Project.objects.filter(name=options["name"]).first() or Project(name=options["name"])
-        for field, option in (("rate", "rate"), ("events_quota", "events"), ("bytes_quota", "bytes")):
-            if options[option] is not None:
-                setattr(project, field, options[option])
-        project.save()
-        self.stdout.write(project.dsn(options["address"].rstrip("/")))
+        limits = {"rate": options["rate"], "events_quota": options["events"], "bytes_quota": options["bytes"]}
+        for name in options["names"]:
+            project = Project.objects.filter(name=name).first() or Project(name=name)
+            for field, limit in limits.items():
+                if limit is not None:
+                    setattr(project, field, limit)
+            project.save()
+            self.stdout.write(project.dsn(options["address"].rstrip("/")))
