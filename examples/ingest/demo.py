@@ -1,8 +1,8 @@
 """Runs the tracker for real, and shows what it does (`make demo`, `make serve`).
 
 It starts an embedded Valkey server, the site and the consumer. The official client reports an exception of a script,
-and is told to slow down; a second process sends load. Then it compares what clients were told with what was stored. With
-`--serve` it stays up until Ctrl-C instead.
+and is told to slow down; a second process sends load. Then it compares what clients were told with what was stored.
+With `--serve` it stays up until Ctrl-C instead.
 """
 
 import argparse
@@ -74,8 +74,10 @@ def demo(stack: ExitStack, directory: Path) -> None:
             raise Failure(f"the client failed:\n{sent.stderr}")
         held = site.live(urlsplit(slow).path.strip("/"))
     print(
-        f"\n      {held['accepted']} were accepted, {held['limited']} was answered with 429, and the client held back the rest:"
-        f"\n      its report says that it has dropped {held['dropped']}\n"
+        f"""
+      {held["accepted"]} were accepted and {held["limited"]} was answered with 429. The client held back the rest:
+      its report says that it has dropped {held["dropped"]}
+"""
     )
     with step("sending requests from a second process"):
         statuses = send_load([*calm, noisy])
