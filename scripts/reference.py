@@ -109,6 +109,16 @@ PAGES = (
         "[Under ASGI](../../topics/asgi.md)",
     ),
     Page(
+        "routing.md",
+        "Hot routes",
+        "`django_vcache.routing`: URLs that are answered before Django's handler.",
+        (
+            Part("django_vcache.routing"),
+            Part("django_vcache.routing.middleware"),
+        ),
+        "[Hot routes](../../topics/hot-routes.md)",
+    ),
+    Page(
         "hotpaths.md",
         "Hot paths in the wheel",
         "`django_vcache.hotpaths`: four hot paths, as examples.",

@@ -13,8 +13,9 @@ from django.utils.functional import lazystr
 from support.hot import Asked, ask_early, ask_view, blocking, echo, made, routes
 
 from django_vcache.exceptions import ConfigurationError
-from django_vcache.routing import Cors, Request, Response, hot, site
+from django_vcache.routing import Cors, Request, Response, hot
 from django_vcache.routing._levels import listed
+from django_vcache.routing._site import site
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"target": 3}, "must be a hot path or a Python function of the request, not 3"),

@@ -1,4 +1,4 @@
-"""One request, sent to each level at which a hot route is answered: the status, the headers and the body are the same."""
+"""One request, sent to each level at which a hot route is answered: status, headers, body and log records are alike."""
 
 from __future__ import annotations
 

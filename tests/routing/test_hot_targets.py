@@ -1,4 +1,4 @@
-"""What a hot route calls: hot paths of the wheel in place of a project's, Python functions, and what they may return."""
+"""What a hot route calls: hot paths of the wheel, Python functions, and what they may return."""
 
 from __future__ import annotations
 

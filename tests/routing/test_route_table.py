@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from support.hot import made, routes
 
 from django_vcache._vcache import RouteTable
-from django_vcache.routing import hot, site
+from django_vcache.routing import hot
+from django_vcache.routing._site import site
 
 CONVERTERS = ("int", "str", "slug", "uuid")
 TEXTS = ("a", "b", "v1", "1", "a{b}", "x.json")

@@ -17,6 +17,5 @@ from ._cors import Cors
 from ._request import Request
 from ._response import Response
 from ._routes import hot
-from ._site import Site, site
 
-__all__ = ["Cors", "Request", "Response", "Site", "hot", "site"]
+__all__ = ["Cors", "Request", "Response", "hot"]

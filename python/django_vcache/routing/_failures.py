@@ -58,7 +58,7 @@ def not_allowed(head: Head, methods: tuple[str, ...]) -> Response:
 
 def _log(head: Head, body: bytes, response: HttpResponse, message: str, *args: str, exception: Any = None) -> None:
     # Few handlers look at the request, and it costs more than the record.
-    request = SimpleLazyObject(lambda: head.request(body))
+    request: Any = SimpleLazyObject(lambda: head.request(body))
     log_response(message, *args, response=response, request=request, exception=exception)
 
 

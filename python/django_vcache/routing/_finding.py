@@ -94,8 +94,9 @@ def _patterns(patterns: Any, prefix: _Prefix) -> Iterator[Placed]:
 
 def _pieces(pattern: Any) -> tuple[tuple[Piece, ...], str | None]:
     """The pieces of a pattern, or why there are none."""
-    if pattern.__class__ is not RoutePattern:
-        kind = pattern.__class__.__name__
+    cls: type = pattern.__class__
+    if cls is not RoutePattern:
+        kind = cls.__name__
         return (), {
             "RegexPattern": "it is under a regular expression (re_path)",
             "LocalePrefixPattern": "it is under i18n_patterns, so its path depends on the language",

@@ -107,6 +107,11 @@ class Route:
         most = 1 << 30 if most is None else most
         return most, most
 
+    @property
+    def limit(self) -> int:
+        """Bytes of a body on the wire."""
+        return self.limits[0]
+
     @cached_property
     def security(self) -> Security:
         return Security()
