@@ -9,11 +9,13 @@
 //! | [`codec`] | Python values to stored bytes and back |
 //! | [`hotpaths`] | the hot paths that the wheel ships |
 //! | [`routing`] | the table of hot routes |
+//! | [`http`] | bodies that are compressed, for hot routes in Python |
 
 mod admission;
 mod cache;
 mod codec;
 mod hotpaths;
+mod http;
 mod routing;
 
 pub use codec::fuzz_decode;
@@ -36,6 +38,8 @@ mod _vcache {
     use crate::hotpaths::hotpaths;
     #[pymodule_export]
     use crate::routing::RouteTable;
+    #[pymodule_export]
+    use crate::http::decoded;
 
     use pyo3::prelude::*;
     use pyo3::types::PyBytes;
