@@ -59,7 +59,6 @@ def test_an_uncaught_exception_arrives_as_a_row_with_its_stack_trace(tracker: Tr
 
 SLOW_DOWN = """
 import sentry_sdk, sys
-from sentry_sdk import Hub
 
 sentry_sdk.init(sys.argv[1], send_client_reports=True)
 for number in range(int(sys.argv[2])):

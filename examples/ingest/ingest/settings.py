@@ -52,7 +52,7 @@ CACHES = {
     }
 }
 
-VCACHE = {"STREAMS": ["ingest.limits.gate"]}
+VCACHE = {"GATES": ["ingest.limits.gate"]}
 
 # A larger request is answered with 413. An event has up to a megabyte of JSON, and clients compress what they send.
 INGEST_LARGEST_BODY = (2 << 20, 8 << 20)  # bytes as they are sent, and decoded
