@@ -210,7 +210,7 @@ def test_an_event_above_a_megabyte_is_refused(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "rule"), [({"rate": 2}, "project"), ({"events": 2}, "events"), ({"bytes": 70}, "bytes")]
+    ("limits", "rule"), [({"rate": 2}, "project"), ({"events": 2}, "events"), ({"bytes": 80}, "bytes")]
 )
 def test_a_project_above_a_limit_is_told_what_to_hold_back_and_how_long(
     tracker: Tracker, client: Client, limits: dict[str, int], rule: str
