@@ -5,7 +5,6 @@
   ``TimeoutError``        no reply within the deadline (also a builtin TimeoutError)
   ``ResponseError``       the server answered with an error; ``code`` is its first word, such as ``"WRONGTYPE"``
   ``ConfigurationError``  a setting is wrong (also Django's ImproperlyConfigured)
-  ``RequestError``        a client's request is at fault; ``status`` is what it is answered with
   ``HotPathPanic``        a hot path written in Rust panicked (also a RuntimeError)
   ``RequestError``        a request is refused; ``status`` is what a hot route answers it with, such as 400
   ``ABIMismatch``         an extension module does not fit this package (also an ImportError)
@@ -57,24 +56,6 @@ class ResponseError(VcacheError):
 
 class ConfigurationError(VcacheError, ImproperlyConfigured):
     """A URL, an option or an alias is wrong. Nothing was sent."""
-
-
-class RequestError(VcacheError):
-    """A client's request is at fault. A hot route answers with the status, and with the message as a line of text.
-
-    Args:
-        message: what the client reads.
-        status: such as 400.
-
-    >>> raise RequestError("a vote has a choice", status=422)
-    Traceback (most recent call last):
-    ...
-    django_vcache.exceptions.RequestError: a vote has a choice
-    """
-
-    def __init__(self, message: str = "", *, status: int = 400) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class HotPathPanic(VcacheError, RuntimeError):

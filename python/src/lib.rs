@@ -8,17 +8,20 @@
 //! | [`cache`] | `Client`: the operations of Django's cache API, blocking and async |
 //! | [`codec`] | Python values to stored bytes and back |
 //! | [`hotpaths`] | the hot paths that the wheel ships |
-//! | [`routing`] | the table of hot routes |
 //! | [`http`] | bodies that are compressed, for hot routes in Python |
+//! | [`http1`] | a strict reader of HTTP/1.1, and a writer of responses, for hot routes below ASGI |
+//! | [`routing`] | the table of hot routes |
 
 mod admission;
 mod cache;
 mod codec;
 mod hotpaths;
 mod http;
+mod http1;
 mod routing;
 
 pub use codec::fuzz_decode;
+pub use http1::fuzz_cuts;
 
 /// The extension module.
 #[pyo3::pymodule(gil_used = true)]
@@ -37,9 +40,11 @@ mod _vcache {
     #[pymodule_export]
     use crate::hotpaths::hotpaths;
     #[pymodule_export]
-    use crate::routing::RouteTable;
-    #[pymodule_export]
     use crate::http::decoded;
+    #[pymodule_export]
+    use crate::http1::{HotReader, HotRequest};
+    #[pymodule_export]
+    use crate::routing::RouteTable;
 
     use pyo3::prelude::*;
     use pyo3::types::PyBytes;
