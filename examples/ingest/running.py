@@ -122,6 +122,8 @@ class Site:
         if importlib.util.find_spec("uvicorn") is None:
             raise Failure("uvicorn is not installed: run `make setup`")
         command = [sys.executable, "-m", "uvicorn", "--no-access-log", "--log-level", "warning"]
+        # Hot routes are answered from the bytes that uvicorn has just read.
+        command += ["--http", "django_vcache.uvicorn:HotProtocol"]
         log = self._log("web")
         web = self._start([*command, "--port", str(self.port), "ingest.asgi:application"], log)
         deadline = time.monotonic() + START_TIMEOUT

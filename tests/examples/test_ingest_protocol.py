@@ -303,6 +303,28 @@ for body, status in ((event(), 200), (b"x", 400), (event(), 200)):
     assert waiting(tracker, client) == 2
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("uvicorn", "--no-access-log"),
+        ("granian", "--interface", "asgi", "--no-ws", "--loop", "asyncio"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_the_routes_are_answered_in_asgi_too(
+    fresh_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory, command: tuple[str, ...]
+) -> None:
+    tracker = Tracker(fresh_server, tmp_path_factory.mktemp("asgi"))
+    try:
+        client = tracker.start(*command).client(rate=1)
+        assert client.envelope(gzip.compress(event(ID)), {"Content-Encoding": "gzip"}).json == {"id": ID}
+        assert client.envelope(b"it broke").status == 400
+        assert client.envelope(event()).status == 429
+        assert len(tracker.entries()) == 1
+    finally:
+        tracker.close()
+
+
 def test_without_room_or_a_server_a_client_is_told_to_come_again(
     fresh_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

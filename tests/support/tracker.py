@@ -135,11 +135,11 @@ class Tracker:
         user, _, place = dsn.strip().removeprefix("http://").partition("@")
         return Client(self.address, int(place.rpartition("/")[2]), user)
 
-    def start(self) -> Tracker:
-        """The site, until `close`."""
-        log = self.folder / "web.log"
-        command = [sys.executable, "-m", "uvicorn", "--no-access-log", "--port", self.address.partition(":")[2]]
-        self._run([*command, "ingest.asgi:application"], log)
+    def start(self, *command: str) -> Tracker:
+        """The site, until `close`: under uvicorn with hot routes answered below ASGI, or another server's command."""
+        command = command or ("uvicorn", "--no-access-log", "--http", "django_vcache.uvicorn:HotProtocol")
+        port = self.address.partition(":")[2]
+        self._run([sys.executable, "-m", *command, "--port", port, "ingest.asgi:application"], self.folder / "web.log")
         client = Client(self.address, 0, "")
 
         def answers() -> bool:

@@ -1,4 +1,7 @@
-"""The ASGI application: `granian --interface asgi ingest.asgi:application`."""
+"""The ASGI application: `uvicorn --http django_vcache.uvicorn:HotProtocol ingest.asgi:application`.
+
+Without the option, and under other servers, hot routes are answered in ASGI.
+"""
 
 import os
 
