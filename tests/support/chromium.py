@@ -50,8 +50,9 @@ class Chromium:
                 env=os.environ | {"TZ": "UTC", "HOME": str(folder)},
             )
         self._number = 0
+        self._stack = contextlib.ExitStack()
         try:
-            self._socket = connect(self._address(), max_size=None, open_timeout=TIMEOUT)
+            self._socket = self._stack.enter_context(connect(self._address(), max_size=None, open_timeout=TIMEOUT))
             [page] = [each for each in self("Target.getTargets")["targetInfos"] if each["type"] == "page"]
             attached = self("Target.attachToTarget", targetId=page["targetId"], flatten=True)
             self._session: str | None = attached["sessionId"]
@@ -119,7 +120,7 @@ class Chromium:
         with contextlib.suppress(Exception):
             self._session = None
             self("Browser.close")
-        self._socket.close()
+        self._stack.close()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:

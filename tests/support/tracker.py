@@ -156,7 +156,9 @@ class Tracker:
         log = self.folder / "consumer.log"
         with contextlib.ExitStack() as stack:
             command = [sys.executable, str(PROJECT / "manage.py"), "vcache_consume", "tracker.consumer.store"]
-            process = self._run([*command, "--group", "store", "--max-wait", "0.05"], log, stack)
+            process = self._run(
+                [*command, "--group", "store", "--max-wait", "0.05", "--reclaim-after", "2"], log, stack
+            )
             yield process
             process.terminate()
             assert process.wait(TIMEOUT) == 0, log.read_text(errors="replace")
