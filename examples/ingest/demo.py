@@ -57,8 +57,7 @@ def demo(stack: ExitStack, directory: Path) -> None:
     site = Site(stack, directory, url, is_loud=False)
     with step("making a database and projects"):
         site.manage("migrate", "--verbosity", "0")
-        calm = site.projects("shop", "web", "mobile", "jobs")
-        [noisy], [slow] = site.projects("noisy", rate=LIMIT), site.projects("slow", rate=SLOW)
+        *calm, noisy, slow = site.projects("shop", "web", "mobile", "jobs", f"noisy:{LIMIT}", f"slow:{SLOW}")
     with step("starting the site, one process, and the consumer"):
         site.start_web()
         consumer = site.start_consumer()
@@ -174,7 +173,7 @@ def serve(stack: ExitStack, directory: Path) -> None:
     """Run the tracker until Ctrl-C."""
     site = Site(stack, directory, start_server(stack, directory), is_loud=True)
     site.manage("migrate", "--verbosity", "0")
-    [shop], [slow] = site.projects("shop", rate=600), site.projects("slow", rate=SLOW)
+    shop, slow = site.projects("shop:600", f"slow:{SLOW}")
     web = site.start_web()
     site.start_consumer()
     run("shop.py", shop)

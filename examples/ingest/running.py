@@ -113,9 +113,9 @@ class Site:
             raise Failure(f"manage.py {arguments[0]} failed:\n{done.stdout}{done.stderr}")
         return done.stdout
 
-    def projects(self, *names: str, rate: int = -1) -> list[str]:
-        """Make projects with a limit of events a minute: their DSNs."""
-        return self.manage("tracker_project", *names, f"--rate={rate}", "--address", self.address).split()
+    def projects(self, *names: str) -> list[str]:
+        """Make projects, `NAME` or `NAME:RATE` with so many events a minute: their DSNs."""
+        return self.manage("tracker_project", *names, "--rate=-1", "--address", self.address).split()
 
     def start_web(self) -> subprocess.Popen[bytes]:
         """Start uvicorn, one process, and wait until it answers."""
