@@ -21,7 +21,8 @@ SECONDS = 75  # of load, for a chart with some shape
 
 def send(tracker: Tracker, shop: Client) -> None:
     """Load that comes and goes, more than the project may send, and a fault of a real client."""
-    subprocess.run([sys.executable, str(PROJECT / "shop.py"), shop.dsn], capture_output=True, check=False)
+    for more in ([], ["--many", "2"]):
+        subprocess.run([sys.executable, str(PROJECT / "shop.py"), shop.dsn, *more], capture_output=True, check=False)
     sys.path.insert(0, str(PROJECT))
     import load
 
@@ -34,9 +35,6 @@ def send(tracker: Tracker, shop: Client) -> None:
         if at % 9 == 0:
             shop.envelope(b"it broke")
         time.sleep(0.5)
-    subprocess.run(
-        [sys.executable, str(PROJECT / "shop.py"), shop.dsn, "--many", "40"], capture_output=True, check=False
-    )
 
 
 def main() -> None:
@@ -46,7 +44,7 @@ def main() -> None:
         folder = Path(temporary)
         tracker = Tracker(server, folder)
         try:
-            shop = tracker.start().project("shop", rate=600)
+            shop = tracker.start().project("shop", rate=400)
             with tracker.consumer():
                 send(tracker, shop)
                 wait_until(lambda: tracker.entries() == [], what="all is stored")

@@ -15,6 +15,7 @@ ROOT_URLCONF = "ingest.urls"
 ASGI_APPLICATION = "ingest.asgi.application"
 WSGI_APPLICATION = "ingest.wsgi.application"
 USE_TZ = True
+TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = ["django.contrib.humanize", "django.contrib.staticfiles", "django_vcache", "tracker"]

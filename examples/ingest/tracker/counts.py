@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import ingest_hot
 
 SLOT = 5  # seconds that are counted together
-MINUTES = 10  # that are shown
+MINUTES = 5  # that are shown
 OUTCOMES = {
     "accepted": "Accepted",
     "limited": "Over the limit",
