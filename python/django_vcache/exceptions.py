@@ -65,8 +65,8 @@ class HotPathPanic(VcacheError, RuntimeError):
 class RequestError(VcacheError):
     """A request is refused: by what reads its body, or by a hot path of its own accord.
 
-    A hot route answers with the status, and with the message as a line of plain text. So the message is for the client, and
-    holds nothing of the server's.
+    A hot route answers with the status, and with the message as a line of plain text. So the message is for the client,
+    and holds nothing of the server's.
 
     Args:
         args: the message.

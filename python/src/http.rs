@@ -10,6 +10,20 @@ use vcache::python::bytes_to_python;
 const DETACH_FROM: usize = 64 * 1024;
 
 /// A body without its Content-Encoding, within a limit.
+///
+/// It takes gzip, x-gzip, deflate (with zlib's frame or without), br, zstd and identity.
+///
+/// Args:
+///     content_encoding: the header's value; None or empty if there is none.
+///     body: as it was sent.
+///     most: the bytes that it may have when decoded.
+///
+/// Returns:
+///     The bytes; the same object if they were not encoded.
+///
+/// Raises:
+///     django_vcache.exceptions.RequestError: with ``status`` 415 for another encoding or several, 413 for more than
+///         `most` bytes, 400 for data that is corrupt or ends early.
 #[pyfunction]
 pub fn decoded<'py>(
     content_encoding: Option<&[u8]>,

@@ -15,6 +15,8 @@ from typing import Any
 
 from django.conf import settings
 
+from django_vcache import routing
+from django_vcache.exceptions import RequestError
 from django_vcache.uvicorn import _server
 
 if not settings.configured:
@@ -32,9 +34,14 @@ class Route:
         self.work = work
         self.limit = limit
 
-    async def respond(self, head: Any, body: bytes, params: Mapping[str, Any]) -> Response:
-        answer: Response = await self.work(head, body, **params)
-        return answer
+    async def respond(self, head: Any, body: bytes, params: Mapping[str, Any]) -> routing.Response:
+        return routing.Response(*await self.work(head, body, **params))
+
+    def refused(self, head: Any, error: RequestError) -> routing.Response:
+        return routing.Response(error.status, [(b"Content-Type", b"text/plain")], str(error).encode())
+
+    def too_large(self, length: int | None) -> RequestError:
+        return RequestError(f"{length} bytes are more than {self.limit}", status=413)
 
 
 async def echo(head: Any, body: bytes) -> Response:
