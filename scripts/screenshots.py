@@ -16,7 +16,7 @@ from support.chromium import Chromium  # noqa: E402
 from support.server import ValkeyServer, wait_until  # noqa: E402
 from support.tracker import PROJECT, Client, Tracker  # noqa: E402
 
-SECONDS = 75  # of load, for a chart with some shape
+SECONDS = 60  # of load, for a chart with some shape
 
 
 def send(tracker: Tracker, shop: Client) -> None:
@@ -44,7 +44,7 @@ def main() -> None:
         folder = Path(temporary)
         tracker = Tracker(server, folder)
         try:
-            shop = tracker.start().project("shop", rate=400)
+            shop = tracker.start().project("shop", rate=200)
             with tracker.consumer():
                 send(tracker, shop)
                 wait_until(lambda: tracker.entries() == [], what="all is stored")
