@@ -17,7 +17,11 @@ WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 PYTEST ?=
 
 # Crates outside the workspace that are built with the lock file they have: it must know the workspace's dependencies.
-GUESTS := benches/guest examples/quota_guest tests/guests/probe_guest
+GUESTS := benches/guest examples/ingest/ingest_hot examples/quota_guest tests/guests/probe_guest
+
+# The hot routes of the error tracker.
+INGEST := examples/ingest/ingest_hot
+INGEST_SOURCES := $(shell find $(INGEST)/src $(INGEST)/Cargo.toml $(INGEST)/Cargo.lock -type f)
 
 # All that the crate can do, tests included.
 FEATURES := vcache/testing,vcache/admission,vcache/json,vcache/dict,vcache/awaitable,vcache/spawn,vcache/http
@@ -25,8 +29,8 @@ FEATURES := vcache/testing,vcache/admission,vcache/json,vcache/dict,vcache/await
 .PHONY: help setup demo serve test test-python test-rust lint format bench bench-web wheels clean
 
 help:
-	@echo "make demo    build, start a server and examples/ingest, send it events, show what happened"
-	@echo "make serve   the same, and keep it running"
+	@echo "make demo    build, start a server and the error tracker of examples/ingest, send it events, show them"
+	@echo "make serve   the same, and keep it running, to open in a browser"
 	@echo "make test    everything that must hold: lint, Rust tests, Python tests"
 	@echo "make bench   compare with the other cache backends on this machine (about 40 minutes)"
 	@echo "make bench-web  what a request costs, on Django's ASGI handler and on ours (40 minutes; needs wrk)"
@@ -35,7 +39,7 @@ help:
 	@echo "make wheels  wheels for Linux, two processors, CPython 3.11 to 3.14 (an hour; needs rustup)"
 	@echo "make clean   remove what was built, examples and fuzz targets included"
 
-setup: $(VENV)/.installed
+setup: $(VENV)/.installed $(VENV)/.ingest
 
 $(VENV)/.created: requirements-dev.txt
 	@test -n "$(PYTHON)" || { echo "No CPython 3.11 or newer with venv was found. Install one (Debian: python3-venv), or say PYTHON=/path/to/python."; exit 1; }
@@ -49,6 +53,12 @@ $(VENV)/.created: requirements-dev.txt
 $(VENV)/.installed: $(VENV)/.created $(SOURCES)
 	@echo "==> Building the wheel in release mode (a few minutes the first time)"
 	@VIRTUAL_ENV=$(abspath $(VENV)) PATH=$(abspath $(BIN)):$$PATH $(BIN)/maturin develop --release
+	@touch $@
+
+$(VENV)/.ingest: $(VENV)/.installed $(INGEST_SOURCES)
+	@echo "==> Building the hot routes of examples/ingest"
+	@cd $(INGEST) && VIRTUAL_ENV=$(abspath $(VENV)) PATH=$(abspath $(BIN)):$$PATH \
+		$(abspath $(BIN))/maturin develop --release --locked --quiet
 	@touch $@
 
 demo: setup
@@ -68,6 +78,8 @@ test-rust: setup
 	@echo "==> The C table, with structs that have grown"
 	@sh scripts/with-server.sh $(BIN)/python cargo test -p vcache --lib --features $(FEATURES),vcache/__abi_longer --quiet abi::
 	@cargo test -p vcache --features driver --test ui --quiet
+	@echo "==> The hot routes of examples/ingest"
+	@sh scripts/with-server.sh $(BIN)/python cargo test --manifest-path $(INGEST)/Cargo.toml --locked --quiet
 	@echo "==> The crates as they would be published"
 	@cargo package --quiet --allow-dirty -p hotpath-macros -p vcache
 
@@ -80,6 +92,7 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@cargo fmt --all --check
+	@cargo fmt --manifest-path $(INGEST)/Cargo.toml --check
 	@for guest in $(GUESTS); do cargo metadata --quiet --locked --format-version 1 --manifest-path $$guest/Cargo.toml >/dev/null || exit 1; done
 	@cargo clippy --workspace --all-targets --features $(FEATURES) --quiet -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --no-default-features --features driver -- -D warnings
@@ -89,6 +102,7 @@ lint: setup
 	@cargo clippy -p vcache --lib --quiet --features admission -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --features http -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --features json,dict,awaitable,spawn -- -D warnings
+	@cargo clippy --manifest-path $(INGEST)/Cargo.toml --all-targets --locked --quiet -- -D warnings
 	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps -p vcache -p hotpath-macros --features $(FEATURES)
 	@$(BIN)/mypy
 	@$(BIN)/python scripts/docstrings.py --check
@@ -97,6 +111,7 @@ lint: setup
 
 format: setup
 	@cargo fmt --all
+	@cargo fmt --manifest-path $(INGEST)/Cargo.toml
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format .
 	@$(BIN)/python scripts/docstrings.py
@@ -114,4 +129,4 @@ wheels:
 
 clean:
 	rm -rf .venv .venv-oldest .build dist target python/django_vcache/rust
-	rm -rf benches/guest/target examples/*/target fuzz/target tests/guests/*/target
+	rm -rf benches/guest/target examples/*/target examples/*/*/target fuzz/target tests/guests/*/target

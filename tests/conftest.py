@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import django
 import pytest
 from django.conf import settings
+from support import chromium, postgres
 from support.caches import make_cache
 from support.driver import LOOPS, AsyncDriven, open_runner
-from support.postgres import MISSING, programs
 from support.server import ValkeyServer, redis_binary
 
 # Some tests panic a thousand times, and a backtrace each takes minutes to resolve. The programs that tests start
@@ -63,8 +63,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if redis_binary() is None:
         terminalreporter.write_line("There is no redis-server 7 on PATH: the scripts of admission ran on Valkey only.")
-    if programs() is None:
-        terminalreporter.write_line(MISSING)
+    if postgres.programs() is None:
+        terminalreporter.write_line(postgres.MISSING)
+    if chromium.program() is None:
+        terminalreporter.write_line(chromium.MISSING)
 
 
 @pytest.fixture(scope="session")

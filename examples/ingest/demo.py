@@ -1,17 +1,14 @@
-"""Runs the ingest project for real, and shows what it does (`make demo`, `make serve`).
+"""Runs the tracker for real, and shows what it does (`make demo`, `make serve`).
 
-It starts an embedded Valkey server and granian with one worker, has a second process send events,
-and compares what the clients were told with what the server holds. With `--serve` it stays up
-until Ctrl-C instead. Whatever happens, it stops what it started.
+It starts an embedded Valkey server, the site and the consumer. The official client reports an exception of a script,
+and is told to slow down; a second process sends load. Then it compares what clients were told with what was stored.
+With `--serve` it stays up until Ctrl-C instead.
 """
 
 import argparse
-import http.client
-import importlib.util
 import json
-import os
 import signal
-import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -19,58 +16,27 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from functools import partial
-from http import HTTPStatus
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import urlsplit
 
-from django_vcache import embedded
+from running import (
+    HERE,
+    STEP_TIMEOUT,
+    STOP_SIGNALS,
+    Failure,
+    Server,
+    Site,
+    hold_signals,
+    release_signals,
+    run,
+    start_server,
+    stop,
+)
 
-HERE = Path(__file__).resolve().parent
-LIMIT = 350  # events a minute for each project
-START_TIMEOUT = 30.0  # seconds
-STOP_TIMEOUT = 5.0  # seconds
-LOAD_TIMEOUT = 120.0  # seconds
-
-# A signal that arrives while something is being made waits until it is known how to unmake it.
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-hold_signals = partial(signal.pthread_sigmask, signal.SIG_BLOCK, STOP_SIGNALS)
-release_signals = partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, STOP_SIGNALS)
-
-
-class Failure(Exception):
-    """What went wrong, for the user to read."""
-
-
-class Server:
-    """A connection of our own to the Valkey server, for the truth behind the project's answers."""
-
-    def __init__(self, url: str) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(unquote(urlsplit(url).path))
-        self._reader = self._socket.makefile("rb")
-
-    def close(self) -> None:
-        self._reader.close()
-        self._socket.close()
-
-    def ask(self, command: str) -> str:
-        """The server's answer to a command, as text."""
-        self._socket.sendall(f"{command}\r\n".encode())
-        first = self._reader.readline().decode().rstrip()
-        if first.startswith("-"):
-            raise Failure(f"the server refused {command}: {first[1:]}")
-        return self._reader.read(int(first[1:]) + 2).decode() if first[0] == "$" else first[1:]
-
-    def version(self) -> str:
-        """The version of the server, such as 9.1.2."""
-        return self.ask("INFO server").split("valkey_version:")[1].split("\r\n")[0]
-
-    def other_connections(self) -> int:
-        """How many connections there are besides this one: only the worker has the URL."""
-        own = f"id={self.ask('CLIENT ID')} "
-        clients = self.ask("CLIENT LIST").strip().splitlines()
-        return sum(not client.startswith(own) for client in clients)
+LIMIT = 350  # events a minute of the project that sends too much
+SLOW = 5  # events a minute of the project whose client is told to slow down
+MESSAGES = 20  # that it wants to send
+STREAM = "ingest:vcache:2:{v00}:s:events"
 
 
 @contextmanager
@@ -82,170 +48,154 @@ def step(text: str) -> Iterator[None]:
     print(f"{time.monotonic() - started:.1f} s", flush=True)
 
 
-def start_server(stack: ExitStack, directory: Path) -> str:
-    """Start a Valkey server of our own: its URL."""
-    stack.callback(embedded.stop)
-    try:
-        return embedded.resolve(f"embedded://{quote(str(directory))}")
-    except (ImportError, RuntimeError, ValueError) as error:
-        raise Failure(str(error)) from error
-
-
-def start_web(stack: ExitStack, url: str, log: Path | None) -> tuple[subprocess.Popen[bytes], int]:
-    """Start granian with one worker, and wait until it answers: its process and its port."""
-    if importlib.util.find_spec("granian") is None:
-        raise Failure("granian is not installed: run `make setup`")
-    port = free_port()
-    command = [sys.executable, "-m", "granian", "--interface", "asginl", "--workers", "1"]
-    command += ["--loop", "uvloop" if importlib.util.find_spec("uvloop") else "asyncio"]
-    command += ["--no-ws", "--port", str(port), "ingest.asgi:application"]
-    environment = {
-        "DJANGO_SETTINGS_MODULE": "ingest.settings",
-        "INGEST_LIMIT": str(LIMIT),
-        "VCACHE_URL": url,
-    }
-    output = stack.enter_context(log.open("wb")) if log else None
-    hold_signals()
-    web = subprocess.Popen(
-        command,
-        cwd=HERE,
-        env=os.environ | environment,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        start_new_session=True,  # Ctrl-C is for this process, which then stops granian.
-        preexec_fn=release_signals,
-    )
-    stack.callback(stop_web, web)
-    release_signals()
-    try:
-        wait_for_web(web, port)
-    except Failure as failure:
-        words = log.read_text(errors="replace")[-3000:] if log else "its output is above"
-        raise Failure(f"{failure}:\n{words}") from failure
-    return web, port
-
-
-def wait_for_web(web: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + START_TIMEOUT
-    while web.poll() is None and time.monotonic() < deadline:
-        try:
-            stats(port)
-            return
-        except ConnectionError:
-            time.sleep(0.02)
-    raise Failure("granian did not start")
-
-
-def stop_web(web: subprocess.Popen[bytes]) -> None:
-    """Stop granian and its worker, and wait until they are gone."""
-    web.terminate()
-    try:
-        web.wait(STOP_TIMEOUT)
-    except subprocess.TimeoutExpired:
-        os.killpg(web.pid, signal.SIGKILL)
-        web.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def stats(port: int) -> dict[str, int]:
-    """What the project says of itself; a ConnectionError while it does not listen."""
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=START_TIMEOUT)) as web:
-        web.request("GET", "/stats/")
-        answer = web.getresponse()
-        body = answer.read()
-    if answer.status != HTTPStatus.OK:
-        raise Failure(f"GET /stats/ was answered with status {answer.status}")
-    return json.loads(body)
-
-
-def send_load(port: int) -> dict[int, int]:
-    """Send events from a second process: how many answers came with each status."""
-    load = subprocess.run(
-        [sys.executable, str(HERE / "load.py"), f"http://127.0.0.1:{port}"],
-        stdout=subprocess.PIPE,
-        timeout=LOAD_TIMEOUT,
-        start_new_session=True,
-    )
-    if load.returncode:
-        raise Failure("the load generator failed: its output is above")
-    return {int(status): n for status, n in json.loads(load.stdout)["statuses"].items()}
-
-
 def demo(stack: ExitStack, directory: Path) -> None:
-    """Run the project under load, and report."""
-    print("\nvcache: a Django project that takes in events, under load\n")
+    """Run the tracker, send it events, and report."""
+    print("\nvcache: an error tracker for Sentry's clients, under load\n")
     with step("starting a Valkey server on a private socket"):
         url = start_server(stack, directory)
         server = stack.enter_context(closing(Server(url)))
-    with step("starting granian, one worker"):
-        _, port = start_web(stack, url, log=directory / "granian.log")
-    with step("sending requests from a second process"):
-        statuses = send_load(port)
-    report(server, stats(port), Counter(statuses))
+    site = Site(stack, directory, url, is_loud=False)
+    with step("making a database and projects"):
+        site.manage("migrate", "--verbosity", "0")
+        *calm, noisy, slow = site.projects("shop", "web", "mobile", "jobs", f"noisy:{LIMIT}", f"slow:{SLOW}")
+    with step("starting the site, one process, and the consumer"):
+        site.start_web()
+        consumer = site.start_consumer()
+    with step("a script raises an exception"):
+        raised = run("shop.py", calm[0])
+        if "ZeroDivisionError" not in raised.stderr:
+            raise Failure(f"the script did not fail as it should:\n{raised.stderr}")
+        trace = wait_for_trace(site)
+    print(trace)
+    with step(f"a client sends {MESSAGES} messages for a project that may send {SLOW} a minute"):
+        sent = run("shop.py", slow, "--many", str(MESSAGES))
+        if sent.returncode:
+            raise Failure(f"the client failed:\n{sent.stderr}")
+        held = site.live(urlsplit(slow).path.strip("/"))
     print(
-        "\nEvery event that was accepted is on the server, over one connection.\n"
-        "Next: `make serve` keeps it up for you to try. The code: examples/ingest/ingest/views.py"
+        f"""
+      {held["accepted"]} were accepted and {held["limited"]} was answered with 429. The client held back the rest:
+      its report says that it has dropped {held["dropped"]}
+"""
+    )
+    with step("sending requests from a second process"):
+        statuses = send_load([*calm, noisy])
+    with step("waiting until all is stored"):
+        wait_for_rows(site, site.live()["accepted"])
+    report(server, site, statuses, consumer)
+    print(
+        "\nEvery event that was accepted is a row, and each process had one connection.\n"
+        "Next: `make serve` keeps it up, to open in a browser. The code: examples/ingest"
     )
 
 
-def report(server: Server, counted: dict[str, int], statuses: Counter[int]) -> None:
+def rows(site: Site, query: str) -> list[tuple[object, ...]]:
+    """Rows of the database."""
+    with closing(sqlite3.connect(site.database, timeout=20)) as database:
+        return database.execute(query).fetchall()
+
+
+def wait_for_rows(site: Site, expected: int) -> None:
+    """Until so many events are stored."""
+    deadline = time.monotonic() + STEP_TIMEOUT
+    while (stored := rows(site, "SELECT count(*) FROM tracker_event")[0][0]) != expected:
+        if time.monotonic() > deadline:
+            raise Failure(f"{expected} events were accepted, and {stored} are stored")
+        time.sleep(0.05)
+
+
+def wait_for_trace(site: Site) -> str:
+    """The first event, once it is stored, as a text."""
+    wait_for_rows(site, 1)
+    [(title, culprit, data)] = rows(site, "SELECT title, culprit, data FROM tracker_event")
+    lines = [f"\n      {title}   ({culprit})"]
+    for frame in json.loads(str(data))["exception"]["values"][0]["stacktrace"]["frames"]:
+        lines.append(f"        {frame['filename']}:{frame['lineno']:<4}{frame['context_line'].strip()}")
+    return "\n".join([*lines, ""])
+
+
+def send_load(dsns: list[str]) -> Counter[int]:
+    """Send events from a second process: how many answers came with each status."""
+    load = subprocess.run(
+        [sys.executable, str(HERE / "load.py"), *dsns],
+        stdout=subprocess.PIPE,
+        timeout=STEP_TIMEOUT,
+        start_new_session=True,
+        check=False,
+    )
+    if load.returncode:
+        raise Failure("the load generator failed: its output is above")
+    return Counter({int(status): n for status, n in json.loads(load.stdout)["statuses"].items()})
+
+
+def report(server: Server, site: Site, statuses: Counter[int], consumer: subprocess.Popen[bytes]) -> None:
     """Print what happened; a Failure if it does not add up."""
-    accepted, throttled = statuses.pop(200, 0), statuses.pop(429, 0)
-    bad, too_large = statuses.pop(400, 0), statuses.pop(413, 0)
-    in_stream = int(server.ask("XLEN ingest:vcache:2:{v00}:s:events"))
-    connections = server.other_connections()
-    print(f"\n  Valkey {server.version()} and the clients agree on this:\n")
+    counted = site.live()
+    stored = int(str(rows(site, "SELECT count(*) FROM tracker_event")[0][0]))
+    issues = int(str(rows(site, "SELECT count(*) FROM tracker_issue")[0][0]))
+    summed = int(str(rows(site, "SELECT sum(count) FROM tracker_issue")[0][0]))
+    of_load = statuses[200]
+    before = counted["accepted"] - of_load  # of the script and of the slow client
+    # A consumer that waits does so on a connection for that alone.
+    shared = [each for each in server.connections() if "b" not in each["flags"]]
+    stop(consumer)
+    left = server.connections()
     lines = {
-        "events accepted (200)": accepted,
-        "events throttled (429)": throttled,
-        "bodies that are not JSON objects (400)": bad,
-        "bodies that are too large (413)": too_large,
-        "events in the stream, on the server": in_stream,
-        "cache hits": counted["cache_hits"],
-        "cache misses": counted["cache_misses"],
-        "connections of the worker, on the server": connections,
+        "requests of the load that were accepted (200)": of_load,
+        "over the limit (429)": statuses[429],
+        "no envelopes (400)": statuses[400],
+        "too large (413)": statuses[413],
+        "events accepted, all in all": counted["accepted"],
+        "events in the database": stored,
+        "issues that they are": issues,
+        "events that still wait on the stream": int(server.ask(f"XLEN {STREAM}")),
+        "connections of the site and the consumer": len(shared),
+        "connections once the consumer has ended": len(left),
     }
+    print(f"\n  Valkey {server.version()}, the database and the clients agree on this:\n")
     for name, value in lines.items():
-        print(f"  {name:<44}{value:>8,}")
+        print(f"  {name:<48}{value:>8,}")
+    others = {status: number for status, number in statuses.items() if status not in (200, 400, 413, 429)}
     checks = {
-        f"there were other answers: {dict(statuses)}": not statuses,
-        "the stream does not hold as many events as were accepted": in_stream == accepted > 0,
-        "the worker does not have one connection": connections == counted["connections"] == 1,
-        "no event was throttled": throttled > 0,
-        "a bad body was not refused": bad > 0 and too_large > 0,
-        "the cache was not hit": counted["cache_hits"] > 0,
+        f"there were other answers: {others}": not others,
+        "not every accepted event is a row": stored == summed == counted["accepted"] > before > 0,
+        "events are left on the stream": lines["events that still wait on the stream"] == 0,
+        "the site and the consumer do not have one connection each": len(shared) <= 2,
+        "the site does not have one connection": len(left) == 1,
+        "no event was over the limit": statuses[429] > 0,
+        "a bad request was not refused": statuses[400] > 0 and statuses[413] > 0,
     }
     if problems := [problem for problem, fine in checks.items() if not fine]:
         raise Failure("; ".join(problems))
 
 
 def serve(stack: ExitStack, directory: Path) -> None:
-    """Run the project until Ctrl-C."""
-    web, port = start_web(stack, start_server(stack, directory), log=None)
-    address = f"http://127.0.0.1:{port}"
+    """Run the tracker until Ctrl-C."""
+    site = Site(stack, directory, start_server(stack, directory), is_loud=True)
+    site.manage("migrate", "--verbosity", "0")
+    shop, slow = site.projects("shop:600", f"slow:{SLOW}")
+    web = site.start_web()
+    site.start_consumer()
+    run("shop.py", shop)
     print(f"""
-The ingest project is up, with a private, empty Valkey. Try:
+The tracker is up, with a private Valkey and a new database. Open
 
-  curl -i {address}/api/1/store/ -d '{{"message": "it broke"}}'
-  curl -i {address}/api/1/store-sync/ -d '{{"message": "it broke"}}'
-  curl -i {address}/api/1/store/ -d 'it broke'
-  curl {address}/stats/
-  {sys.executable} {HERE / "load.py"} {address}
+  {site.address}/
 
-A project may send {LIMIT} events a minute. Ctrl-C stops everything.
+and send it events:
+
+  {sys.executable} {HERE / "shop.py"} {shop}
+  {sys.executable} {HERE / "shop.py"} {slow} --many {MESSAGES}
+  {sys.executable} {HERE / "load.py"} {shop} {slow}
+
+The project shop may send 600 events a minute, slow {SLOW}. Ctrl-C stops everything, and forgets it.
 """)
     try:
         web.wait()
     except KeyboardInterrupt:
         print("\nStopping.")
     else:
-        raise Failure("granian stopped by itself: its output is above")
+        raise Failure("uvicorn stopped by itself: its output is above")
 
 
 def stop_once(*_: object) -> None:
@@ -257,16 +207,16 @@ def stop_once(*_: object) -> None:
 
 def main() -> int:
     """Run, and clean up whatever happens: the exit status."""
-    parser = argparse.ArgumentParser(description="Run the ingest project, and show what it does.")
+    parser = argparse.ArgumentParser(description="Run the tracker, and show what it does.")
     parser.add_argument("--serve", action="store_true", help="keep it up until Ctrl-C")
-    run = serve if parser.parse_args().serve else demo
+    story = serve if parser.parse_args().serve else demo
     hold_signals()
     for number in STOP_SIGNALS:
         signal.signal(number, stop_once)
     try:
         with tempfile.TemporaryDirectory(prefix="vcache-demo-") as directory, ExitStack() as stack:
             release_signals()
-            run(stack, Path(directory))
+            story(stack, Path(directory))
     except Failure as failure:
         print(f"\nFAILED: {failure}", file=sys.stderr)
         return 1

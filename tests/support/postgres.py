@@ -13,12 +13,15 @@ import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from support.server import wait_until
 
-MISSING = "There is no PostgreSQL: persistent connections under ASGI were tested with SQLite only."
+MISSING = (
+    "There is no PostgreSQL: persistent connections under ASGI, and a database that goes away, were not tested with it."
+)
 
 
 def programs() -> Path | None:
@@ -70,15 +73,33 @@ class Postgres:
             "--no-locale",
         ]
         subprocess.run(command, check=True, capture_output=True, cwd=self.folder, **user)
-        options = ["-c", "listen_addresses=", "-c", "fsync=off", "-k", self.folder]
+        self._command = [
+            *(folder / "postgres", "-D", data),
+            *("-c", "listen_addresses=", "-c", "fsync=off", "-k", self.folder),
+        ]
+        self._user = user
+        self.start()
+
+    def start(self) -> None:
+        """It may have to be waited for: `execute` does."""
         self._process = subprocess.Popen(
-            [folder / "postgres", "-D", data, *options],
+            self._command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd=self.folder,
-            **user,
+            **self._user,
         )
+
+    def stop(self) -> None:
+        """Connections are cut, and no new one can be made until `start`."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(20)
+
+    @property
+    def url(self) -> str:
+        """For DATABASE_URL."""
+        return f"postgres://vcache@{quote(self.folder, safe='')}/postgres"
 
     def setting(self, **more: Any) -> dict[str, Any]:
         return {
@@ -110,9 +131,8 @@ class Postgres:
             return connection.execute(query).fetchall()
 
     def close(self) -> None:
-        self._process.send_signal(signal.SIGINT)
         try:
-            self._process.wait(20)
+            self.stop()
         finally:
             self._process.kill()
             shutil.rmtree(self.folder, ignore_errors=True)

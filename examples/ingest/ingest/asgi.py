@@ -1,8 +1,11 @@
-"""The ASGI application: `granian --interface asginl ingest.asgi:application`."""
+"""The ASGI application: `uvicorn --http django_vcache.uvicorn:HotProtocol ingest.asgi:application`.
+
+Without the option, and under other servers, hot routes are answered in ASGI.
+"""
 
 import os
 
-from django.core.asgi import get_asgi_application
+from django_vcache.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ingest.settings")
 application = get_asgi_application()

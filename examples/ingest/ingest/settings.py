@@ -1,6 +1,11 @@
-"""Django settings: a cache, no database. Environment variables set what differs in production."""
+"""Django settings. Environment variables set what differs in production."""
 
 import os
+from pathlib import Path
+
+import dj_database_url
+
+BASE_DIR = Path(__file__).resolve().parent.parent
 
 SECRET_KEY = os.environ.get("SECRET_KEY", "for-development-only")
 DEBUG = os.environ.get("DEBUG") == "1"
@@ -8,11 +13,36 @@ ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1").split(","
 
 ROOT_URLCONF = "ingest.urls"
 ASGI_APPLICATION = "ingest.asgi.application"
+WSGI_APPLICATION = "ingest.wsgi.application"
 USE_TZ = True
+TIME_ZONE = "UTC"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-INSTALLED_APPS = ["django_vcache"]
+INSTALLED_APPS = ["django.contrib.humanize", "django.contrib.staticfiles", "django_vcache", "tracker"]
+# They are for the pages. The hot routes are answered before.
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+STATIC_URL = "static/"
 
-# The cache and the limits share this connection: one for the process.
+# DATABASE_URL=postgres://user:password@host/name, or a file beside manage.py.
+DATABASES = {
+    "default": dj_database_url.config(
+        default=f"sqlite:///{BASE_DIR / 'tracker.sqlite3'}", conn_max_age=60, conn_health_checks=True
+    )
+}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    # One process writes while others read, and two that want to write wait for each other.
+    DATABASES["default"]["OPTIONS"] = {
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+    }
+
+# The cache, the limits and the stream share this connection: one for the process.
 CACHES = {
     "default": {
         "BACKEND": "django_vcache.ValkeyCache",
@@ -23,14 +53,9 @@ CACHES = {
     }
 }
 
-# A larger request body is answered with 413.
-DATA_UPLOAD_MAX_MEMORY_SIZE = 200 * 1024  # bytes
+VCACHE = {"GATES": ["ingest.limits.gate"]}
 
-# What a project may send if no limit is set for it: this many events in this many seconds.
-INGEST_LIMIT = int(os.environ.get("INGEST_LIMIT", "600"))
-INGEST_PERIOD = 60
-
-VCACHE = {"STREAMS": ["ingest.limits.gate"]}
-
-# So many accepted events may wait for a worker.
+# A larger request is answered with 413. An event has up to a megabyte of JSON, and clients compress what they send.
+INGEST_LARGEST_BODY = (2 << 20, 8 << 20)  # bytes as they are sent, and decoded
+# So many accepted events may wait for the consumer.
 INGEST_STREAM_MAXLEN = int(os.environ.get("INGEST_STREAM_MAXLEN", "1000000"))

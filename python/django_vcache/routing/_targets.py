@@ -133,7 +133,7 @@ class HotPathTarget(Target):
             return None
         own = (self.awaitable or self.blocking or _nothing).__name__
         found = re.search(rf"^(?:async )?def {re.escape(own)}\(([^)]*)", stub(), re.MULTILINE)
-        if found is None or re.match(r"\w+: Request\b", found[1]):
+        if found is None or re.match(r"\w+: ([\w.]+\.)?Request\b", found[1]):
             return None
         return (
             f"{self.name} takes ({found[1]}), and a hot route calls it with the request first: give it a "
