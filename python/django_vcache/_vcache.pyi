@@ -3,7 +3,7 @@
 from asyncio import Future
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, Literal, Required, TypeAlias, TypedDict, final
+from typing import Any, Literal, Required, Self, TypeAlias, TypedDict, final
 from uuid import UUID
 
 from django.core.cache.backends.base import BaseCache
@@ -77,6 +77,86 @@ class RouteTable:
     def problem(pieces: Sequence[str | tuple[str, str]]) -> str | None:
         """Why a route cannot be in a table; None if it can."""
 
+@final
+class HotReader:
+    """Reads the requests of one connection that are for hot routes below ASGI.
+
+    Args:
+        find: of a path within the application, None or the route and its parameters. A route has a `limit`: the bytes
+            that a body may have, or None. `find` must not raise.
+        root: what the server puts before each path.
+        script: what the application then takes away.
+        most_head: the bytes that a head may have.
+        peer: the address of the connection's other end.
+        scheme: `"http"` or `"https"`.
+    """
+
+    def __new__(
+        cls,
+        find: Callable[[str], tuple[Any, Any] | None],
+        root: str,
+        script: str,
+        most_head: int,
+        peer: str | None,
+        scheme: str,
+    ) -> Self: ...
+    @property
+    def kept(self) -> int:
+        """Bytes that have come and are no part of a request that was given out."""
+
+    @property
+    def is_in_body(self) -> bool:
+        """Whether a request for a hot route has begun, and its body is waited for."""
+
+    def feed(self, data: bytes) -> HotRequest | bytes | None:
+        """Takes what has come.
+
+        Returns:
+            None if it needs more; a request; or the bytes that are another parser's, all that are kept.
+        """
+
+    def next(self) -> HotRequest | bytes | None:
+        """As `feed`, of what is kept."""
+
+    def keep(self, data: bytes) -> None:
+        """Takes what has come, for `next`."""
+
+@final
+class HotRequest:
+    """A request for a hot route: its head is of the strict subset."""
+
+    method: str
+    path: str
+    """Decoded, within the application."""
+    full_path: str
+    """Decoded, with the server's root path."""
+    query: bytes
+    headers: bytes
+    """Header lines as they came, without the empty line at the end."""
+    body: bytes
+    route: Any
+    params: Any
+    peer: str | None
+    scheme: str
+    length: int
+    """Bytes of a body that is too large that have not come yet."""
+    is_too_large: bool
+    """Whether the body is larger than the route takes. It was not waited for."""
+    is_forwarded: bool
+    """Whether there are headers by which a proxy names the client or the scheme."""
+    keep_alive: bool
+    """Whether the connection may stay after the response."""
+
+    def response(
+        self, status: int, line: bytes, defaults: bytes, headers: list[tuple[bytes, bytes]], body: bytes
+    ) -> bytes:
+        """The response as bytes. Sets `keep_alive`.
+
+        Raises:
+            ValueError: a header that would break the response, or a length that is not the body's.
+        """
+
+@final
 class Client:
     """One cache alias on the shared connection. `version` is None for the cache's own."""
 

@@ -8,15 +8,18 @@
 //! | [`cache`] | `Client`: the operations of Django's cache API, blocking and async |
 //! | [`codec`] | Python values to stored bytes and back |
 //! | [`hotpaths`] | the hot paths that the wheel ships |
+//! | [`http1`] | a strict reader of HTTP/1.1, and a writer of responses, for hot routes below ASGI |
 //! | [`routing`] | the table of hot routes |
 
 mod admission;
 mod cache;
 mod codec;
 mod hotpaths;
+mod http1;
 mod routing;
 
 pub use codec::fuzz_decode;
+pub use http1::fuzz_cuts;
 
 /// The extension module.
 #[pyo3::pymodule(gil_used = true)]
@@ -34,6 +37,8 @@ mod _vcache {
     use crate::codec::PyCodec;
     #[pymodule_export]
     use crate::hotpaths::hotpaths;
+    #[pymodule_export]
+    use crate::http1::{HotReader, HotRequest};
     #[pymodule_export]
     use crate::routing::RouteTable;
 

@@ -1,0 +1,220 @@
+//! The reader of one connection. It holds the bytes of a message that is not complete, and those of the messages after
+//! the one that is being answered.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+
+use super::framer::{Framer, Look, Message, Routes};
+use super::request::HotRequest;
+
+/// Reads the requests of one connection that are for hot routes.
+#[pyclass(module = "django_vcache._vcache")]
+pub struct HotReader {
+    framer: Framer<Found>,
+    site: Site,
+    peer: Py<PyAny>,
+    scheme: Py<PyAny>,
+    /// The message's bytes, and those after it, from `begin` on.
+    kept: Vec<u8>,
+    begin: usize,
+}
+
+/// Python's hot routes, and where they are mounted.
+struct Site {
+    /// Of a path: None, or the route and its parameters.
+    find: Py<PyAny>,
+    /// What the server puts before each path.
+    root: String,
+    /// What the application then takes away, if a path begins with it.
+    script: String,
+}
+
+/// A route that Python has found.
+struct Found {
+    route: Py<PyAny>,
+    params: Py<PyAny>,
+    /// The path within the application, if it is another one than the request's.
+    path: Option<String>,
+}
+
+impl Site {
+    /// The path within the application, of the one in a request, as Django makes it.
+    fn within(&self, path: &str) -> Option<String> {
+        if self.root == self.script {
+            return None;
+        }
+        let full = format!("{}{path}", self.root);
+        let inner = full.strip_prefix(&self.script).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        Some(inner.map_or_else(|| full.clone(), str::to_owned))
+    }
+}
+
+impl Routes for Site {
+    type Route = Found;
+    type Error = PyErr;
+
+    fn find(&self, path: &str) -> PyResult<Option<(Found, u64)>> {
+        Python::attach(|py| {
+            let inner = self.within(path);
+            let found = self.find.bind(py).call1((inner.as_deref().unwrap_or(path),))?;
+            if found.is_none() {
+                return Ok(None);
+            }
+            let (route, params): (Bound<'_, PyAny>, Py<PyAny>) = found.extract()?;
+            // None is no limit.
+            let most: Option<u64> = route.getattr(intern!(py, "limit"))?.extract()?;
+            let found = Found { route: route.unbind(), params, path: inner };
+            Ok(Some((found, most.unwrap_or(u64::MAX))))
+        })
+    }
+}
+
+/// What a reader says of the bytes that it has seen.
+#[derive(IntoPyObject)]
+enum Step<'py> {
+    Request(Bound<'py, HotRequest>),
+    Foreign(Bound<'py, PyBytes>),
+}
+
+#[pymethods]
+impl HotReader {
+    #[new]
+    fn new(
+        find: Py<PyAny>,
+        root: String,
+        script: &str,
+        most_head: usize,
+        peer: Py<PyAny>,
+        scheme: Py<PyAny>,
+    ) -> Self {
+        let site = Site { find, root, script: script.trim_end_matches('/').to_owned() };
+        Self { framer: Framer::new(most_head), site, peer, scheme, kept: Vec::new(), begin: 0 }
+    }
+
+    /// Looks at what has come: None if it needs more, a request, or the bytes that are another parser's.
+    fn feed<'py>(&mut self, py: Python<'py>, data: &Bound<'py, PyBytes>) -> PyResult<Option<Step<'py>>> {
+        let bytes = data.as_bytes();
+        if self.begin < self.kept.len() {
+            self.keep(bytes);
+            return self.next(py);
+        }
+        // What comes complete is not copied.
+        match self.framer.look(bytes, &self.site)? {
+            Look::More => {
+                self.keep(bytes);
+                Ok(None)
+            }
+            Look::Foreign => Ok(Some(Step::Foreign(data.clone()))),
+            Look::TooLarge(message) => self.request(py, bytes, message, true).map(Some),
+            Look::Whole(message) => {
+                let end = message.body.end;
+                let request = self.request(py, bytes, message, false)?;
+                if end < bytes.len() {
+                    self.keep(&bytes[end..]);
+                }
+                Ok(Some(request))
+            }
+        }
+    }
+
+    /// Keeps what has come without looking at it.
+    fn keep(&mut self, data: &[u8]) {
+        if self.begin == self.kept.len() {
+            self.kept.clear();
+            self.begin = 0;
+        } else if self.begin > self.kept.len() / 2 {
+            self.kept.drain(..self.begin);
+            self.begin = 0;
+        }
+        self.kept.extend_from_slice(data);
+    }
+
+    /// Looks at what was kept, as `feed`.
+    fn next<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Step<'py>>> {
+        let bytes = &self.kept[self.begin..];
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let step = match self.framer.look(bytes, &self.site)? {
+            Look::More => return Ok(None),
+            Look::Foreign => {
+                let bytes = PyBytes::new(py, bytes);
+                self.begin = self.kept.len();
+                Step::Foreign(bytes)
+            }
+            Look::TooLarge(message) => {
+                let request = self.request(py, bytes, message, true)?;
+                self.begin = self.kept.len();
+                request
+            }
+            Look::Whole(message) => {
+                let end = message.body.end;
+                let request = self.request(py, bytes, message, false)?;
+                self.begin += end;
+                request
+            }
+        };
+        if self.begin == self.kept.len() {
+            // A large body's memory is not kept for the next small one.
+            self.kept = Vec::new();
+            self.begin = 0;
+        }
+        Ok(Some(step))
+    }
+
+    /// The number of bytes that are kept.
+    #[getter]
+    fn kept(&self) -> usize {
+        self.kept.len() - self.begin
+    }
+
+    /// Whether a request for a hot route has begun, and its body is waited for.
+    #[getter]
+    fn is_in_body(&self) -> bool {
+        self.framer.is_in_body()
+    }
+}
+
+impl HotReader {
+    fn request<'py>(
+        &self,
+        py: Python<'py>,
+        bytes: &[u8],
+        message: Message<Found>,
+        is_too_large: bool,
+    ) -> PyResult<Step<'py>> {
+        let Message { route: found, line, head, headers, body } = message;
+        let text = |text: &str| PyString::new(py, text).unbind();
+        let raw = |range: std::ops::Range<usize>| PyBytes::new(py, &bytes[range]).unbind();
+        let full_path = if self.site.root.is_empty() {
+            text(&line.path)
+        } else {
+            text(&format!("{}{}", self.site.root, line.path))
+        };
+        let path = match &found.path {
+            Some(path) => text(path),
+            None if self.site.root.is_empty() => full_path.clone_ref(py),
+            None => text(&line.path),
+        };
+        let request = HotRequest {
+            method: PyString::intern(py, line.method).unbind(),
+            path,
+            full_path,
+            query: raw(line.query),
+            headers: raw(headers),
+            body: if is_too_large { raw(0..0) } else { raw(body.clone()) },
+            route: found.route,
+            params: found.params,
+            peer: self.peer.clone_ref(py),
+            scheme: self.scheme.clone_ref(py),
+            // What has not come of it.
+            length: if is_too_large { head.length - (body.end - body.start) as u64 } else { 0 },
+            is_too_large,
+            is_forwarded: head.is_forwarded,
+            keep_alive: head.keep_alive && !is_too_large,
+            is_head: line.method == "HEAD",
+        };
+        Bound::new(py, request).map(Step::Request)
+    }
+}
