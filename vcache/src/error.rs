@@ -27,6 +27,8 @@ pub enum ErrorKind {
     Value,
     /// A hot path panicked. The process, the loop and the connection live on.
     Panic,
+    /// A hot path refuses its HTTP request: [`Error::status`] is what the client is answered with, see [`Error::request`].
+    Request,
     /// An exception of Python's: one that a hot path met, or a class of its own, see [`Error::raising`].
     Raised,
 }
@@ -53,6 +55,8 @@ struct Inner {
     alias: Option<Arc<str>>,
     #[cfg_attr(not(feature = "python"), allow(dead_code))]
     raised: Option<Raised>,
+    /// What the client of a request is answered with.
+    status: Option<u16>,
     /// Made by a hot path about its own input: no cache alias belongs to it.
     own: bool,
 }
@@ -83,17 +87,30 @@ impl Exception for pyo3::PyErr {
     }
 }
 
-impl Error {
-    /// An error with this kind and text.
-    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner {
+impl Inner {
+    /// Of a connection or a configuration, and of no alias yet.
+    fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
             kind,
             code: None,
             message: message.into(),
             alias: None,
             raised: None,
+            status: None,
             own: false,
-        }))
+        }
+    }
+
+    /// A hot path's.
+    fn own(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { own: true, ..Self::new(kind, message) }
+    }
+}
+
+impl Error {
+    /// An error with this kind and text.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Arc::new(Inner::new(kind, message)))
     }
 
     /// An exception of a Python class of the user's own: `class` is its import path, `message` its one argument.
@@ -109,14 +126,8 @@ impl Error {
     /// assert_eq!(error.to_string(), "none of these are left");
     /// ```
     pub fn raising(class: &str, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner {
-            kind: ErrorKind::Raised,
-            code: None,
-            message: message.into(),
-            alias: None,
-            raised: Some(Raised::Class(class.into())),
-            own: true,
-        }))
+        let raised = Some(Raised::Class(class.into()));
+        Self(Arc::new(Inner { raised, ..Inner::own(ErrorKind::Raised, message) }))
     }
 
     /// An error that another library has made.
@@ -127,20 +138,36 @@ impl Error {
         message: String,
         alias: Option<&str>,
     ) -> Self {
-        Self(Arc::new(Inner { kind, code, message, alias: alias.map(Into::into), raised: None, own: false }))
+        Self(Arc::new(Inner { code, alias: alias.map(Into::into), ..Inner::new(kind, message) }))
     }
 
     /// A [`ErrorKind::Value`] error: what a hot path returns for input of its own that is wrong. In Python it is a
     /// `ValueError` with just this text.
     pub fn value(message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner {
-            kind: ErrorKind::Value,
-            code: None,
-            message: message.into(),
-            alias: None,
-            raised: None,
-            own: true,
-        }))
+        Self(Arc::new(Inner::own(ErrorKind::Value, message)))
+    }
+
+    /// A [`ErrorKind::Request`] error: the hot path refuses the request that it answers, with a status from 400 to 599 and
+    /// a text of one line, which **the client reads**. In Python it is a `RequestError` with this `status`.
+    ///
+    /// Another status is a mistake of the hot path's: it gives an [`ErrorKind::Value`] error, which a hot route answers with
+    /// 500.
+    ///
+    /// ```
+    /// use vcache::{Error, ErrorKind};
+    ///
+    /// let error = Error::request(403, "this key is not the project's");
+    /// assert_eq!((error.kind(), error.status()), (ErrorKind::Request, Some(403)));
+    /// assert_eq!(error.to_string(), "this key is not the project's");
+    /// ```
+    pub fn request(status: u16, message: impl Into<String>) -> Self {
+        let message = message.into();
+        if !(400..=599).contains(&status) {
+            return Self::value(format!(
+                "a request is refused with a status from 400 to 599, not with {status}; the text was: {message}"
+            ));
+        }
+        Self(Arc::new(Inner { status: Some(status), ..Inner::own(ErrorKind::Request, message) }))
     }
 
     /// A value that a connection does not take or give.
@@ -183,14 +210,7 @@ impl Error {
             Some(details) if !details.is_empty() => format!("{code} {details}"),
             _ => code.clone(),
         };
-        Self(Arc::new(Inner {
-            kind: ErrorKind::Response,
-            code: Some(code),
-            message,
-            alias: None,
-            raised: None,
-            own: false,
-        }))
+        Self(Arc::new(Inner { code: Some(code), ..Inner::new(ErrorKind::Response, message) }))
     }
 
     /// The same error, told to be that of a command after the first of a pipeline.
@@ -241,6 +261,12 @@ impl Error {
         self.0.alias.as_deref()
     }
 
+    /// The status that a request is answered with, if it is an error of [`Error::request`].
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        self.0.status
+    }
+
     #[cfg(feature = "python")]
     pub(crate) fn raised(&self) -> Option<&Raised> {
         self.0.raised.as_ref()
@@ -250,7 +276,7 @@ impl Error {
 /// Errors are equal if they say the same.
 impl PartialEq for Error {
     fn eq(&self, other: &Self) -> bool {
-        let said = |error: &Self| (error.kind(), error.0.code.clone(), error.to_string());
+        let said = |error: &Self| (error.kind(), error.status(), error.0.code.clone(), error.to_string());
         Arc::ptr_eq(&self.0, &other.0) || said(self) == said(other)
     }
 }
@@ -306,17 +332,11 @@ impl From<RedisError> for Error {
             RedisErrorKind::Io => ErrorKind::Connection,
             _ => ErrorKind::Response,
         };
-        Self(Arc::new(Inner {
-            kind,
-            code: error.code().map(str::to_owned),
-            message: match (error.code(), error.detail()) {
-                (Some(code), Some(detail)) => format!("{code} {detail}"),
-                _ => error.to_string(),
-            },
-            alias: None,
-            raised: None,
-            own: false,
-        }))
+        let message = match (error.code(), error.detail()) {
+            (Some(code), Some(detail)) => format!("{code} {detail}"),
+            _ => error.to_string(),
+        };
+        Self(Arc::new(Inner { code: error.code().map(str::to_owned), ..Inner::new(kind, message) }))
     }
 }
 
@@ -327,14 +347,8 @@ impl From<pyo3::PyErr> for Error {
         // NOTE: a plain attach hangs while the interpreter ends, and the text of a `PyErr` attaches.
         let message = pyo3::Python::try_attach(|_| exception.to_string())
             .unwrap_or_else(|| "an exception, while the interpreter ends".to_owned());
-        Self(Arc::new(Inner {
-            kind: ErrorKind::Raised,
-            code: None,
-            message,
-            alias: None,
-            raised: Some(Raised::Exception(Arc::new(exception))),
-            own: true,
-        }))
+        let raised = Some(Raised::Exception(Arc::new(exception)));
+        Self(Arc::new(Inner { raised, ..Inner::own(ErrorKind::Raised, message) }))
     }
 }
 
@@ -379,5 +393,26 @@ mod tests {
         assert_eq!(error.to_string(), "none are left");
         let back = Error::from(RedisError::from(error));
         assert_eq!((back.kind(), back.to_string().as_str()), (ErrorKind::Raised, "none are left"));
+    }
+
+    #[test]
+    fn a_refused_request_has_a_status_and_is_not_the_caches() {
+        let error = Error::request(429, "slow down").with_alias("default");
+        let back = Error::from(RedisError::from(error.clone()));
+        assert_eq!(
+            (back.kind(), back.status(), back.to_string().as_str()),
+            (ErrorKind::Request, Some(429), "slow down")
+        );
+        assert_ne!(error, Error::request(403, "slow down"));
+    }
+
+    #[test]
+    fn a_request_is_not_refused_with_a_status_of_success() {
+        let error = Error::request(200, "as it should be");
+        assert_eq!((error.kind(), error.status()), (ErrorKind::Value, None));
+        assert_eq!(
+            error.to_string(),
+            "a request is refused with a status from 400 to 599, not with 200; the text was: as it should be"
+        );
     }
 }

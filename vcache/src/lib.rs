@@ -68,6 +68,7 @@
 //! | `driver` | the connection itself: `configure`, `Config`. Not in an extension module, which would have its own |
 //! | `admission` | `admission`: throttles, quotas and streams, and the gate that joins them in one round trip |
 //! | `testing` | `testing::Server` and `#[vcache::test]`; for `[dev-dependencies]`, as it enables `driver` |
+//! | `http` | `http`: `Request` and `Response` of hot routes, with `Json<T>` |
 //! | `json` | `Json<T>`: parameters and results that are JSON on Python's side |
 //! | `dict` | `FromDict<T>`, `ToDict<T>`: plain Python objects by serde |
 //! | `awaitable` | `Awaitable`: a hot path awaits a coroutine |
@@ -85,6 +86,8 @@
 //! | `blocking`, `tokio_driver`, `python` | the three who drive |
 //! | `abi` | the connection of the wheel, for extension modules of their own |
 //! | `admission` | throttles, quotas, streams, and the gate that joins them |
+//! | `http` | a request and its answer, with the feature of that name |
+//! | `json` | JSON by sonic-rs, its nesting bounded |
 //! | `testing` | servers for tests, with the feature of that name |
 //! | `fork` | what a forked child must know |
 
@@ -104,6 +107,10 @@ mod config;
 mod connection;
 mod error;
 mod fork;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(any(feature = "json", feature = "http"))]
+mod json;
 #[cfg(feature = "python")]
 pub mod python;
 #[cfg(feature = "driver")]
@@ -116,6 +123,8 @@ mod sync;
 pub mod testing;
 #[cfg(feature = "tokio")]
 mod tokio_driver;
+#[cfg(any(feature = "json", feature = "dict", feature = "http"))]
+mod wrapper;
 
 #[cfg(all(feature = "python", not(feature = "driver")))]
 pub use abi::guest::block_on;
@@ -123,7 +132,7 @@ pub use abi::guest::block_on;
 pub use blocking::block_on;
 #[cfg(feature = "driver")]
 pub use config::{Config, Options};
-pub use connection::{Connection, Packet, Request, connection, connection_for};
+pub use connection::{Connection, Packet, ReplyFuture, connection, connection_for};
 #[cfg(feature = "driver")]
 pub use connection::{
     RoundTrip, Watched, configure, publish, record_round_trips, recorded_round_trips,
@@ -134,12 +143,12 @@ pub use error::{Error, ErrorKind, Result};
 pub use hotpath_macros::test;
 #[cfg(feature = "python")]
 pub use hotpath_macros::{hotpath, module};
+#[cfg(any(feature = "json", feature = "http"))]
+pub use json::Json;
 #[cfg(feature = "python")]
 pub use pyo3;
 #[cfg(feature = "awaitable")]
 pub use python::Awaitable;
-#[cfg(feature = "json")]
-pub use python::Json;
 #[cfg(feature = "dict")]
 pub use python::{FromDict, ToDict};
 pub use redis::{self, AsyncCommands, FromRedisValue, ToRedisArgs, Value};
@@ -149,10 +158,12 @@ pub mod prelude {
     pub use redis::{AsyncCommands, FromRedisValue, ToRedisArgs};
 
     pub use crate::connection::Connection;
+    #[cfg(feature = "http")]
+    pub use crate::http::{Request, Response};
+    #[cfg(any(feature = "json", feature = "http"))]
+    pub use crate::json::Json;
     #[cfg(feature = "awaitable")]
     pub use crate::python::Awaitable;
-    #[cfg(feature = "json")]
-    pub use crate::python::Json;
     #[cfg(feature = "dict")]
     pub use crate::python::{FromDict, ToDict};
     #[cfg(feature = "python")]

@@ -11,7 +11,7 @@ use redis::{
 
 use super::Connection;
 use super::command::Packet;
-use super::request::State;
+use super::reply_future::State;
 use crate::error::{Error, Result};
 
 macro_rules! commands {

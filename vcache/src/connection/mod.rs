@@ -11,7 +11,7 @@
 //! | `commands` | the most usual commands as methods |
 //! | [`limits`] | how long a call may take |
 //! | [`slot`] | where a call waits for its reply |
-//! | [`request`] | the future of one call |
+//! | [`reply_future`] | the future of one call |
 //! | `local`, `registry` | handles on this library's own connections, and their names |
 //! | `topology` | which connection a packet goes to |
 //! | `driver`, `state` | one connection, and the steps that move it on |
@@ -56,7 +56,7 @@ mod recording;
 mod refusal;
 #[cfg(feature = "driver")]
 mod registry;
-mod request;
+mod reply_future;
 #[cfg(feature = "driver")]
 mod resp;
 pub(crate) mod slot;
@@ -90,7 +90,7 @@ use policy::Blocking;
 pub use recording::{RoundTrip, record_round_trips, recorded_round_trips, stop_recording_round_trips};
 #[cfg(feature = "driver")]
 pub use registry::{configure, publish, unconfigure};
-pub use request::Request;
+pub use reply_future::ReplyFuture;
 
 #[cfg(not(feature = "driver"))]
 use crate::abi::guest::Handle;
@@ -195,15 +195,15 @@ impl Connection {
 
     /// Sends an encoded packet. One command gives its reply, a pipeline a [`Value::Array`] of them; an error reply is a
     /// [`Value::ServerError`] inside, so that one failed command does not hide the others' results.
-    pub fn send(&self, packet: Packet) -> Request {
-        Request::new(self.clone(), packet)
+    pub fn send(&self, packet: Packet) -> ReplyFuture {
+        ReplyFuture::new(self.clone(), packet)
     }
 
     /// Sends one redis-rs command, with the checks that the shared connection needs.
     ///
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a command that would change the connection for others.
-    pub fn send_command(&self, command: &Cmd) -> Result<Request> {
+    pub fn send_command(&self, command: &Cmd) -> Result<ReplyFuture> {
         Ok(self.send(self.checked(command)?))
     }
 
@@ -283,14 +283,14 @@ impl std::fmt::Debug for Connection {
 
 impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        let mut call = self.checked(cmd).map(request::State::New);
+        let mut call = self.checked(cmd).map(reply_future::State::New);
         let connection = &*self;
         Box::pin(async move {
             let call = match &mut call {
                 Ok(call) => call,
                 Err(error) => return Err(error.clone().into()),
             };
-            // Not a `Request`, which would keep a handle of its own.
+            // Not a `ReplyFuture`, which would keep a handle of its own.
             std::future::poll_fn(|cx| call.poll(connection, cx)).await?.extract_error()
         })
     }
@@ -303,9 +303,9 @@ impl ConnectionLike for Connection {
     ) -> RedisFuture<'a, Vec<Value>> {
         let packet = Packet::received(pipeline.get_packed_pipeline(), false)
             .map_err(|error| error.with_alias(self.alias()));
-        let request = packet.map(|packet| self.send(packet));
+        let reply = packet.map(|packet| self.send(packet));
         Box::pin(async move {
-            let replies = match request?.await? {
+            let replies = match reply?.await? {
                 Value::Array(replies) => replies,
                 single => vec![single],
             };

@@ -19,19 +19,21 @@ fn class(py: Python<'_>, kind: ErrorKind) -> PyResult<Option<&Bound<'_, PyType>>
     static RESPONSE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     static CONFIGURATION: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     static PANIC: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static REQUEST: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let (cell, name) = match kind {
         ErrorKind::Connection => (&CONNECTION, "ConnectionError"),
         ErrorKind::Timeout => (&TIMEOUT, "TimeoutError"),
         ErrorKind::Response => (&RESPONSE, "ResponseError"),
         ErrorKind::Configuration => (&CONFIGURATION, "ConfigurationError"),
         ErrorKind::Panic => (&PANIC, "HotPathPanic"),
+        ErrorKind::Request => (&REQUEST, "RequestError"),
         ErrorKind::Value | ErrorKind::Raised => return Ok(None),
     };
     cell.import(py, HOME, name).map(Some)
 }
 
 /// The exception for an error: `ConnectionError`, `TimeoutError`, `ResponseError` (with `.code`), `ConfigurationError`,
-/// `HotPathPanic` of `django_vcache.exceptions`, or the builtin `ValueError`; for [`ErrorKind::Raised`] the exception that
+/// `HotPathPanic`, `RequestError` (with `.status`) of `django_vcache.exceptions`, or the builtin `ValueError`; for [`ErrorKind::Raised`] the exception that
 /// it holds.
 #[must_use]
 pub fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
@@ -47,6 +49,9 @@ pub fn to_exception(py: Python<'_>, error: &Error) -> PyErr {
             if let Some(code) = error.code() {
                 // The class has a default for it; not being able to set it is no reason to hide the error.
                 let _ = exception.setattr("code", code);
+            }
+            if let Some(status) = error.status() {
+                exception.setattr("status", status)?;
             }
             Ok(PyErr::from_value(exception))
         }

@@ -16,7 +16,7 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 
 use super::conversion_error::{ConversionError, DEEPEST, Segment};
-use super::wrapper::transparent;
+use crate::wrapper::transparent;
 
 type Result<T, E = ConversionError> = std::result::Result<T, E>;
 

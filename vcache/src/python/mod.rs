@@ -22,9 +22,9 @@
 //! | `polled` | what a future may ask of what polls it |
 //! | `values` | [`Value`](crate::Value) as plain Python objects |
 //! | `large` | large strings of bytes, copied with the GIL released |
-//! | `json` | `Json<T>`: text in, bytes out, by sonic-rs |
+//! | `json` | `Json<T>`: text in, bytes out |
+//! | `http` | `Request` in, `Response` out |
 //! | `from_dict`, `to_dict`, `conversion_error` | Python objects as a serde data format, and where in them it failed |
-//! | `wrapper` | what `Json`, `FromDict` and `ToDict` have in common |
 //! | `awaitable` | `Awaitable`: Python's coroutines and futures inside a hot path |
 
 #[cfg(feature = "driver")]
@@ -53,7 +53,9 @@ mod exchange;
 pub mod expansion;
 #[cfg(feature = "dict")]
 mod from_dict;
-#[cfg(feature = "json")]
+#[cfg(feature = "http")]
+mod http;
+#[cfg(any(feature = "json", feature = "http"))]
 mod json;
 mod large;
 #[cfg(feature = "driver")]
@@ -71,8 +73,6 @@ mod task;
 #[cfg(feature = "dict")]
 mod to_dict;
 mod values;
-#[cfg(any(feature = "json", feature = "dict"))]
-mod wrapper;
 
 #[cfg(not(feature = "driver"))]
 pub use crate::abi::guest::python::{block_on, connection_for, prepare, spawn};
@@ -95,8 +95,6 @@ pub use exceptions::{panic_message, to_exception};
 pub use exchange::{block_on_exchange, exchange};
 #[cfg(feature = "dict")]
 pub use from_dict::FromDict;
-#[cfg(feature = "json")]
-pub use json::Json;
 pub use large::{bytes_to_python, free};
 #[cfg(feature = "driver")]
 pub use shield::shield;

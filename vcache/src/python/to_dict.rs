@@ -9,7 +9,7 @@ use serde::ser::{
 };
 
 use super::conversion_error::{ConversionError, DEEPEST, Segment, type_name};
-use super::wrapper::transparent;
+use crate::wrapper::transparent;
 
 type Result<T, E = ConversionError> = std::result::Result<T, E>;
 

@@ -27,8 +27,8 @@ pub(super) fn give(error: &Error) -> *mut table::Error {
         ErrorKind::Configuration => table::Error::CONFIGURATION,
         ErrorKind::Value => table::Error::VALUE,
         ErrorKind::Panic => table::Error::PANIC,
-        // The connection makes none, and what Python raised is handed over by `give_exception`.
-        ErrorKind::Raised => table::Error::VALUE,
+        // The connection makes neither, and what Python raised is handed over by `give_exception`.
+        ErrorKind::Request | ErrorKind::Raised => table::Error::VALUE,
     };
     pack(kind, error.code().map(str::to_owned), error.to_string(), None)
 }

@@ -17,7 +17,7 @@ use crate::error::Result;
 
 /// One call on its way; await it for the reply. See [`Connection::send`].
 #[must_use = "nothing is sent until it is awaited"]
-pub struct Request {
+pub struct ReplyFuture {
     connection: Connection,
     state: State,
 }
@@ -28,7 +28,7 @@ pub(super) enum State {
     Over,
 }
 
-impl Request {
+impl ReplyFuture {
     pub(super) fn new(connection: Connection, packet: Packet) -> Self {
         Self { connection, state: State::New(packet) }
     }
@@ -56,7 +56,7 @@ fn submit(connection: &Connection, packet: Packet) -> Result<Call> {
     connection.handle.call(packet, limits)
 }
 
-impl Future for Request {
+impl Future for ReplyFuture {
     type Output = Result<Value>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
