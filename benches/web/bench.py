@@ -1,5 +1,5 @@
-"""Compare what a request costs: each work on each cache backend, on Django's ASGI handler and on ours, as hot routes, and
-beside other servers, in one run.
+"""Compare what a request costs: each work on each cache backend, on Django's ASGI handler and on ours, as hot routes,
+and beside other servers, in one run.
 
     python benches/web/bench.py              the whole run, about five hours
     python benches/web/bench.py --quick      a look at whether everything works, a quarter of an hour
@@ -102,11 +102,9 @@ def run(options: argparse.Namespace, result: dict[str, Any], peers: Peers, tools
             front = direct
             if part.slow and options.latency:
                 front = stack.enter_context(server.delay(tools, direct, options.latency, options.latency))
-                trip = 1000 * server.round_trip(front)
+                trip, without = 1000 * server.round_trip(front), 1000 * server.round_trip(direct)
                 result["parts"][part.name]["round_trip_ms"] = trip
-                print(
-                    f"a PING takes {trip:.2f} ms behind the slow network, {1000 * server.round_trip(direct):.3f} without"
-                )
+                print(f"a PING takes {trip:.2f} ms behind the slow network, {without:.3f} without")
             valkey = measuring.Valkey(front, direct)
             for number in range(part.rounds):
                 print(f"{part.name}: round {number + 1} of {part.rounds}", flush=True)

@@ -1,7 +1,7 @@
 """oha, an open-loop load generator: requests come at a fixed rate, whether the server keeps up or not.
 
-It measures latency. A request that had to wait for a connection counts from when it was due, so that a server that stalls
-does not hide it (``--latency-correction``).
+It measures latency. A request that had to wait for a connection counts from when it was due, so that a server that
+stalls does not hide it (``--latency-correction``).
 """
 
 from __future__ import annotations

@@ -102,7 +102,14 @@ def chosen(
 ) -> list[Part]:
     """The parts of these names, all without any, with the rows whose names hold one of these words, all without any.
 
-    A part without rows is left out.
+    Args:
+        every: the parts there are.
+        names: of parts.
+        words: in names of rows.
+        shorten: changes a part that is chosen.
+
+    Returns:
+        The parts that have rows.
     """
     names, words = set(names), list(words)
     found = []

@@ -115,8 +115,16 @@ HANDLERS = {
 class Row:
     """Some work on a backend under a handler.
 
-    `view` is what is asked. `handler` is Django's or ours, `wsgi`, `early` and `below` for hot routes, `bare` for an ASGI
-    callable, `bolt` or `nginx`. `urls` are the further addresses that the site needs, see `site_/urls.py`.
+    Attributes:
+        view: what is asked.
+        backend: the cache.
+        handler: `django`, `ours` or `wsgi`; `early` and `below` for hot routes; `bare` for an ASGI callable; `bolt`;
+            `nginx`.
+        middleware: with the seven of `startproject`.
+        server: `granian`, `uvicorn`, `bolt` or `nginx`.
+        work: the key of its group in `WORKS`, if it is not the view's.
+        means: how the work is done, where a group has several ways.
+        urls: the further addresses that the site needs, see `site_/urls.py`.
     """
 
     view: str
@@ -130,10 +138,10 @@ class Row:
 
     @property
     def name(self) -> str:
-        words = [self.view, *(["middleware"] if self.middleware else []), self.backend.name, self.handler]
-        return "-".join(
-            [*words, *(["uvicorn"] if self.handler in ("early", "bare") and self.server == "uvicorn" else [])]
-        )
+        words = [self.view, "middleware" if self.middleware else "", self.backend.name, self.handler]
+        # What is below ASGI has no other server.
+        words.append("uvicorn" if self.server == "uvicorn" and self.handler != "below" else "")
+        return "-".join(filter(None, words))
 
     @property
     def group(self) -> str:

@@ -58,8 +58,8 @@ def _head(result: dict[str, Any]) -> Iterator[str]:
     yield f"{facts['date']}, {facts['cores']} cores ({facts['cpu']}), {facts['kernel']}, {facts['server']}."
     yield "[What is measured, and how](../README.md)."
     yield ""
-    yield "Figures are medians over the rounds; in brackets the lowest and highest. CPU is that of all processes of the web"
-    yield "server. A round with an answer that is no success is void."
+    yield "Figures are medians over the rounds; in brackets the lowest and highest. CPU is that of all processes of the"
+    yield "web server. A round with an answer that is no success is void."
     if result["quick"]:
         yield ""
         yield "A quick run: it shows that everything works, and its figures are noise."
@@ -99,8 +99,8 @@ def _part(result: dict[str, Any], part: str) -> Iterator[str]:
             last = title
             yield from ("", f"### {title[0].upper()}{title[1:]}", "")
             yield (
-                "| what | handler | server | requests/s | CPU us | cores busy | average ms | p50 ms | p99 ms | peak RSS MB "
-                "| connections |"
+                "| what | handler | server | requests/s | CPU us | cores busy | average ms | p50 ms | p99 ms "
+                "| peak RSS MB | connections |"
             )
             yield "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|"
         yield _line(result, part, row)

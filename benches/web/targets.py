@@ -45,7 +45,15 @@ class Target:
 
 @dataclass(frozen=True)
 class Reached:
-    """What a part of a run says of a target. The ratio is that of the medians; `lowest` and `highest` are those of rounds."""
+    """What a part of a run says of a target.
+
+    Attributes:
+        target: the target.
+        part: where it was looked for.
+        ratio: that of the medians; None if a row has no figure.
+        lowest: of single rounds.
+        highest: of single rounds.
+    """
 
     target: Target
     part: str

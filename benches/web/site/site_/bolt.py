@@ -1,4 +1,4 @@
-"""The check of an event by django-bolt: a typed body, as its documentation writes it. Its logs and compression are off."""
+"""The check of an event by django-bolt: a typed body, as its documentation writes it. Logs and compression are off."""
 
 from typing import Annotated, Literal
 
