@@ -20,7 +20,7 @@ PYTEST ?=
 GUESTS := benches/guest examples/quota_guest tests/guests/probe_guest
 
 # All that the crate can do, tests included.
-FEATURES := vcache/testing,vcache/admission,vcache/json,vcache/dict,vcache/awaitable,vcache/spawn
+FEATURES := vcache/testing,vcache/admission,vcache/json,vcache/dict,vcache/awaitable,vcache/spawn,vcache/http
 
 .PHONY: help setup demo serve test test-python test-rust lint format bench bench-web wheels clean
 
@@ -84,8 +84,10 @@ lint: setup
 	@cargo clippy --workspace --all-targets --features $(FEATURES) --quiet -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --no-default-features --features driver -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --no-default-features --features driver,admission -- -D warnings
+	@cargo clippy -p vcache --lib --quiet --no-default-features --features driver,http -- -D warnings
 	@cargo clippy -p vcache --lib --quiet -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --features admission -- -D warnings
+	@cargo clippy -p vcache --lib --quiet --features http -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --features json,dict,awaitable,spawn -- -D warnings
 	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps -p vcache -p hotpath-macros --features $(FEATURES)
 	@$(BIN)/mypy

@@ -119,6 +119,13 @@ PAGES = (
         "[Hot routes](../../topics/hot-routes.md)",
     ),
     Page(
+        "uvicorn.md",
+        "Below ASGI",
+        "`django_vcache.uvicorn`: uvicorn's protocol, with hot routes answered before the application.",
+        (Part("django_vcache.uvicorn"),),
+        "[Below ASGI](../../topics/below-asgi.md)",
+    ),
+    Page(
         "hotpaths.md",
         "Hot paths in the wheel",
         "`django_vcache.hotpaths`: four hot paths, as examples.",
@@ -167,7 +174,8 @@ PAGES = (
         "commands.md",
         "Commands",
         "The commands of `manage.py`, and `python -m django_vcache`.",
-        guide="[Look at limits](../../howto/manage-limits.md), [consumers](../../topics/consumers.md)",
+        guide="[Look at limits](../../howto/manage-limits.md), [consumers](../../topics/consumers.md), "
+        "[below ASGI](../../topics/below-asgi.md)",
     ),
 )
 

@@ -132,7 +132,7 @@ def _make(alias: str) -> ValkeyCache:
             f"{configured[alias]['BACKEND']}, not django_vcache.ValkeyCache: use django.core.cache.caches[{alias!r}]"
         )
     if _is_embedded(alias):
-        request_started.connect(_renew_embedded)
+        request_started.connect(renew_embedded)
     return cast(ValkeyCache, backend)
 
 
@@ -156,7 +156,7 @@ def _follow_settings(*, setting: str, **_others: object) -> None:
                 _forget(type(shared))
 
 
-def _renew_embedded(**_others: object) -> None:
+def renew_embedded(**_others: object) -> None:
     """An embedded server may have been stopped. Making a backend object starts another one, and Django makes one for
     every request."""
     for alias, shared in list(_shared.items()):

@@ -30,6 +30,24 @@ OUTAGE_CODES: frozenset[str]
 def as_name(text: str) -> str:
     """The text with an underscore for each character that no name may have. It is not shortened."""
 
+def decoded(content_encoding: bytes | None, body: bytes, most: int) -> bytes:
+    """A body without its Content-Encoding, within a limit.
+
+    It takes gzip, x-gzip, deflate (with zlib's frame or without), br, zstd and identity.
+
+    Args:
+        content_encoding: the header's value; None or empty if there is none.
+        body: as it was sent.
+        most: the bytes that it may have when decoded.
+
+    Returns:
+        The bytes; the same object if they were not encoded.
+
+    Raises:
+        django_vcache.exceptions.RequestError: with ``status`` 415 for another encoding or several, 413 for more than
+            `most` bytes, 400 for data that is corrupt or ends early.
+    """
+
 def forget_alias(alias: str) -> None:
     """Forgets the connection of an alias: the next hot path or limit has it configured anew."""
 
@@ -87,7 +105,7 @@ class HotReader:
         root: what the server puts before each path.
         script: what the application then takes away.
         most_head: the bytes that a head may have.
-        peer: the address of the connection's other end.
+        client: the address and the port of the connection's other end.
         scheme: `"http"` or `"https"`.
     """
 
@@ -97,7 +115,7 @@ class HotReader:
         root: str,
         script: str,
         most_head: int,
-        peer: str | None,
+        client: tuple[str, int] | None,
         scheme: str,
     ) -> Self: ...
     @property
@@ -136,7 +154,9 @@ class HotRequest:
     body: bytes
     route: Any
     params: Any
+    client: tuple[str, int] | None
     peer: str | None
+    """The client's address."""
     scheme: str
     length: int
     """Bytes of a body that is too large that have not come yet."""

@@ -5,8 +5,8 @@
   ``TimeoutError``        no reply within the deadline (also a builtin TimeoutError)
   ``ResponseError``       the server answered with an error; ``code`` is its first word, such as ``"WRONGTYPE"``
   ``ConfigurationError``  a setting is wrong (also Django's ImproperlyConfigured)
-  ``RequestError``        a client's request is at fault; ``status`` is what it is answered with
   ``HotPathPanic``        a hot path written in Rust panicked (also a RuntimeError)
+  ``RequestError``        a request is refused; ``status`` is what a hot route answers it with, such as 400
   ``ABIMismatch``         an extension module does not fit this package (also an ImportError)
 
 A message names the cache alias, the server and what to do; it never holds a password.
@@ -58,26 +58,33 @@ class ConfigurationError(VcacheError, ImproperlyConfigured):
     """A URL, an option or an alias is wrong. Nothing was sent."""
 
 
-class RequestError(VcacheError):
-    """A client's request is at fault. A hot route answers with the status, and with the message as a line of text.
-
-    Args:
-        message: what the client reads.
-        status: such as 400.
-
-    >>> raise RequestError("a vote has a choice", status=422)
-    Traceback (most recent call last):
-    ...
-    django_vcache.exceptions.RequestError: a vote has a choice
-    """
-
-    def __init__(self, message: str = "", *, status: int = 400) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 class HotPathPanic(VcacheError, RuntimeError):
     """A hot path written in Rust panicked. The process, the loop and the connection live on."""
+
+
+class RequestError(VcacheError):
+    """A request is refused: by what reads its body, or by a hot path of its own accord.
+
+    A hot route answers with the status, and with the message as a line of plain text. So the message is for the client,
+    and holds nothing of the server's.
+
+    Args:
+        args: the message.
+        status: the status of the answer, from 400 to 599.
+
+    Attributes:
+        status: 400 for a body that does not decode or parse, 413 for one that is too large when decoded, 415 for a
+            Content-Encoding or a Content-Type that is not known, or what a hot path has chosen.
+
+    >>> RequestError("this key is not the project's", status=403).status
+    403
+    """
+
+    status: int
+
+    def __init__(self, *args: object, status: int = 400) -> None:
+        super().__init__(*args)
+        self.status = status
 
 
 class ABIMismatch(VcacheError, ImportError):

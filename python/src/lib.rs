@@ -8,6 +8,7 @@
 //! | [`cache`] | `Client`: the operations of Django's cache API, blocking and async |
 //! | [`codec`] | Python values to stored bytes and back |
 //! | [`hotpaths`] | the hot paths that the wheel ships |
+//! | [`http`] | bodies that are compressed, for hot routes in Python |
 //! | [`http1`] | a strict reader of HTTP/1.1, and a writer of responses, for hot routes below ASGI |
 //! | [`routing`] | the table of hot routes |
 
@@ -15,6 +16,7 @@ mod admission;
 mod cache;
 mod codec;
 mod hotpaths;
+mod http;
 mod http1;
 mod routing;
 
@@ -37,6 +39,8 @@ mod _vcache {
     use crate::codec::PyCodec;
     #[pymodule_export]
     use crate::hotpaths::hotpaths;
+    #[pymodule_export]
+    use crate::http::decoded;
     #[pymodule_export]
     use crate::http1::{HotReader, HotRequest};
     #[pymodule_export]

@@ -20,6 +20,7 @@ from support.asgi_views import Closing, idle, seen, urlpatterns
 from support.driver import LOOPS, open_runner
 from support.server import wait_until
 
+from django_vcache import _aliases
 from django_vcache._lanes import lanes
 from django_vcache.asgi import ASGIHandler
 
@@ -199,6 +200,19 @@ def test_idle_receivers_cost_no_thread_and_still_do_their_work(app: ASGIHandler,
     assert run(scenario()) is None  # reset_urlconf ran
     assert isinstance(seen[0], Closing)
     assert seen[1:] == ["cache closed"]
+    assert lanes.state["threads"] == 0
+
+
+def test_what_embedded_servers_need_costs_no_thread(app: ASGIHandler, run: Any, monkeypatch: Any) -> None:
+    called = []
+    monkeypatch.setattr(_aliases, "_is_embedded", called.append)
+    monkeypatch.setattr(_aliases, "_shared", {"default": object()})
+    request_started.connect(_aliases.renew_embedded)
+    try:
+        assert run(get(app, "/quick")).status == 200
+    finally:
+        request_started.disconnect(_aliases.renew_embedded)
+    assert called == ["default"]
     assert lanes.state["threads"] == 0
 
 

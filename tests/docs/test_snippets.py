@@ -62,7 +62,12 @@ def test_what_the_code_says_of_the_guides_is_there() -> None:
 
 # The pages whose snippets a test runs, all of them but those that are excused.
 RUN_BY = {
-    "README.md": ("test_admission_guide.py", "test_settings_page.py", "../scaffold/test_build.py"),
+    "README.md": (
+        "test_admission_guide.py",
+        "test_settings_page.py",
+        "test_hot_routes_page.py",
+        "../scaffold/test_build.py",
+    ),
     "docs/deployment/processes.md": ("test_pages.py",),
     "docs/deployment/servers.md": ("test_pages.py",),
     "docs/howto/manage-limits.md": ("test_pages.py",),
@@ -76,6 +81,7 @@ RUN_BY = {
     "docs/topics/decorators.md": ("test_admission_guide.py",),
     "docs/topics/frameworks.md": ("test_admission_guide.py",),
     "docs/topics/gates.md": ("test_admission_guide.py",),
+    "docs/topics/hot-routes.md": ("test_hot_routes_page.py",),
     "docs/topics/hotpaths.md": ("../scaffold/test_build.py",),
     "docs/topics/included.md": ("test_pages.py",),
     "docs/topics/outages.md": ("test_pages.py",),

@@ -8,7 +8,7 @@ import zlib
 from typing import Any
 
 import pytest
-from support.hot import Answer, Asked, ask_early, ask_view, ask_wsgi, routes, sample_routes
+from support.hot import Answer, Asked, ask_below, ask_early, ask_view, ask_wsgi, routes, sample_routes
 
 # Connection is for ASGI alone: WSGI leaves it to the server.
 NOT_COMPARED = ("connection",)
@@ -84,14 +84,19 @@ def compared(answer: Answer) -> tuple[int, dict[str, str], bytes]:
 def test_all_levels_answer_alike(asked: Asked, settings: dict[str, Any], run: Any, caplog: Any) -> None:
     with routes(*sample_routes(), VCACHE={"TRUSTED_PROXIES": 1}, **settings):
         answers, records = [], []
-        for ask in (lambda: ask_wsgi(asked), lambda: run(ask_view(asked)), lambda: run(ask_early(asked))):
+        for ask in (
+            lambda: ask_wsgi(asked),
+            lambda: run(ask_view(asked)),
+            lambda: run(ask_early(asked)),
+            lambda: run(ask_below(asked)),
+        ):
             caplog.clear()
             with caplog.at_level(logging.DEBUG, "django"):
                 answers.append(compared(ask()))
             own = [r for r in caplog.records if r.name.startswith("django.")]
             records.append([(r.name, r.levelname, r.getMessage(), getattr(r, "status_code", None)) for r in own])
-    assert answers[0] == answers[1] == answers[2]
-    assert records[0] == records[1] == records[2]
+    assert answers[0] == answers[1] == answers[2] == answers[3]
+    assert records[0] == records[1] == records[2] == records[3]
 
 
 @pytest.mark.parametrize(
@@ -110,8 +115,8 @@ def test_hosts_and_https_hold_at_all_levels(headers: dict[str, str], status: int
     with routes(*sample_routes(), **SETTINGS[2]):
         answers = [compared(each) for each in (ask_wsgi(asked), run(ask_view(asked)), run(ask_early(asked)))]
         # And again, from what was remembered.
-        answers.append(compared(run(ask_early(asked))))
-    assert answers[0] == answers[1] == answers[2] == answers[3]
+        answers += [compared(run(ask(asked))) for ask in (ask_early, ask_below)]
+    assert all(answer == answers[0] for answer in answers)
     assert answers[0][0] == status
     secure = headers.get("X-Forwarded-Proto") == "https"
     assert ("strict-transport-security" in answers[0][1]) == secure

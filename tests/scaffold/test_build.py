@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from support.development import Served, free_port, serve
+from support.guests import QUICK_BUILD
 from support.snippets import blocks
 
 from django_vcache import scaffold
@@ -80,7 +81,7 @@ def _run(folder: Path, target: Path, *command: str, **environment: str) -> str:
     done = subprocess.run(
         command,
         cwd=folder,
-        env=inherited | {"CARGO_TARGET_DIR": str(target), "PYO3_PYTHON": sys.executable} | environment,
+        env=inherited | QUICK_BUILD | {"CARGO_TARGET_DIR": str(target), "PYO3_PYTHON": sys.executable} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -3,11 +3,13 @@ early inside ASGI."""
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 from wsgiref.util import setup_testing_defaults
 
 from django.core.exceptions import PermissionDenied
@@ -20,7 +22,7 @@ from django.urls import URLPattern, clear_url_caches
 from django_vcache.asgi import ASGIApplication, ASGIHandler
 from django_vcache.exceptions import RequestError
 from django_vcache.routing import Cors, Request, Response, hot
-from support.asgi import Exchange
+from support.asgi import HANG, Exchange
 
 urlpatterns: list[Any] = []
 
@@ -117,6 +119,57 @@ async def ask_application(app: Any, asked: Asked) -> Answer:
     sent = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in exchange.sent[0]["headers"]]
     body = b"" if asked.method == "HEAD" else exchange.content
     return Answer(exchange.status, _joined(sent), body)
+
+
+class _Transport(asyncio.Transport):
+    """A client's end of a connection, in memory."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("192.0.2.9", 4711), "sockname": ("127.0.0.1", 80)})
+        self.written = b""
+        self.has_answer = asyncio.Event()
+        self._closing = False
+
+    def write(self, data: Any) -> None:
+        self.written += bytes(data)
+        self.has_answer.set()
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        self._closing = True
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+async def ask_below(asked: Asked) -> Answer:
+    """uvicorn's protocol with hot routes, which answers before ASGI."""
+    from uvicorn import Config
+    from uvicorn.server import ServerState
+
+    from django_vcache.uvicorn import HotProtocol
+
+    async def unreached(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError(f"{asked.path} reached the application")
+
+    config = Config(unreached, http=HotProtocol, log_config=None, access_log=False, proxy_headers=False)
+    config.load()
+    protocol: Any = HotProtocol(config, ServerState(), {}, asyncio.get_running_loop())
+    transport = _Transport()
+    protocol.connection_made(transport)
+    headers = {"Host": "127.0.0.1", "Content-Length": str(len(asked.body)), **asked.headers}
+    lines = [f"{asked.method} {quote(asked.path, safe='/?&=%')} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
+    protocol.data_received("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + asked.body)
+    async with asyncio.timeout(HANG):
+        await transport.has_answer.wait()
+    protocol.connection_lost(None)
+    head, _, body = transport.written.partition(b"\r\n\r\n")
+    status, *sent = head.decode("latin-1").split("\r\n")
+    pairs = [(name, value.strip()) for name, _, value in (line.partition(":") for line in sent)]
+    return Answer(int(status.split()[1]), _joined([pair for pair in pairs if pair[0] not in ("date", "server")]), body)
 
 
 def _joined(pairs: list[tuple[str, str]]) -> dict[str, str]:

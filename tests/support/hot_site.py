@@ -15,6 +15,8 @@ from typing import Any
 
 from django.conf import settings
 
+from django_vcache import routing
+from django_vcache.exceptions import RequestError
 from django_vcache.uvicorn import _server
 
 if not settings.configured:
@@ -32,9 +34,14 @@ class Route:
         self.work = work
         self.limit = limit
 
-    async def respond(self, head: Any, body: bytes, params: Mapping[str, Any]) -> Response:
-        answer: Response = await self.work(head, body, **params)
-        return answer
+    async def respond(self, head: Any, body: bytes, params: Mapping[str, Any]) -> routing.Response:
+        return routing.Response(*await self.work(head, body, **params))
+
+    def refused(self, head: Any, error: RequestError) -> routing.Response:
+        return routing.Response(error.status, [(b"Content-Type", b"text/plain")], str(error).encode())
+
+    def too_large(self, length: int | None) -> RequestError:
+        return RequestError(f"{length} bytes are more than {self.limit}", status=413)
 
 
 async def echo(head: Any, body: bytes) -> Response:
@@ -102,6 +109,20 @@ async def status(head: Any, body: bytes, code: str) -> Response:
     return int(code), [(b"X-Kind", b"status")], b"text"
 
 
+answered = 0
+
+
+async def counted(head: Any, body: bytes) -> Response:
+    global answered
+    answered += 1
+    return 200, [], b"counted"
+
+
+async def counted_later(head: Any, body: bytes) -> Response:
+    await asyncio.sleep(0)
+    return await counted(head, body)
+
+
 async def close(head: Any, body: bytes) -> Response:
     return 200, [(b"Connection", b"close")], b"bye"
 
@@ -111,6 +132,8 @@ ROUTES = {
     "/hot/ä": Route(echo),
     "/hot/quick": Route(quick),
     "/hot/later": Route(later),
+    "/hot/counted": Route(counted),
+    "/hot/counted-later": Route(counted_later),
     "/hot/context": Route(context),
     "/hot/large": Route(large),
     "/hot/broken": Route(broken),
@@ -144,6 +167,8 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         for _ in range(2):
             event = (await receive())["type"]
+            if event == "lifespan.shutdown":
+                (FOLDER / "answered").write_text(str(answered))
             await send({"type": f"{event}.complete"})
         return
     if scope["type"] == "websocket":

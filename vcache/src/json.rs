@@ -19,9 +19,9 @@ const DEEPEST: usize = 128;
 /// `null`.
 ///
 /// # Errors
-/// In Python, for a parameter: `ValueError` for bad JSON, or JSON of another shape than `T`; it says what and where (line
-/// and column), and quotes no text of the payload but names. `TypeError` for an object that holds no text. For a result:
-/// `ValueError` if `T` cannot be JSON, such as a map whose keys are neither text nor numbers.
+/// In Python, for a parameter: `ValueError` for bad JSON, or JSON of another shape than `T`; it says what and where
+/// (line and column), and quotes no text of the payload but names. `TypeError` for an object that holds no text. For a
+/// result: `ValueError` if `T` cannot be JSON, such as a map whose keys are neither text nor numbers.
 ///
 /// ```
 /// # fn main() {}
@@ -74,9 +74,9 @@ pub(crate) fn from_str<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Strin
 
 /// Refuses text that nests too deep, before sonic-rs sees it.
 ///
-/// NOTE: sonic-rs skips what no field wants by recursion without a limit (0.5.10), so that a request of a megabyte of `[`
-/// would overflow the stack, which ends the process. Up to the first error in the text both see the same strings and
-/// brackets, and behind it sonic-rs does not read.
+/// NOTE: sonic-rs skips what no field wants by recursion without a limit (0.5.10), so that a request of a megabyte of
+/// `[` would overflow the stack, which ends the process. Up to the first error in the text both see the same strings
+/// and brackets, and behind it sonic-rs does not read.
 fn check_depth(text: &[u8]) -> Result<(), String> {
     // Most payloads have too few brackets to be deep, and counting them costs next to nothing.
     let brackets = text.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();

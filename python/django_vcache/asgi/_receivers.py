@@ -15,18 +15,23 @@ from django.core.signals import request_finished
 from django.db import close_old_connections, reset_queries
 from django.dispatch import Signal
 
+from django_vcache._aliases import renew_embedded
+
 __all__ = ["after_request", "django_receivers"]
 
 _DJANGO = frozenset((reset_queries, close_old_connections, close_caches, reset_urlconf))
+_OURS = frozenset((renew_embedded,))
 _OF_DATABASES = frozenset((reset_queries, close_old_connections))
 
 
 def django_receivers(signal: Signal) -> tuple[Callable[..., Any], ...] | None:
     """The receivers of a signal, in their order, or None if there is one that is not Django's.
 
-    It looks at each request: receivers are connected late, and tests disconnect some.
+    It looks at each request: receivers are connected late, and tests disconnect some. What this package connects is
+    quick, and on any thread the same: it is called here, and is not among what is returned.
     """
     found = []
+    ours = []
     # A copy, because another thread may connect one. An entry has the receiver second in all versions.
     for entry in tuple(signal.receivers):
         receiver = entry[1]
@@ -34,9 +39,14 @@ def django_receivers(signal: Signal) -> tuple[Callable[..., Any], ...] | None:
             receiver = receiver()
             if receiver is None:
                 continue
-        if receiver not in _DJANGO:
+        if receiver in _OURS:
+            ours.append(receiver)
+        elif receiver in _DJANGO:
+            found.append(receiver)
+        else:
             return None
-        found.append(receiver)
+    for receiver in ours:
+        receiver(signal=signal)
     return tuple(found)
 
 

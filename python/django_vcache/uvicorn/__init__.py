@@ -2,8 +2,8 @@
 
     uvicorn --http django_vcache.uvicorn:HotProtocol shop.asgi:application
 
-or, as a short form, ``manage.py vcache_serve``. A request that is not for a hot route goes to uvicorn's own parser, byte
-for byte, and from there to the application. It needs no Valkey.
+or, as a short form, ``manage.py vcache_serve``. A request that is not for a hot route goes to uvicorn's own parser,
+byte for byte, and from there to the application. It needs no Valkey.
 """
 
 from ._versions import check

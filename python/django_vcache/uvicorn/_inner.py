@@ -7,7 +7,7 @@
 import asyncio
 import functools
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.importer import ImportFromStringError, import_from_string
@@ -99,13 +99,17 @@ _KINDS: dict[str, type[Inner]] = {
 }
 
 
-def inner_class() -> type[asyncio.Protocol]:
+def inner_class() -> type[Inner]:
     """The class that ``VCACHE_UVICORN_HTTP`` names, or that uvicorn would take.
 
     Raises:
         ConfigurationError: there is no such class, or its parser is not installed.
     """
-    name = os.environ.get(VARIABLE, "") or "auto"
+    return _named(os.environ.get(VARIABLE, "") or "auto")
+
+
+@functools.cache
+def _named(name: str) -> type[Inner]:
     path = HTTP_PROTOCOLS.get(name, name)
     hint = f"It is one of {', '.join(HTTP_PROTOCOLS)}, or a class as package.module:Class"
     try:
@@ -114,12 +118,18 @@ def inner_class() -> type[asyncio.Protocol]:
         raise ConfigurationError(f"{VARIABLE} is {name!r}, which cannot be imported: {error}. {hint}") from error
     if not (isinstance(found, type) and issubclass(found, asyncio.Protocol)) or hasattr(found, "_hot_routes"):
         raise ConfigurationError(f"{VARIABLE} is {name!r}, which is no protocol class for what is not hot. {hint}")
-    return found
+    return cast(type[Inner], found)
 
 
-@functools.cache
-def composed(outer: type[Inner], inner: type[asyncio.Protocol]) -> type[Inner]:
+def composed(outer: type[Inner], inner: type[Inner]) -> type[Inner]:
     """A class that is both: what ``outer`` does not do, ``inner`` does."""
-    names = (f"{each.__module__}:{each.__qualname__}" for each in inner.__mro__)
-    kind = next((_KINDS[name] for name in names if name in _KINDS), _Other)
-    return type(f"{outer.__name__}On{inner.__name__}", (outer, kind, inner), {"__module__": outer.__module__})
+    made = _composed.get((outer, inner))
+    if made is None:
+        names = (f"{each.__module__}:{each.__qualname__}" for each in inner.__mro__)
+        kind = next((_KINDS[name] for name in names if name in _KINDS), _Other)
+        name = f"{outer.__name__}On{inner.__name__}"
+        made = _composed[outer, inner] = type(name, (outer, kind, inner), {"__module__": outer.__module__})
+    return made
+
+
+_composed: dict[tuple[type, type], type[Inner]] = {}

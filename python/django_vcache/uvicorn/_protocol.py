@@ -8,7 +8,7 @@ import asyncio
 import contextvars
 import sys
 import urllib.parse
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
@@ -16,6 +16,7 @@ from django_vcache._vcache import HotReader, HotRequest
 
 from ._inner import Inner, composed, inner_class
 from ._server import STATUS_LINES, Server, server_of
+from ._site import head_of
 
 __all__ = ["HotProtocol"]
 
@@ -45,9 +46,11 @@ class HotProtocol(Inner):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "HotProtocol":
         # Not as this module is imported: settings may not be there yet.
-        return super().__new__(composed(HotProtocol, inner_class()) if cls is HotProtocol else cls)
+        made = super().__new__(composed(cls, inner_class()) if cls is HotProtocol else cls)
+        return cast(HotProtocol, made)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
         super().connection_made(transport)
         self._server = server_of(self.config, self.server_state)
         self._reader = self._server.reader(self.client, self.scheme)
@@ -62,6 +65,7 @@ class HotProtocol(Inner):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is over: a request that is under way is cancelled."""
         super().connection_lost(exc)
         self._deadline = None
         if self._timer is not None:
@@ -71,6 +75,7 @@ class HotProtocol(Inner):
             self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
+        """Answers what is for hot routes, and hands on what is not."""
         if self._is_foreign:
             if not self._is_idle():
                 super().data_received(data)
@@ -83,6 +88,7 @@ class HotProtocol(Inner):
             self._go_on(self._reader.feed(data))
 
     def resume_writing(self) -> None:
+        """The client reads again: requests that were kept are answered."""
         super().resume_writing()
         if self._is_busy and self._task is None and self._linger is None:
             self._is_busy = False
@@ -121,7 +127,7 @@ class HotProtocol(Inner):
     def _go_on(self, step: HotRequest | bytes | None) -> None:
         reader = self._reader
         while step is not None:
-            if type(step) is bytes:
+            if isinstance(step, bytes):
                 self._is_foreign = True
                 self._is_partial = False
                 self._deadline = None
@@ -142,15 +148,14 @@ class HotProtocol(Inner):
         self._is_partial = reader.kept > 0
 
     def _begin(self, request: HotRequest) -> None:
+        if request.is_forwarded:
+            self._server.read_proxy_headers(request)
         limit = self.limit_concurrency
         if limit is not None and (len(self.connections) >= limit or len(self.tasks) >= limit):
             self.logger.warning("Exceeded concurrency limit.")
             request.keep_alive = False
             self._answer(request, 503, [_TEXT], b"Service Unavailable")
             return
-        if request.is_forwarded and self._server.trusts(self.client):
-            client, request.scheme = self._forwarded(request)
-            request.peer = client[0] if client else None
         if request.is_too_large:
             self._refuse(request)
             return
@@ -170,7 +175,7 @@ class HotProtocol(Inner):
     async def _serve(self, request: HotRequest) -> None:
         """Answers a request. It is a task of the server's, which waits for it as it stops."""
         try:
-            status, headers, body = await request.route.respond(request, request.body, request.params)
+            response = await request.route.respond(head_of(request), request.body, request.params)
         except asyncio.CancelledError:
             self._fail(request)
             raise
@@ -178,7 +183,7 @@ class HotProtocol(Inner):
             self.logger.error("Exception in the hot route of %s\n", request.full_path, exc_info=error)
             self._fail(request)
         else:
-            self._answer(request, status, headers, body)
+            self._answer(request, response.status, response.headers, response.body)
         finally:
             self._end()
 
@@ -227,8 +232,10 @@ class HotProtocol(Inner):
     def _refuse(self, request: HotRequest) -> None:
         """Answers a request whose body is too large, and reads on for a while: a client that still writes as the
         connection ends may never see the answer."""
-        text = f"The body is larger than the {request.route.limit} bytes that this address takes.\n"
-        self._answer(request, 413, [_TEXT], text.encode())
+        head, route = head_of(request), request.route
+        length = head.get(b"content-length")
+        response = route.refused(head, route.too_large(length and int(length)))
+        self._answer(request, response.status, response.headers, response.body)
         if request.length <= 0:
             self.transport.close()
             return
@@ -236,18 +243,13 @@ class HotProtocol(Inner):
         self._linger = min(request.length, _MOST_LINGER)
         self._wait()
 
-    def _forwarded(self, request: HotRequest) -> tuple[tuple[str, int] | None, str]:
-        return self._server.forwarded(request.headers, self.client, self.scheme)
-
     def _log(self, request: HotRequest, status: int) -> None:
         """A line of the access log, as uvicorn writes it."""
-        client = self.client
-        if request.is_forwarded and self._server.trusts(client):
-            client, _ = self._forwarded(request)
+        client = request.client
         target = urllib.parse.quote(request.full_path)
         if request.query:
             target = f"{target}?{request.query.decode('ascii')}"
-        address = "%s:%d" % client if client else ""
+        address = f"{client[0]}:{client[1]}" if client else ""
         self.access_logger.info('%s - "%s %s HTTP/%s" %d', address, request.method, target, "1.1", status)
 
     def _wait(self) -> None:

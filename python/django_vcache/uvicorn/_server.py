@@ -1,12 +1,13 @@
 """What the connections of one server have in common."""
 
+import contextlib
 import http
 import weakref
 from typing import Any
 
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from django_vcache._vcache import HotReader
+from django_vcache._vcache import HotReader, HotRequest
 
 from ._site import finder, script_name
 
@@ -43,19 +44,14 @@ class Server:
         self.script_name = script_name(config.root_path)
         self.most_head = min(config.h11_max_incomplete_event_size or _H11_LIMIT, _MOST_HEAD)
         self.resets_context: bool = getattr(config, "reset_contextvars", False)
-        self._trusted = (
-            # Its parser of the setting, and its rules.
-            ProxyHeadersMiddleware(config.loaded_app, trusted_hosts=config.forwarded_allow_ips).trusted_hosts
-            if config.proxy_headers
-            else None
-        )
+        # The application is not asked: uvicorn's rules are.
+        self._proxies = ProxyHeadersMiddleware(_nothing, config.forwarded_allow_ips) if config.proxy_headers else None
         self._made_of: Any = None
         self._default_headers = b""
 
     def reader(self, client: tuple[str, int] | None, scheme: str) -> HotReader:
         """A reader for a connection."""
-        peer = client[0] if client else None
-        return HotReader(self.find, self.root_path, self.script_name, self.most_head, peer, scheme)
+        return HotReader(self.find, self.root_path, self.script_name, self.most_head, client, scheme)
 
     def default_headers(self, headers: list[tuple[bytes, bytes]]) -> bytes:
         """The lines of the headers that uvicorn adds to each response. It makes a new list once a second."""
@@ -64,32 +60,24 @@ class Server:
             self._default_headers = b"".join(b"%b: %b\r\n" % header for header in headers)
         return self._default_headers
 
-    def trusts(self, client: tuple[str, int] | None) -> bool:
-        """Whether a connection's other end is a proxy that may say who the client is."""
-        return self._trusted is not None and (client[0] if client else None) in self._trusted
-
-    def forwarded(
-        self, lines: bytes, client: tuple[str, int] | None, scheme: str
-    ) -> tuple[tuple[str, int] | None, str]:
-        """The client and the scheme that a trusted proxy has written into header lines, as uvicorn reads them."""
-        assert self._trusted is not None
-        hops = []
-        said = None
-        for line in lines.split(b"\r\n"):
+    def read_proxy_headers(self, request: HotRequest) -> None:
+        """Gives a request the client and the scheme that its headers name, if uvicorn trusts the proxy."""
+        if self._proxies is None:
+            return
+        headers = []
+        for line in request.headers.split(b"\r\n"):
             name, _, value = line.partition(b":")
-            name = name.lower()
-            if name == b"x-forwarded-for":
-                hops.append(value.strip(b" \t"))
-            elif name == b"x-forwarded-proto":
-                # The last one counts, whether or not it is a scheme.
-                said = value.decode("latin1").strip()
-        if said in ("http", "https", "ws", "wss"):
-            scheme = said
-        if hops:
-            host, port = self._trusted.get_trusted_client_address(b", ".join(hops).decode("latin1"))
-            if host:
-                client = (host, port)
-        return client, scheme
+            headers.append((name.lower(), value.strip(b" \t")))
+        scope: Any = {"type": "http", "client": request.client, "scheme": request.scheme, "headers": headers}
+        # uvicorn's own rules, which change between its releases. There is nothing that it could wait for.
+        with contextlib.suppress(StopIteration):
+            self._proxies(scope, _nothing, _nothing).__await__().__next__()
+        request.client, request.scheme = scope["client"], scope["scheme"]
+        request.peer = request.client[0] if request.client else None
+
+
+async def _nothing(*_: Any) -> Any:
+    pass
 
 
 _servers: weakref.WeakKeyDictionary[Any, Server] = weakref.WeakKeyDictionary()

@@ -3,16 +3,22 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyString, PyTuple};
 
 use super::framer::{Framer, Look, Message, Routes};
 use super::request::HotRequest;
 
-/// Reads the requests of one connection that are for hot routes.
+/// Reads the requests of one connection that are for hot routes below ASGI.
+///
+/// `find` is given a path within the application, and answers None or the route and its parameters; it must not raise. A
+/// route has a `limit`: the bytes that a body may have, or None. `root` is what the server puts before each path, and
+/// `script` what the application then takes away. `most_head` is the bytes that a head may have. `client` is the address
+/// and the port of the connection's other end, `scheme` is "http" or "https".
 #[pyclass(module = "django_vcache._vcache")]
 pub struct HotReader {
     framer: Framer<Found>,
     site: Site,
+    client: Py<PyAny>,
     peer: Py<PyAny>,
     scheme: Py<PyAny>,
     /// The message's bytes, and those after it, from `begin` on.
@@ -85,14 +91,24 @@ impl HotReader {
         root: String,
         script: &str,
         most_head: usize,
-        peer: Py<PyAny>,
+        client: Option<Bound<'_, PyTuple>>,
         scheme: Py<PyAny>,
-    ) -> Self {
+        py: Python<'_>,
+    ) -> PyResult<Self> {
+        let (client, peer) = match client {
+            None => (py.None(), py.None()),
+            Some(client) => {
+                let peer = client.get_item(0)?.unbind();
+                (client.into_any().unbind(), peer)
+            }
+        };
         let site = Site { find, root, script: script.trim_end_matches('/').to_owned() };
-        Self { framer: Framer::new(most_head), site, peer, scheme, kept: Vec::new(), begin: 0 }
+        Ok(Self { framer: Framer::new(most_head), site, client, peer, scheme, kept: Vec::new(), begin: 0 })
     }
 
-    /// Looks at what has come: None if it needs more, a request, or the bytes that are another parser's.
+    /// Takes what has come, and says what it is.
+    ///
+    /// That is None if it needs more, a request, or the bytes that are another parser's: all that are kept.
     fn feed<'py>(&mut self, py: Python<'py>, data: &Bound<'py, PyBytes>) -> PyResult<Option<Step<'py>>> {
         let bytes = data.as_bytes();
         if self.begin < self.kept.len() {
@@ -118,7 +134,7 @@ impl HotReader {
         }
     }
 
-    /// Keeps what has come without looking at it.
+    /// Takes what has come, for `next`.
     fn keep(&mut self, data: &[u8]) {
         if self.begin == self.kept.len() {
             self.kept.clear();
@@ -130,7 +146,7 @@ impl HotReader {
         self.kept.extend_from_slice(data);
     }
 
-    /// Looks at what was kept, as `feed`.
+    /// As `feed`, of what is kept.
     fn next<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Step<'py>>> {
         let bytes = &self.kept[self.begin..];
         if bytes.is_empty() {
@@ -163,7 +179,7 @@ impl HotReader {
         Ok(Some(step))
     }
 
-    /// The number of bytes that are kept.
+    /// Bytes that have come and are no part of a request that was given out.
     #[getter]
     fn kept(&self) -> usize {
         self.kept.len() - self.begin
@@ -198,7 +214,7 @@ impl HotReader {
             None => text(&line.path),
         };
         let request = HotRequest {
-            method: PyString::intern(py, line.method).unbind(),
+            method: method(py, line.method).clone().unbind(),
             path,
             full_path,
             query: raw(line.query),
@@ -206,15 +222,29 @@ impl HotReader {
             body: if is_too_large { raw(0..0) } else { raw(body.clone()) },
             route: found.route,
             params: found.params,
+            client: self.client.clone_ref(py),
             peer: self.peer.clone_ref(py),
             scheme: self.scheme.clone_ref(py),
             // What has not come of it.
-            length: if is_too_large { head.length - (body.end - body.start) as u64 } else { 0 },
+            length: if is_too_large { head.length.saturating_sub(body.len() as u64) } else { 0 },
             is_too_large,
             is_forwarded: head.is_forwarded,
             keep_alive: head.keep_alive && !is_too_large,
             is_head: line.method == "HEAD",
         };
         Bound::new(py, request).map(Step::Request)
+    }
+}
+
+/// A method as Python's text, which is made once.
+fn method<'py>(py: Python<'py>, name: &str) -> &'py Bound<'py, PyString> {
+    match name {
+        "GET" => intern!(py, "GET"),
+        "HEAD" => intern!(py, "HEAD"),
+        "PUT" => intern!(py, "PUT"),
+        "PATCH" => intern!(py, "PATCH"),
+        "DELETE" => intern!(py, "DELETE"),
+        "OPTIONS" => intern!(py, "OPTIONS"),
+        _ => intern!(py, "POST"),
     }
 }

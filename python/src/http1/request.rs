@@ -5,7 +5,7 @@ use pyo3::types::{PyBytes, PyList, PyString};
 
 use super::response;
 
-/// A request whose head is of the strict subset, for a hot route.
+/// A request for a hot route: its head is of the strict subset of HTTP/1.1.
 #[pyclass(module = "django_vcache._vcache")]
 pub struct HotRequest {
     #[pyo3(get)]
@@ -27,6 +27,8 @@ pub struct HotRequest {
     #[pyo3(get)]
     pub params: Py<PyAny>,
     #[pyo3(get, set)]
+    pub client: Py<PyAny>,
+    #[pyo3(get, set)]
     pub peer: Py<PyAny>,
     #[pyo3(get, set)]
     pub scheme: Py<PyAny>,
@@ -43,7 +45,9 @@ pub struct HotRequest {
 
 #[pymethods]
 impl HotRequest {
-    /// The response as it goes over the wire. `keep_alive` is then whether the connection may stay.
+    /// The response as it goes over the wire. Sets `keep_alive`.
+    ///
+    /// Raises ValueError for a header that would break the response, and for a length that is not the body's.
     fn response<'py>(
         &mut self,
         py: Python<'py>,

@@ -216,7 +216,11 @@ mod tests {
             ("f/<path>", "/f/a/b.txt", Some(&["a/b.txt"])),
             ("f/<path>", "/f/", None),
             ("f/<path>", "/f/a\nb", None),
-            ("<uuid>", "/0190a3f0-7c1e-7aaa-8bbb-0123456789ab", Some(&["0190a3f0-7c1e-7aaa-8bbb-0123456789ab"])),
+            (
+                "<uuid>",
+                "/0190a3f0-7c1e-7aaa-8bbb-0123456789ab",
+                Some(&["0190a3f0-7c1e-7aaa-8bbb-0123456789ab"]),
+            ),
         ];
         for (pattern, path, expected) in cases {
             let found = route(pattern).unwrap().captures(path);

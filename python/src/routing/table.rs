@@ -72,7 +72,8 @@ impl RouteTable {
         }
         // All routes of a shape that the router does not take, in the order of the URLconf.
         let left: HashSet<_> = others.iter().map(|&index| routes[index].segments.shape()).collect();
-        let others = (0..routes.len()).filter(|&index| left.contains(&routes[index].segments.shape())).collect();
+        let others =
+            (0..routes.len()).filter(|&index| left.contains(&routes[index].segments.shape())).collect();
         Ok(Self { shapes, others, routes })
     }
 
@@ -160,6 +161,7 @@ fn split(given: Vec<Given>) -> PyResult<(Vec<Piece>, Vec<(Py<PyString>, Converte
 
 fn uuid<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
     static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let class = CLASS.get_or_try_init(py, || py.import("uuid")?.getattr(intern!(py, "UUID")).map(Bound::unbind))?;
+    let class =
+        CLASS.get_or_try_init(py, || py.import("uuid")?.getattr(intern!(py, "UUID")).map(Bound::unbind))?;
     class.bind(py).call1((text,))
 }

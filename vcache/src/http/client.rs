@@ -19,8 +19,8 @@ pub(super) fn client<'a>(headers: &Headers, peer: Option<&'a str>, proxies: usiz
     Some(network(peer).map_or(Cow::Borrowed(peer), Cow::Owned))
 }
 
-/// The address in an entry, which some proxies write with a port; an IPv6 client's is its /64 network, as one that has an
-/// address of it has all of them.
+/// The address in an entry, which some proxies write with a port; an IPv6 client's is its /64 network, as one that has
+/// an address of it has all of them.
 fn network(entry: &str) -> Option<String> {
     // What Python takes for space.
     let text = entry.trim_matches(|c: char| c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}'));

@@ -41,16 +41,16 @@ impl Coding {
 
 /// A body as it was before it was compressed, by the value of its Content-Encoding; borrowed if it was not compressed.
 ///
-/// It takes `gzip`, `x-gzip`, `deflate` (with zlib's frame, as it should have, or without), `br`, `zstd` and `identity`.
-/// gzip may have several members and zstd several frames; other bytes behind the end are an error.
+/// It takes `gzip`, `x-gzip`, `deflate` (with zlib's frame, as it should have, or without), `br`, `zstd` and
+/// `identity`. gzip may have several members and zstd several frames; other bytes behind the end are an error.
 ///
-/// Beside the result, of at most `most` bytes, decoding takes what the format needs: some 50 KiB for gzip and deflate, up to
-/// twice `most` and a few MiB for `br`, and 150 KiB for zstd.
+/// Beside the result, of at most `most` bytes, decoding takes what the format needs: some 50 KiB for gzip and deflate,
+/// up to twice `most` and a few MiB for `br`, and 150 KiB for zstd.
 ///
 /// # Errors
 /// [`ErrorKind::Request`](crate::ErrorKind::Request), with a status: 415 for another encoding, and for two in a row,
-/// which no client sends and which would multiply the work; 413 for more than `most` bytes when decoded; 400 for data that is
-/// corrupt or ends early.
+/// which no client sends and which would multiply the work; 413 for more than `most` bytes when decoded; 400 for data
+/// that is corrupt or ends early.
 ///
 /// ```
 /// use vcache::http::decoded;
@@ -231,8 +231,8 @@ impl Read for Brotli<'_> {
 /// What brotli allocates bytes for besides its window, in one piece.
 const BROTLI_OWN: usize = 32 * 1024;
 
-/// Memory for brotli's window. The window holds the output and begins small; it is made as large as a block of data says that
-/// it will be, to the next power of two. So one of more than twice the limit is for output beyond the limit.
+/// Memory for brotli's window. The window holds the output and begins small; it is made as large as a block of data
+/// says that it will be, to the next power of two. So one of more than twice the limit is for output beyond the limit.
 struct Bounded {
     longest: usize,
     refused: bool,

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 /// The headers of a request.
 ///
-/// They follow Django's rules: a name with an underscore is left out, because a proxy that drops a client's `X-User` may
-/// let its `X_User` through; a header that comes several times is one, joined with `,`, and cookies with `; `.
+/// They follow Django's rules: a name with an underscore is left out, because a proxy that drops a client's `X-User`
+/// may let its `X_User` through; a header that comes several times is one, joined with `,`, and cookies with `; `.
 ///
 /// ```
 /// use vcache::http::Request;

@@ -16,8 +16,8 @@ use crate::json;
 
 /// A request to a hot route.
 ///
-/// A hot path takes it as a parameter, by value, and returns a [`Response`](super::Response). Reading it makes no Python
-/// object and needs no interpreter. What the client got wrong is an error of the kind
+/// A hot path takes it as a parameter, by value, and returns a [`Response`](super::Response). Reading it makes no
+/// Python object and needs no interpreter. What the client got wrong is an error of the kind
 /// [`ErrorKind::Request`](crate::ErrorKind::Request), which `?` makes the answer: 400, 413 or 415.
 ///
 /// ```
@@ -154,8 +154,8 @@ impl Request {
         json::from_slice(self.body()?).map_err(|what| Error::request(400, what))
     }
 
-    /// The body as a form, `application/x-www-form-urlencoded`: a struct, of which a `Vec` takes a field that comes several
-    /// times, or `Vec<(String, String)>`.
+    /// The body as a form, `application/x-www-form-urlencoded`: a struct, of which a `Vec` takes a field that comes
+    /// several times, or `Vec<(String, String)>`.
     ///
     /// ```
     /// use serde::Deserialize;
@@ -175,7 +175,8 @@ impl Request {
     /// ```
     ///
     /// # Errors
-    /// 415 if the Content-Type is another, 400 if a field is missing or not of its type; what [`body`](Self::body) gives.
+    /// 415 if the Content-Type is another, 400 if a field is missing or not of its type; what [`body`](Self::body)
+    /// gives.
     pub fn form<T: DeserializeOwned>(&self) -> Result<T> {
         if self.content_type().as_deref() != Some("application/x-www-form-urlencoded") {
             return Err(Error::request(415, "a form must come as application/x-www-form-urlencoded"));
@@ -185,9 +186,9 @@ impl Request {
         })
     }
 
-    /// The client's address, as the outermost trusted proxy saw it; an IPv6 client's as its /64 network. The rule is that of
-    /// `django_vcache`'s throttles, with `VCACHE["TRUSTED_PROXIES"]`: the n-th entry of X-Forwarded-For from the right, or
-    /// the socket's other end if there are fewer entries or it is not an address.
+    /// The client's address, as the outermost trusted proxy saw it; an IPv6 client's as its /64 network. The rule is
+    /// that of `django_vcache`'s throttles, with `VCACHE["TRUSTED_PROXIES"]`: the n-th entry of X-Forwarded-For from
+    /// the right, or the socket's other end if there are fewer entries or it is not an address.
     ///
     /// It is `None` if no one tells it: the server listens on a Unix socket, and no proxy is trusted.
     ///

@@ -55,8 +55,8 @@ impl Response {
     ///
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a name that HTTP does not allow, for a value with line breaks,
-    /// other control characters or characters beyond latin-1, and for headers that the server writes itself: Content-Length,
-    /// Transfer-Encoding, Connection and the like.
+    /// other control characters or characters beyond latin-1, and for headers that the server writes itself:
+    /// Content-Length, Transfer-Encoding, Connection and the like.
     pub fn header(mut self, name: &str, value: impl Display) -> Result<Self> {
         if name.is_empty() || !name.bytes().all(is_token) {
             return Err(Error::value(format!(
@@ -69,7 +69,8 @@ impl Response {
         let bytes: Option<Vec<u8>> = value.to_string().chars().map(byte_of_a_value).collect();
         let Some(bytes) = bytes else {
             return Err(Error::value(format!(
-                "the value of the header {name} has a line break, another control character or one beyond latin-1: encode it"
+                "the value of the header {name} has a line break, another control character or one beyond latin-1: \
+                 encode it"
             )));
         };
         self.add(name.to_owned().into(), bytes.into());
@@ -100,8 +101,8 @@ impl Response {
     /// The same with JSON for its body: `application/json`, unless a Content-Type was given before.
     ///
     /// # Errors
-    /// [`ErrorKind::Value`](crate::ErrorKind::Value) if `value` cannot be JSON, such as a map whose keys are neither text
-    /// nor numbers.
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) if `value` cannot be JSON, such as a map whose keys are neither
+    /// text nor numbers.
     pub fn json(mut self, value: &(impl Serialize + ?Sized)) -> Result<Self> {
         self.body = sonic_rs::to_vec(value)
             .map_err(|error| Error::value(format!("an answer that cannot be JSON: {error}")))?;

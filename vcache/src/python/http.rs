@@ -1,5 +1,5 @@
-//! A request from the tuple that a hot route makes of it, and a response as the tuple that it answers with. A request is
-//! read here once, and needs no interpreter afterwards: no header keeps an object, and the body is borrowed.
+//! A request from the tuple that a hot route makes of it, and a response as the tuple that it answers with. A request
+//! is read here once, and needs no interpreter afterwards: no header keeps an object, and the body is borrowed.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
@@ -54,7 +54,8 @@ impl<'py> Items<'_, 'py> {
     fn request(&self) -> PyResult<Request> {
         if self.0.len() != ITEMS.len() {
             return Err(PyTypeError::new_err(format!(
-                "a request is a tuple of {} items ({}), not of {}: do the wheel django-vcache and the hot path's vcache fit?",
+                "a request is a tuple of {} items ({}), not of {}: do the wheel django-vcache and the hot path's \
+                 vcache fit?",
                 ITEMS.len(),
                 ITEMS.join(", "),
                 self.0.len(),

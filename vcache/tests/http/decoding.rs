@@ -41,7 +41,8 @@ fn raw(plain: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Brotli's format for data that is not compressed: a window of 22 bits, a block for each 64 KiB, and an empty last one.
+/// Brotli's format for data that is not compressed: a window of 22 bits, a block for each 64 KiB, and an empty last
+/// one.
 fn brotli(plain: &[u8]) -> Vec<u8> {
     let mut bits: Vec<bool> = vec![true, true, false, true];
     let mut out = Vec::new();

@@ -33,8 +33,10 @@ fn changed(index: usize, item: &str) -> String {
 #[test]
 fn a_request_is_read_from_a_tuple_or_from_what_has_one() {
     for source in [
-        "('post', '/caf\u{e9}/', b'q=%C3%A9', [(b'host', b'example.com'), (b'x_a', b'1')], b'{}', '10.0.0.1', 'https', 0, 9)",
-        "('POST', '/caf\u{e9}/', b'q=%C3%A9', b'Host: example.com\\r\\nX_A: 1\\r\\n', b'{}', '10.0.0.1', 'https', 0, 9)",
+        "('post', '/caf\u{e9}/', b'q=%C3%A9', [(b'host', b'example.com'), (b'x_a', b'1')], b'{}', '10.0.0.1', \
+         'https', 0, 9)",
+        "('POST', '/caf\u{e9}/', b'q=%C3%A9', b'Host: example.com\\r\\nX_A: 1\\r\\n', b'{}', '10.0.0.1', \
+         'https', 0, 9)",
         "type('R', (), {'__vcache_request__': ('POST', '/caf\u{e9}/', b'q=%C3%A9', b'Host: example.com\\r\\n', b'{}', \
          '10.0.0.1', 'https', 0, 9)})()",
     ] {

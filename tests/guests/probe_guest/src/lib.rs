@@ -180,6 +180,31 @@ mod probe_guest {
         Err(vcache::Error::value(why))
     }
 
+    /// Counts the hits of a path, and answers with what the request was; a body that says so is refused.
+    #[hotpath]
+    pub async fn answer(conn: &mut Connection, req: Request, project: u64) -> vcache::Result<Response> {
+        #[derive(serde::Deserialize)]
+        struct Wish<'a> {
+            #[serde(borrow)]
+            say: std::borrow::Cow<'a, str>,
+            refuse: Option<u16>,
+        }
+
+        let Wish { say, refuse } = req.json()?;
+        let hits = conn.incr(format!("hits:{project}"), 1).await?;
+        if let Some(status) = refuse {
+            return Err(vcache::Error::request(status, say));
+        }
+        let seen = (req.method(), req.path(), req.query("q"), req.client(), say, hits);
+        Response::new(201).header("X-Host", req.host().unwrap_or_default())?.json(&seen)
+    }
+
+    /// The address of the client.
+    #[hotpath]
+    pub async fn client(_conn: &mut Connection, req: Request) -> Option<String> {
+        req.client().map(Into::into)
+    }
+
     /// Takes an element off a list, waiting for one for so many seconds, on a connection of its own.
     #[hotpath]
     pub async fn pop(
