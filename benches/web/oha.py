@@ -25,7 +25,7 @@ def run(url: str, asked: Asked, connections: int, seconds: float, rate: float, f
         url: of the server, without a path.
         asked: the request.
         connections: how many there are at the most.
-        seconds: how long.
+        seconds: how long; oha knows whole ones.
         rate: requests a second.
         folder: for files.
 
@@ -33,7 +33,16 @@ def run(url: str, asked: Asked, connections: int, seconds: float, rate: float, f
         LoadError: oha is missing or fails.
     """
     command = [tool("oha", "make bench-tools builds it with cargo")]
-    command += ["--no-tui", "--no-color", "--output-format", "json", "-z", f"{seconds:g}s", "-c", str(connections)]
+    command += [
+        "--no-tui",
+        "--no-color",
+        "--output-format",
+        "json",
+        "-z",
+        f"{max(1, round(seconds))}s",
+        "-c",
+        str(connections),
+    ]
     command += ["-q", f"{max(1, round(rate))}", "--latency-correction", "-t", "10s", "-m", asked.method]
     for name, value in asked.headers:
         # oha sends a type by an option, which a header would only add to.
@@ -57,7 +66,10 @@ def parse(printed: str, errors: str = "") -> Load:
         summary, latencies = found["summary"], found["latencyPercentiles"]
         answers = {int(status): int(number) for status, number in found["statusCodeDistribution"].items()}
         failures = {str(why): int(number) for why, number in found["errorDistribution"].items()}
-        mean, p50, p99 = (_milliseconds(each) for each in (summary["average"], latencies["p50"], latencies["p99"]))
+        # It has no latencies if no request was answered.
+        mean, p50, p99 = (
+            1000 * (each or 0) for each in (summary["average"], latencies.get("p50"), latencies.get("p99"))
+        )
         seconds = float(summary["total"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LoadError(f"oha failed: {printed[-300:]}{errors[-300:]}") from error
@@ -70,8 +82,3 @@ def parse(printed: str, errors: str = "") -> Load:
         refused=sum(number for status, number in answers.items() if not 200 <= status < 300),
         failed=sum(number for why, number in failures.items() if why != UNDER_WAY),
     )
-
-
-def _milliseconds(seconds: float | None) -> float:
-    # It has none if no request was answered.
-    return 0.0 if seconds is None else seconds * 1000
