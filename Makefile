@@ -26,14 +26,14 @@ INGEST_SOURCES := $(shell find $(INGEST)/src $(INGEST)/Cargo.toml $(INGEST)/Carg
 # All that the crate can do, tests included.
 FEATURES := vcache/testing,vcache/admission,vcache/json,vcache/dict,vcache/awaitable,vcache/spawn,vcache/http
 
-.PHONY: help setup demo serve test test-python test-rust lint format bench bench-web wheels clean
+.PHONY: help setup demo serve test test-python test-rust lint format bench bench-web bench-tools wheels clean
 
 help:
 	@echo "make demo    build, start a server and the error tracker of examples/ingest, send it events, show them"
 	@echo "make serve   the same, and keep it running, to open in a browser"
 	@echo "make test    everything that must hold: lint, Rust tests, Python tests"
 	@echo "make bench   compare with the other cache backends on this machine (about 40 minutes)"
-	@echo "make bench-web  what a request costs, on Django's ASGI handler and on ours (40 minutes; needs wrk)"
+	@echo "make bench-web  what a request costs: views, hot routes, other servers (five hours; BENCH=--quick: 20 minutes)"
 	@echo "make lint    formatting, clippy, ruff, mypy"
 	@echo "make format  mend what the formatters can; write docstrings of stubs and docs/reference/api"
 	@echo "make wheels  wheels for Linux, two processors, CPython 3.11 to 3.14 (an hour; needs rustup)"
@@ -121,8 +121,12 @@ format: setup
 bench: setup
 	@$(BIN)/python benches/django/run.py --latency 2 $(BENCH)
 
-bench-web: setup
+bench-web: setup bench-tools
 	@$(BIN)/python benches/web/bench.py $(BENCH)
+
+# What loads the servers, and the one that is the limit. What cannot be installed makes its rows say so.
+bench-tools:
+	@sh scripts/bench-tools.sh target/tools
 
 wheels:
 	@sh scripts/wheels.sh

@@ -37,10 +37,14 @@ class Panel:
     title: str
     bars: tuple[Bar, ...]
     cut: bool = True
+    most: float | None = None
+    """The value at the full width, for panels that share a scale."""
 
     @property
     def scale(self) -> float:
         """The value at the full width of the panel."""
+        if self.most is not None:
+            return self.most
         values = [bar.value for bar in self.bars]
         if not self.cut:
             return max(values)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import BinaryIO, cast
 
 HERE = Path(__file__).parent
@@ -37,6 +38,8 @@ def _reply(stream: BinaryIO) -> str:
         return stream.read(int(rest) + 2)[:-2].decode()
     if kind in (b"+", b":"):
         return rest.decode()
+    if kind == b"*":
+        return "\n".join(_reply(stream) for _ in range(int(rest)))
     raise ConnectionError(f"unexpected reply from the server: {line!r}")
 
 
@@ -44,6 +47,34 @@ def count_connections(port: int) -> int:
     """How many connections the server holds, without the one that asks."""
     own, clients = command(port, ("CLIENT", "ID"), ("CLIENT", "LIST"))
     return sum(1 for line in clients.splitlines() if line and not line.startswith(f"id={own} "))
+
+
+def stream_length(port: int) -> int:
+    """The entries of all streams of all databases."""
+    entries = 0
+    for line in information(port, "keyspace"):
+        _, keys = command(port, ("SELECT", line.removeprefix("db")), ("KEYS", "*"))
+        for key in filter(None, keys.splitlines()):
+            _, kind, *_ = command(port, ("SELECT", line.removeprefix("db")), ("TYPE", key))
+            if kind == "stream":
+                entries += int(command(port, ("SELECT", line.removeprefix("db")), ("XLEN", key))[1])
+    return entries
+
+
+def round_trip(port: int, times: int = 200) -> float:
+    """The median of so many PINGs, one after another on one connection, in seconds."""
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as connection,
+        connection.makefile("rb") as stream,
+    ):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        taken = []
+        for _ in range(times):
+            begun = time.perf_counter()
+            connection.sendall(b"PING\r\n")
+            _reply(cast(BinaryIO, stream))
+            taken.append(time.perf_counter() - begun)
+    return median(taken)
 
 
 def flush(port: int) -> None:
@@ -84,10 +115,14 @@ def valkey(binary: str) -> Iterator[int]:
 
 
 @contextmanager
-def delay(python: str, port: int, milliseconds: float) -> Iterator[int]:
-    """A proxy in a process of its own, under a Python that has uvloop, that holds every reply back so long."""
+def delay(python: str, port: int, milliseconds: float, before: float = 0.0) -> Iterator[int]:
+    """A proxy in a separate process, under a Python that has uvloop.
+
+    It holds every reply back for ``milliseconds``, and every request for ``before`` milliseconds.
+    """
     front = free_port()
-    with _process([python, str(HERE / "proxy.py"), str(front), str(port), str(milliseconds)], front):
+    words = [str(HERE / "proxy.py"), str(front), str(port), str(milliseconds), str(before)]
+    with _process([python, *words], front):
         yield front
 
 

@@ -1,7 +1,8 @@
-"""Compare Django's request path: each view on each cache backend, on Django's ASGI handler and on ours, in one run.
+"""Compare what a request costs: each work on each cache backend, on Django's ASGI handler and on ours, as hot routes,
+and beside other servers, in one run.
 
-    python benches/web/bench.py              the whole run, about 40 minutes
-    python benches/web/bench.py --quick      a look at whether everything works, three minutes
+    python benches/web/bench.py              the whole run, about five hours
+    python benches/web/bench.py --quick      a look at whether everything works, a quarter of an hour
 
 Each row has a fresh server in each round, with one worker. Rounds are the outermost loop and their order
 alternates, so that a machine that drifts treats all alike. A round with an answer that is no success is void.
@@ -11,13 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-import subprocess
+import os
 import sys
-import tempfile
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,203 +27,152 @@ sys.path.insert(0, str(HERE.parent / "django"))
 
 import clients  # noqa: E402
 import environments  # noqa: E402
+import measuring  # noqa: E402
+import parts  # noqa: E402
 import rows  # noqa: E402
 import server  # noqa: E402
-import serving  # noqa: E402
 import table  # noqa: E402
-import wrk  # noqa: E402
-from run import machine  # noqa: E402  (of benches/django)
+from peers import Peers  # noqa: E402
+from run import machine, without_paths  # noqa: E402  (of benches/django)
 
-CONNECTIONS = 300
-SECONDS = 10.0
-WARMUP = 2.0
-ROUNDS = 5
+LATENCY = 1.0
+QUICK_SECONDS = 2.0
 
 
-def parse() -> argparse.Namespace:
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The options of a run; `parts` are those that were asked for."""
+    names = [part.name for part in parts.parts()]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ours-python", type=Path, default=ROOT / ".venv" / "bin" / "python")
     parser.add_argument("--peers-dir", type=Path, default=BUILD / "peers")
-    parser.add_argument("--quick", action="store_true", help="one short round, not published")
+    parser.add_argument("--quick", action="store_true", help=f"one round of {QUICK_SECONDS:g} s each, not published")
+    parser.add_argument("--parts", default="", help=f"some of {','.join(names)}; with --quick all but pinned")
     parser.add_argument("--only", default="", help="rows whose names hold one of these words, with commas")
-    parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}, or 1 with --quick")
-    parser.add_argument("--seconds", type=float, help=f"of load for each measurement, default {SECONDS:g}")
-    parser.add_argument("--connections", type=int, default=CONNECTIONS)
-    parser.add_argument("--latency", type=float, default=0.0, help="ms before each reply of Valkey")
-    parser.add_argument("--pinned", action="store_true", help="the server on one core, load on the others")
-    parser.add_argument("--output", type=Path, help="default .build/bench-web")
-    options = parser.parse_args()
-    options.rounds = options.rounds or (1 if options.quick else ROUNDS)
-    options.seconds = options.seconds or (2.0 if options.quick else SECONDS)
-    options.warmup = min(WARMUP, options.seconds)
-    options.output = options.output or BUILD / "bench-web"
+    parser.add_argument("--rounds", type=int, help="of each part, instead of its own number")
+    parser.add_argument("--seconds", type=float, help="of load for each measurement, instead of the part's own")
+    parser.add_argument("--connections", type=int, help="at once, instead of the part's own")
+    parser.add_argument("--rate", type=float, default=parts.SEED_RATE, help="requests a second of the part seed-rate")
+    parser.add_argument(
+        "--latency", type=float, default=LATENCY, help="ms each way between site and Valkey, in the parts of the seed"
+    )
+    parser.add_argument("--output", type=Path, help="default benches/web/results; .build/bench-web for a partial run")
+    options = parser.parse_args(arguments)
+
+    asked = [name for name in options.parts.split(",") if name]
+    if unknown := sorted(set(asked) - set(names)):
+        parser.error(f"there is no part {', '.join(unknown)}; they are {', '.join(names)}")
+    if options.quick and not asked:
+        asked = [name for name in names if name != "pinned"]
+
+    def shorten(part: parts.Part) -> parts.Part:
+        seconds = options.seconds or (QUICK_SECONDS if options.quick else part.seconds)
+        rounds = options.rounds or (1 if options.quick else part.rounds)
+        return replace(part, seconds=seconds, rounds=rounds, connections=options.connections or part.connections)
+
     words = [word for word in options.only.split(",") if word]
-    options.rows = [row for row in rows.rows() if not words or any(word in row.name for word in words)]
-    if not options.rows:
+    options.parts = parts.chosen(parts.parts(options.rate), asked, words, shorten)
+    if not options.parts:
         known = ", ".join(row.name for row in rows.rows())
         parser.error(f"no row's name holds any of {options.only!r}; they are {known}")
+    partial = options.quick or words or asked
+    options.output = options.output or (BUILD / "bench-web" if partial else HERE / "results")
     return options
 
 
-class Peers:
-    """The interpreters of the rows, and where their packages are."""
-
-    def __init__(self, options: argparse.Namespace, python: str) -> None:
-        self.ours = options.ours_python.absolute()
-        self.python = python
-        self.folder: Path = options.peers_dir
-
-    def of(self, row: rows.Row) -> tuple[str, list[Path]]:
-        """The interpreter of a row, and more places for its imports.
-
-        Raises:
-            InstallError: it cannot be installed.
-        """
-        if not row.backend.environment:
-            if not environments.importable(self.ours, "django_vcache._vcache", "granian"):
-                raise environments.InstallError(f"{self.ours} has no django_vcache: run make setup")
-            return str(self.ours), []
-        name = row.backend.environment
-        python = environments.ensure(name, self.python, self.folder, rows.ENVIRONMENTS[name])
-        if row.handler != "ours":
-            return python, []
-        paths = [ROOT / "python"]
-        if row.needs_renamed:
-            paths.append(self._renamed(python))
-        return python, paths
-
-    def _renamed(self, python: str) -> Path:
-        """A copy of django-vcache 3.2 under another name, so that our handler can be imported beside it."""
-        target = self.folder / rows.RENAMED
-        package = target / rows.RENAMED
-        if not package.exists():
-            code = "import django_vcache, os; print(os.path.dirname(django_vcache.__file__))"
-            found = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
-            for path in sorted(Path(found.stdout.strip()).rglob("*")):
-                copy = package / path.relative_to(found.stdout.strip())
-                if path.is_dir() or "__pycache__" in path.parts:
-                    continue
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                content = path.read_bytes()
-                if path.suffix == ".py":
-                    content = re.sub(rb"\bdjango_vcache\b", rows.RENAMED.encode(), content)
-                copy.write_bytes(content)
-        return target
-
-
-def cells(options: argparse.Namespace) -> Iterator[tuple[int, rows.Row]]:
-    for number in range(options.rounds):
-        for row in options.rows if number % 2 == 0 else reversed(options.rows):
-            yield number, row
-
-
-def measure(
-    row: rows.Row, peers: Peers, ports: tuple[int, int], script: str, options: argparse.Namespace
-) -> dict[str, Any]:
-    """One cell: its figures, or why there are none."""
-    front, direct = ports
-    server.flush(direct)
-    before = server.count_connections(direct)
-    cores = ("0", "1-63") if options.pinned else ("", "")
-    interface = "wsgi" if row.handler == "wsgi" else "asgi"
+@contextmanager
+def pinned(part: parts.Part) -> Iterator[None]:
+    """What is started in the block runs beside the web server's core, if the part is pinned."""
+    cores = os.sched_getaffinity(0)
+    if part.pinned:
+        os.sched_setaffinity(0, cores.intersection(measuring.LOAD_CORES) or cores)
     try:
-        python, paths = peers.of(row)
-        listening = server.free_port()
-        environment = row.environment(front)
-        with serving.granian(python, interface, HERE / "site", paths, environment, listening, cores[0]) as running:
-            running.get("store")
-            if running.get(row.view) != "ok":
-                raise serving.ServingError(f"{row.view} does not say ok")
-            url = f"{running.url}/{row.view}/"
-            wrk.run(url, options.connections, options.warmup, script, cores[1])
-            connections = _Most(lambda: server.count_connections(direct) - before)
-            used = running.usage()
-            with connections:
-                load = wrk.run(url, options.connections, options.seconds, script, cores[1])
-            after = running.usage()
-    except (environments.InstallError, serving.ServingError, wrk.LoadError) as error:
-        return {"failed": " ".join(str(error).split())[:200]}
-    if load.refused or load.failed or not load.requests:
-        return {"failed": f"void: {load.refused} of {load.requests} answers are no success, {load.failed} have none"}
-    return {
-        "requests": load.requests,
-        "seconds": load.seconds,
-        "rate": load.requests / load.seconds,
-        "cpu": (after.cpu - used.cpu) / load.requests,
-        "mean_ms": load.mean,
-        "p50_ms": load.p50,
-        "p99_ms": load.p99,
-        "rss_peak": after.rss_peak,
-        "connections": connections.most,
-    }
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
-class _Most:
-    """The largest of what a function says from time to time, while the block runs."""
+def run(options: argparse.Namespace, result: dict[str, Any], peers: Peers, tools: str) -> Iterator[None]:
+    """Measures; gives its turn to the caller after each round."""
+    binary = environments.valkey_binary(tools)
+    for part in options.parts:
+        with ExitStack() as stack:
+            stack.enter_context(pinned(part))
+            direct = stack.enter_context(server.valkey(binary))
+            result.setdefault("machine", machine(server.version(direct)))
+            front = direct
+            if part.slow and options.latency:
+                front = stack.enter_context(server.delay(tools, direct, options.latency, options.latency))
+                trip, without = 1000 * server.round_trip(front), 1000 * server.round_trip(direct)
+                result["parts"][part.name]["round_trip_ms"] = trip
+                print(f"a PING takes {trip:.2f} ms behind the slow network, {without:.3f} without")
+            valkey = measuring.Valkey(front, direct)
+            for number in range(part.rounds):
+                print(f"{part.name}: round {number + 1} of {part.rounds}", flush=True)
+                for row in part.rows if number % 2 == 0 else reversed(part.rows):
+                    rate, answer = _cell(part, row, peers, valkey, result["cells"])
+                    progress(row, answer)
+                    cell = {"part": part.name, "row": row.name, "round": number, "asked_rate": rate, **answer}
+                    result["cells"].append(cell)
+                yield
 
-    def __init__(self, ask: Any) -> None:
-        self.most = 0
-        self._ask = ask
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
 
-    def _run(self) -> None:
-        while not self._over.wait(0.5):
-            self.most = max(self.most, self._ask())
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-        self.most = max(self.most, self._ask())
+def _cell(
+    part: parts.Part, row: rows.Row, peers: Peers, valkey: measuring.Valkey, cells: list[dict[str, Any]]
+) -> tuple[float | None, dict[str, Any]]:
+    try:
+        rate = part.rate_for(row, cells)
+    except parts.PartError as error:
+        return None, {"failed": str(error)}
+    warmup = min(parts.WARMUP, part.seconds)
+    how = measuring.How(part.connections, part.seconds, warmup, rate, part.pinned)
+    answer = measuring.measure(row, peers, valkey, how)
+    if "failed" in answer:
+        answer["failed"] = without_paths(answer["failed"])
+    return rate, answer
 
 
 def progress(row: rows.Row, answer: dict[str, Any]) -> None:
     if "failed" in answer:
         figures = f"failed: {answer['failed']}"
     else:
-        figures = f"{answer['rate']:8.0f}/s {1e6 * answer['cpu']:8.0f} us CPU, p99 {answer['p99_ms']:6.0f} ms, "
+        figures = f"{answer['rate']:8.0f}/s {1e6 * answer['cpu']:8.1f} us CPU, p99 {answer['p99_ms']:7.1f} ms, "
         figures += f"{answer['rss_peak'] / 2**20:5.0f} MB, {answer['connections']:4} connections"
     print(f"  {row.name:36} {figures}", flush=True)
 
 
 def main() -> int:
     options = parse()
-    python = environments.find_python()
-    tools = environments.ensure(clients.TOOLS, python, options.peers_dir)
-    peers = Peers(options, python)
-    answers = []
-    with ExitStack() as stack:
-        direct = stack.enter_context(server.valkey(environments.valkey_binary(tools)))
-        front = stack.enter_context(server.delay(tools, direct, options.latency)) if options.latency else direct
-        facts = machine(server.version(direct))
-        script = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "done.lua"
-        script.write_text(wrk.SCRIPT)
-        announced = -1
-        for number, row in cells(options):
-            if number != announced:
-                print(f"round {number + 1} of {options.rounds}", flush=True)
-                announced = number
-            answer = measure(row, peers, (front, direct), str(script), options)
-            progress(row, answer)
-            answers.append({"row": row.name, "round": number, **answer})
-    result = {
-        "machine": facts,
-        "quick": options.quick,
-        "connections": options.connections,
-        "seconds": options.seconds,
-        "latency_ms": options.latency,
-        "pinned": options.pinned,
-        "cells": answers,
-    }
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "latest.json").write_text(json.dumps(result, indent=1) + "\n")
-    text = table.write(result, options.rows)
-    (options.output / "README.md").write_text(text)
+    try:
+        python = environments.find_python()
+        tools = environments.ensure(clients.TOOLS, python, options.peers_dir)
+        peers = Peers(options.ours_python.absolute(), python, options.peers_dir, BUILD / "bench" / "guest")
+        result: dict[str, Any] = {
+            "quick": options.quick,
+            "latency_ms": options.latency,
+            "parts": {part.name: _facts(part) for part in options.parts},
+            "cells": [],
+        }
+        options.output.mkdir(parents=True, exist_ok=True)
+        # Written after each round: a long run that is stopped has what it measured.
+        for _ in run(options, result, peers, tools):
+            (options.output / table.JSON).write_text(json.dumps(result, indent=1) + "\n")
+            text = table.write(options.output)
+    except environments.InstallError as error:
+        sys.exit(str(error))
     print(text)
-    return 1 if all("failed" in answer for answer in answers) else 0
+    print(f"written: {os.path.relpath(options.output)}/README.md, its plots, {table.JSON}")
+    return 1 if all("failed" in cell for cell in result["cells"]) else 0
+
+
+def _facts(part: parts.Part) -> dict[str, Any]:
+    """What the report says of a part."""
+    return {
+        "title": part.title,
+        "connections": part.connections,
+        "seconds": part.seconds,
+        "rounds": part.rounds,
+        "rows": [row.name for row in part.rows],
+    }
 
 
 if __name__ == "__main__":

@@ -1,17 +1,21 @@
-"""A server of the site, in separate processes: it is started, waited for, looked at and stopped."""
+"""A web server in separate processes: it is started, waited for, asked, looked at and stopped."""
 
 from __future__ import annotations
 
+import http.client
 import os
+import re
 import signal
 import subprocess
+import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
+
+from payloads import Asked
 
 START_SECONDS = 30.0
 TICK = os.sysconf("SC_CLK_TCK")
@@ -34,21 +38,40 @@ class Usage:
 class Serving:
     """A server that runs. `url` is where it answers."""
 
-    def __init__(self, process: subprocess.Popen[bytes], url: str) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self.process = process
-        self.url = url
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
 
-    def get(self, view: str) -> str:
-        """The answer of a view.
+    def ask(self, asked: Asked, body: bytes | None = None) -> tuple[int, bytes]:
+        """The status and the body of the answer to a request, or to one with another body.
 
         Raises:
-            ServingError: it is not 200.
+            OSError: it does not answer.
         """
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
-            with urllib.request.urlopen(f"{self.url}/{view}/", timeout=10) as answer:
-                return str(answer.read().decode())
-        except urllib.error.HTTPError as error:
-            raise ServingError(f"{view} answers {error.code}") from error
+            connection.request(asked.method, asked.path, asked.body if body is None else body, dict(asked.headers))
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        except http.client.HTTPException as error:
+            raise OSError(f"no HTTP came: {error!r}") from error
+        finally:
+            connection.close()
+
+    def prove(self, asked: Asked) -> None:
+        """Asks once, and with a body that is wrong.
+
+        Raises:
+            ServingError: an answer is not what it must be.
+        """
+        problem = asked.problem(*self.ask(asked))
+        if problem is None and asked.wrong is not None:
+            status, body = self.ask(asked, asked.wrong)
+            if not 400 <= status < 500:
+                problem = f"{asked.method} {asked.path} answers a wrong body with {status}: {body[:200]!r}"
+        if problem:
+            raise ServingError(problem)
 
     def usage(self) -> Usage:
         cpu = rss = 0
@@ -81,54 +104,65 @@ def _tree(pid: int) -> Iterator[int]:
 
 
 @contextmanager
-def granian(
-    python: str, interface: str, folder: Path, paths: list[Path], settings: dict[str, str], port: int, cores: str
-) -> Iterator[Serving]:
-    """One worker of granian, as a project would run it. Its log goes to the terminal only if it does not start.
+def served(command: list[str], port: int, folder: Path, settings: dict[str, str], cores: str) -> Iterator[Serving]:
+    """A server that a command starts. What it prints goes into the error if it does not start.
 
     Args:
-        python: the interpreter of the row's environment.
-        interface: `asgi` or `wsgi`.
-        folder: where the site is.
-        paths: more places of packages.
+        command: what to run.
+        port: where it will listen on the loopback.
+        folder: its working directory.
         settings: for the process's environment.
-        port: where it listens.
-        cores: the cores that it is pinned to, as taskset writes them; empty for all.
+        cores: the cores that it is pinned to, as taskset writes them; empty for those of this process.
+
+    Raises:
+        ServingError: it does not start.
     """
-    command = [python, "-m", "granian", f"site_.{interface}:application", "--interface", interface]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--loop", "uvloop", "--no-log"]
     if cores:
         command = ["taskset", "-c", cores, *command]
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    environment |= {
-        "PYTHONPATH": os.pathsep.join(map(str, [folder, *paths])),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        **settings,
-    }
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    serving = Serving(process, f"http://127.0.0.1:{port}")
-    try:
-        _wait_for(serving)
-        yield serving
-    finally:
-        _stop(process)
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1", **settings}
+    # A file and no pipe: nothing would read it while the server runs, and a full one would stop it.
+    with tempfile.TemporaryFile() as printed:
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ServingError(f"{command[0]} cannot be run: {error}") from error
+        serving = Serving(process, port)
+        try:
+            _wait_for(serving, printed)
+            yield serving
+        finally:
+            _stop(process)
 
 
-def _wait_for(serving: Serving) -> None:
+def _wait_for(serving: Serving, printed: IO[bytes]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            serving.get("nothing")
-        except (OSError, ServingError) as error:
+            # Any answer will do.
+            serving.ask(Asked("/nothing/"))
+            return
+        except OSError as error:
             if serving.process.poll() is not None or time.monotonic() > deadline:
                 _stop(serving.process)
-                printed = serving.process.stdout.read().decode() if serving.process.stdout else ""
-                raise ServingError(f"the server did not start: {error}; {printed[-2000:]}") from error
+                printed.seek(0)
+                raise ServingError(f"the server did not start: {_reason(printed.read().decode()) or error}") from error
             time.sleep(0.1)
-        else:
-            return
+
+
+def _reason(text: str) -> str:
+    """The last line of what a server printed that names an error, or the last one."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Refused)\b", line)]
+    return (errors or lines or [""])[-1]
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

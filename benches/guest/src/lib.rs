@@ -1,10 +1,14 @@
 //! Hot paths to be measured, built as their author would build them: a crate of its own, with vcache's default features.
 
-/// What the bench calls.
+mod ingest;
+
+/// What the benches call.
 #[vcache::module]
 mod bench_guest {
     use vcache::prelude::*;
     use vcache::redis;
+
+    use crate::ingest::{self, Event};
 
     /// The bytes under a key, or None: the same as the wheel's own `read`.
     #[hotpath]
@@ -36,5 +40,34 @@ mod bench_guest {
     #[hotpath]
     pub async fn connection_id(conn: &mut Connection) -> vcache::Result<u64> {
         Ok(redis::cmd("CLIENT").arg("ID").query_async(conn).await?)
+    }
+
+    /// A hot route: an event is checked, charged and put on the stream.
+    #[hotpath]
+    pub async fn ingest(
+        conn: &mut Connection,
+        request: Request,
+        project_id: u64,
+    ) -> vcache::Result<Response> {
+        let event: Event<'_> = request.json()?;
+        ingest::admit(conn, project_id, event.id()?, request.body()?).await
+    }
+
+    /// A hot route: the same of the event in an envelope.
+    #[hotpath]
+    pub async fn envelope(
+        conn: &mut Connection,
+        request: Request,
+        project_id: u64,
+    ) -> vcache::Result<Response> {
+        let (event, payload) = ingest::event_of(request.body()?)?;
+        ingest::admit(conn, project_id, event.id()?, payload).await
+    }
+
+    /// A hot route without a word to the server: an event is checked.
+    #[hotpath]
+    pub async fn check(_conn: &mut Connection, request: Request) -> vcache::Result<Response> {
+        let event: Event<'_> = request.json()?;
+        ingest::accepted(event.id()?)
     }
 }

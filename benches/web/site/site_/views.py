@@ -3,7 +3,9 @@
 from typing import Any
 
 from django.core.cache import cache
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from . import work
 
 SIX = {f"key-{number}": {"number": number, "name": "x" * 20} for number in range(6)}
 
@@ -51,3 +53,11 @@ async def mix(request: HttpRequest) -> HttpResponse:
     await cache.aincr("hits")
     await cache.aset("event", SIX["key-5"], timeout=60)
     return HttpResponse("ok")
+
+
+async def check(request: HttpRequest) -> HttpResponse:
+    """Checks an event, and keeps nothing."""
+    try:
+        return JsonResponse({"id": work.checked(request.body)})
+    except ValueError as error:
+        return JsonResponse({"error": str(error)}, status=400)
