@@ -21,6 +21,8 @@ GUESTS := benches/guest examples/ingest/ingest_hot examples/quota_guest tests/gu
 
 # The hot routes of the error tracker.
 INGEST := examples/ingest/ingest_hot
+# It is built in the workspace's folder, with the workspace's profiles: so what both depend on is compiled once.
+INGEST_PROFILE := CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_DEBUG=line-tables-only CARGO_PROFILE_RELEASE_STRIP=none
 INGEST_SOURCES := $(shell find $(INGEST)/src $(INGEST)/Cargo.toml $(INGEST)/Cargo.lock -type f)
 
 # All that the crate can do, tests included.
@@ -57,8 +59,8 @@ $(VENV)/.installed: $(VENV)/.created $(SOURCES)
 
 $(VENV)/.ingest: $(VENV)/.installed $(INGEST_SOURCES)
 	@echo "==> Building the hot routes of examples/ingest"
-	@cd $(INGEST) && VIRTUAL_ENV=$(abspath $(VENV)) PATH=$(abspath $(BIN)):$$PATH \
-		$(abspath $(BIN))/maturin develop --release --locked --quiet
+	@cd $(INGEST) && $(INGEST_PROFILE) VIRTUAL_ENV=$(abspath $(VENV)) PATH=$(abspath $(BIN)):$$PATH \
+		$(abspath $(BIN))/maturin develop --release --locked --quiet --target-dir $(abspath target)
 	@touch $@
 
 demo: setup
@@ -79,7 +81,8 @@ test-rust: setup
 	@sh scripts/with-server.sh $(BIN)/python cargo test -p vcache --lib --features $(FEATURES),vcache/__abi_longer --quiet abi::
 	@cargo test -p vcache --features driver --test ui --quiet
 	@echo "==> The hot routes of examples/ingest"
-	@sh scripts/with-server.sh $(BIN)/python cargo test --manifest-path $(INGEST)/Cargo.toml --locked --quiet
+	@$(INGEST_PROFILE) sh scripts/with-server.sh $(BIN)/python \
+		cargo test --manifest-path $(INGEST)/Cargo.toml --target-dir target --locked --quiet
 	@echo "==> The crates as they would be published"
 	@cargo package --quiet --allow-dirty -p hotpath-macros -p vcache
 
@@ -102,7 +105,7 @@ lint: setup
 	@cargo clippy -p vcache --lib --quiet --features admission -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --features http -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --features json,dict,awaitable,spawn -- -D warnings
-	@cargo clippy --manifest-path $(INGEST)/Cargo.toml --all-targets --locked --quiet -- -D warnings
+	@$(INGEST_PROFILE) cargo clippy --manifest-path $(INGEST)/Cargo.toml --target-dir target --all-targets --locked --quiet -- -D warnings
 	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps -p vcache -p hotpath-macros --features $(FEATURES)
 	@$(BIN)/mypy
 	@$(BIN)/python scripts/docstrings.py --check

@@ -63,29 +63,29 @@ def on_unknown_alias(callable: Callable[[str], None]) -> None:
 
 @final
 class RouteTable:
-    """The hot routes of a site: a path becomes the number of a route and its parameters, as Django would find them.
+    """The hot routes of a site.
 
     It does not change once it is made, so any number of threads may ask it.
-
-    Args:
-        routes: for each route its pieces, which are text or the names of a converter and a parameter, and whether a
-            UUID becomes an object, and not text.
-
-    Raises:
-        ValueError: a route cannot be in the table, by ``problem()``.
-
-    >>> table = RouteTable([(["api/", ("int", "project"), "/"], False)])
-    >>> table.find("/api/7/"), table.find("/api/x/")
-    ((0, {'project': 7}), None)
     """
 
     def __new__(cls, routes: Sequence[tuple[Sequence[str | tuple[str, str]], bool]]) -> RouteTable: ...
     def __len__(self) -> int: ...
     def find(self, path: str) -> tuple[int, dict[str, Any]] | None:
-        """The route that a path fits, by its number, and the parameters. None if there is no such route."""
+        """The route that a path fits, by its number, and its parameters."""
     @staticmethod
     def problem(pieces: Sequence[str | tuple[str, str]]) -> str | None:
-        """Why a route cannot be in a table; None if it can."""
+        """Convert a function to be a static method.
+
+        A static method does not receive an implicit first argument. To declare a static method, use this idiom:
+
+        class C: @staticmethod def f(arg1, arg2, argN): ...
+
+        It can be called either on the class (e.g. C.f()) or on an instance (e.g. C().f()). Both the class and the
+        instance are ignored, and neither is passed implicitly as the first argument to the method.
+
+        Static methods in Python are similar to those found in Java or C++. For a more advanced concept, see the
+        classmethod builtin.
+        """
 
 @final
 class HotReader:
