@@ -55,10 +55,11 @@ impl Coding {
 /// ```
 /// use vcache::http::decoded;
 ///
-/// let zlib = b"x\x9cKL$\x0e\x00\x00\x81\xf3\x0b\x6d";
-/// assert_eq!(decoded(None, b"plain", 100)?, &b"plain"[..]);
-/// assert_eq!(decoded(Some(b"compress"), zlib, 100).unwrap_err().status(), Some(415));
-/// assert_eq!(decoded(Some(b"deflate"), zlib, 10).unwrap_err().status(), Some(400));
+/// let zlib = b"\x78\x9c\xcb\xc8\x2f\x51\x28\xca\x2f\x2d\x49\x2d\x06\x00\x15\xc5\x04\x0e";
+/// assert_eq!(decoded(Some(b"deflate"), zlib, 10)?, &b"hot routes"[..]);
+/// assert_eq!(decoded(Some(b"deflate"), zlib, 9).unwrap_err().status(), Some(413));
+/// assert_eq!(decoded(Some(b"compress"), zlib, 10).unwrap_err().status(), Some(415));
+/// assert_eq!(decoded(None, b"hot routes", 10)?, &b"hot routes"[..]);
 /// # Ok::<(), vcache::Error>(())
 /// ```
 pub fn decoded<'a>(content_encoding: Option<&[u8]>, body: &'a [u8], most: usize) -> Result<Cow<'a, [u8]>> {
