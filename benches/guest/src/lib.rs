@@ -1,4 +1,5 @@
-//! Hot paths to be measured, built as their author would build them: a crate of its own, with vcache's default features.
+//! Hot paths to be measured, built as their author would build them: a crate by itself, a client of the connection of the
+//! wheel.
 
 mod ingest;
 
