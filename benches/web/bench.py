@@ -36,7 +36,7 @@ from peers import Peers  # noqa: E402
 from run import machine, without_paths  # noqa: E402  (of benches/django)
 
 LATENCY = 1.0
-QUICK_SECONDS = 2.0
+QUICK_SECONDS = 4.0
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -60,6 +60,7 @@ def measure(row: Row, peers: Peers, valkey: Valkey, how: How) -> dict[str, Any]:
             with serving.served(command, port, scratch, settings, cores) as running:
                 prove(row, running, valkey.direct)
                 _load(row, running.url, how, how.warmup, scratch)
+                running.settle()
                 connections = _Most(lambda: server.count_connections(valkey.direct) - before)
                 used = running.usage()
                 with connections:

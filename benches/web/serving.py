@@ -18,6 +18,9 @@ from typing import IO
 from payloads import Asked
 
 START_SECONDS = 30.0
+SETTLE_SECONDS = 10.0
+TICKS_AT_REST = 2
+"""CPU that a server at rest may use in a quarter of a second."""
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -72,6 +75,18 @@ class Serving:
                 problem = f"{asked.method} {asked.path} answers a wrong body with {status}: {body[:200]!r}"
         if problem:
             raise ServingError(problem)
+
+    def settle(self) -> None:
+        """Waits until it does nothing any more: what a load has left behind when it ended must not be counted to the
+        next one. After ten seconds it is as quiet as it gets.
+        """
+        deadline = time.monotonic() + SETTLE_SECONDS
+        used = self.usage().cpu
+        while time.monotonic() < deadline:
+            time.sleep(0.25)
+            before, used = used, self.usage().cpu
+            if used - before <= TICKS_AT_REST / TICK:
+                return
 
     def usage(self) -> Usage:
         cpu = rss = 0
