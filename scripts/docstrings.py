@@ -46,6 +46,8 @@ def written(stub: str, module: object) -> str:
     # From the end, so that the numbers of the lines before hold.
     for node, made in sorted(documented(ast.parse(stub), module), key=lambda pair: -pair[0].lineno):
         indent = " " * (node.col_offset + 4)
+        # What a class has of a static method says what static methods are.
+        made = made.__func__ if isinstance(made, staticmethod) else made
         text = inspect.cleandoc(made.__doc__ or "")
         new = docstring(text, indent) if text else []
         first, alone = node.body[0], len(node.body) == 1

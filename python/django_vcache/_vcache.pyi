@@ -74,18 +74,7 @@ class RouteTable:
         """The route that a path fits, by its number, and its parameters."""
     @staticmethod
     def problem(pieces: Sequence[str | tuple[str, str]]) -> str | None:
-        """Convert a function to be a static method.
-
-        A static method does not receive an implicit first argument. To declare a static method, use this idiom:
-
-        class C: @staticmethod def f(arg1, arg2, argN): ...
-
-        It can be called either on the class (e.g. C.f()) or on an instance (e.g. C().f()). Both the class and the
-        instance are ignored, and neither is passed implicitly as the first argument to the method.
-
-        Static methods in Python are similar to those found in Java or C++. For a more advanced concept, see the
-        classmethod builtin.
-        """
+        """Why a route cannot be in a table; None if it can."""
 
 @final
 class HotReader:
