@@ -79,7 +79,7 @@ def test_a_number_that_the_hot_path_does_not_take_is_a_404(placed: None, run: An
 def test_an_argument_of_another_type_is_a_500(placed: None, run: Any, caplog: Any) -> None:
     for answer in everywhere(Asked("/text/x/", "POST", BODY), run):
         assert answer.status == 500
-    assert "argument 'project'" in caplog.text
+    assert "'project'" in caplog.text
 
 
 def test_the_check_knows_that_it_takes_a_request(probe: ModuleType) -> None:
