@@ -85,7 +85,7 @@ def test_every_public_module_has_a_page(reference: ModuleType) -> None:
     shown = {part.module for page in reference.PAGES for part in page.parts}
     modules = {
         ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip(".")
-        for folder in ("", "admission", "asgi", "test", "uvicorn")
+        for folder in ("", "admission", "asgi", "routing", "test", "uvicorn")
         for path in (PACKAGE / folder).glob("*.py")
         if not path.name.startswith("_") or path.name == "__init__.py"
     }

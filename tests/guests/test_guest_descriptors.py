@@ -21,6 +21,7 @@ arguments = {
     "milliseconds": 0,
     "project": 1,
     "projects": [1],
+    "req": ("POST", "/", b"", [], b'{"say": "hello"}', "192.0.2.1", "http", 0, 100),
     "seconds": 0.01,
     "times": 2,
     "units": 5,
