@@ -175,7 +175,8 @@ async def ask_below(asked: Asked) -> Answer:
 def _joined(pairs: list[tuple[str, str]]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in pairs:
-        name = name.lower()
+        # Django 5.2 puts a space before a cookie under WSGI.
+        name, value = name.lower(), value.strip()
         found[name] = f"{found[name]}\n{value}" if name in found else value
     return found
 

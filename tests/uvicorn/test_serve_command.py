@@ -40,6 +40,8 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     monkeypatch.setattr(vcache_serve.os, "execve", execve)  # type: ignore[attr-defined]
     monkeypatch.delenv("VCACHE_UVICORN_HTTP", raising=False)
+    # Other tests put folders first.
+    monkeypatch.setattr(sys, "path", [END[1], *sys.path])
     yield words
     os.environ.pop("VCACHE_UVICORN_HTTP", None)
 
