@@ -81,7 +81,8 @@ test-rust: setup
 	@sh scripts/with-server.sh $(BIN)/python cargo test -p vcache --lib --features $(FEATURES),vcache/__abi_longer --quiet abi::
 	@cargo test -p vcache --features driver --test ui --quiet
 	@echo "==> The hot routes of examples/ingest"
-	@$(INGEST_PROFILE) sh scripts/with-server.sh $(BIN)/python \
+	@# Code that is not optimized, as the workspace's, has large frames where JSON lies in JSON.
+	@$(INGEST_PROFILE) RUST_MIN_STACK=16777216 sh scripts/with-server.sh $(BIN)/python \
 		cargo test --manifest-path $(INGEST)/Cargo.toml --target-dir target --locked --quiet
 	@echo "==> The crates as they would be published"
 	@cargo package --quiet --allow-dirty -p hotpath-macros -p vcache
