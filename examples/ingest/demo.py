@@ -1,7 +1,7 @@
 """Runs the tracker for real, and shows what it does (`make demo`, `make serve`).
 
 It starts an embedded Valkey server, the site and the consumer. The official client reports an exception of a script,
-and is told to slow down; a second process sends load. Then it compares what clients were told with what was stored.
+and has to slow down; a second process sends load. Then it compares what clients were told with what was stored.
 With `--serve` it stays up until Ctrl-C instead.
 """
 
@@ -34,7 +34,7 @@ from running import (
 )
 
 LIMIT = 350  # events a minute of the project that sends too much
-SLOW = 5  # events a minute of the project whose client is told to slow down
+SLOW = 5  # events a minute of the project whose client has to slow down
 MESSAGES = 20  # that it wants to send
 STREAM = "ingest:vcache:2:{v00}:s:events"
 

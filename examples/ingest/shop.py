@@ -1,7 +1,7 @@
 """A program with a fault, watched by the official client: what the demo and you send events with.
 
 python shop.py DSN              it raises an exception
-python shop.py DSN --many 20    it has so much to say that it is told to slow down
+python shop.py DSN --many 20    it sends so much that the tracker slows it down
 """
 
 import argparse

@@ -162,3 +162,17 @@ def test_the_application_tells_its_handler() -> None:
     assert isinstance(app, ASGIApplication)
     assert type(app.handler) is ASGIHandler
     assert inspect.iscoroutinefunction(app.__call__)
+
+
+def test_the_start_makes_the_table_of_hot_routes(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[bool] = []
+    monkeypatch.setattr("django_vcache.asgi._early.site", lambda: made.append(True))
+    events = iter(["lifespan.startup", "lifespan.shutdown"])
+
+    async def receive() -> dict[str, str]:
+        return {"type": next(events)}
+
+    async def send(message: Any) -> None: ...
+
+    run(ASGIApplication(ASGIHandler())({"type": "lifespan"}, receive, send))
+    assert made == [True]

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from django.test import Client
+from django.test import Client, override_settings
 from django.urls import NoReverseMatch, URLPattern, include, path, re_path, register_converter, reverse
 from django.urls.converters import StringConverter
 from django.utils.functional import lazystr
@@ -119,6 +119,14 @@ def test_what_cannot_be_early_stays_a_view_and_says_why(pattern: Any, reason: st
 def test_a_translated_route_stays_a_view() -> None:
     with routes(hot(lazystr("a/"), made)):  # type: ignore[arg-type]
         assert "translated" in str(listed()[0].placed.reason)
+
+
+def test_a_view_follows_changed_settings(run: Any) -> None:
+    with routes(re_path("^x/", include([hot("a/", made)])), ALLOWED_HOSTS=["one.example"]):
+        asked = Asked("/x/a/", headers={"Host": "one.example"})
+        assert run(ask_view(asked)).status == 201
+        with override_settings(ALLOWED_HOSTS=["two.example"]):
+            assert run(ask_view(asked)).status == 400
 
 
 def test_a_later_route_answers_as_a_view(run: Any) -> None:

@@ -43,6 +43,19 @@ def test_they_stand_around_the_target_in_their_order(run: Any) -> None:
     assert order == ["outer before", "inner before", "inner after", "outer after"] * 2
 
 
+def test_a_factory_is_called_once(run: Any) -> None:
+    made_of: list[Any] = []
+
+    def factory(respond: Any) -> Any:
+        made_of.append(respond)
+        return respond
+
+    with routes(hot("m/<int:n>/", made, middleware=[factory])):
+        for n in range(3):
+            assert [answer.status for answer in both(Asked(f"/m/{n}/"), run)] == [201, 201]
+    assert len(made_of) == 1
+
+
 def test_a_dotted_path_is_imported(run: Any, caplog: pytest.LogCaptureFixture) -> None:
     with (
         routes(hot("m/<str:s>/", made, middleware=["django_vcache.routing.middleware.access_log"])),

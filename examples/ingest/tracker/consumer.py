@@ -60,7 +60,7 @@ def read(entry: Entry) -> Incoming:
     """An entry of the stream.
 
     Raises:
-        ValueError: It is none that the hot routes wrote.
+        ValueError: the hot routes did not write it.
     """
     try:
         project_id, event_id = int(entry.fields["project"]), UUID(entry.fields["event"].decode())

@@ -6,12 +6,12 @@ from django.db import models
 
 
 def new_key() -> str:
-    """A key that nobody else has."""
+    """A key that no other project has."""
     return uuid4().hex
 
 
 class Project(models.Model):
-    """A program whose events are taken, and how many of them. A limit of -1 is none."""
+    """A program whose events are taken, and how many of them. A limit of -1 means unlimited."""
 
     name = models.CharField(max_length=100)
     public_key = models.CharField(max_length=32, unique=True, default=new_key, editable=False)

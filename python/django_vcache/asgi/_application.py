@@ -16,7 +16,7 @@ from django_vcache._lanes import lanes
 from django_vcache._warming import awarm_up
 from django_vcache.admission.settings import current
 
-from ._early import answered_early
+from ._early import answered_early, prepare
 from ._handler import ASGIHandler
 
 __all__ = ["ASGIApplication", "get_asgi_application"]
@@ -80,8 +80,10 @@ class ASGIApplication:
             while True:
                 event = (await receive())["type"]
                 answer = None
-                if event == "lifespan.startup" and current().warm_up:
-                    await awarm_up()
+                if event == "lifespan.startup":
+                    prepare()
+                    if current().warm_up:
+                        await awarm_up()
                 if other is not None:
                     answer = await other.tell(event)
                 if event == "lifespan.shutdown":

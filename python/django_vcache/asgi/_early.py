@@ -20,11 +20,18 @@ from django_vcache.routing._site import site
 
 from ._watching import watched
 
-__all__ = ["answered_early"]
+__all__ = ["answered_early", "prepare"]
 
 _DRAINED = 1 << 20
 """Bytes that are read and dropped of a body that is too large: a client that has not sent all of it may otherwise see a
 reset, and not the answer."""
+
+
+def prepare() -> None:
+    """Makes the table of hot routes before the first request asks for it."""
+    with suppress(Exception):
+        # URLs that cannot be imported are for Django's handler to tell.
+        site()
 
 
 async def answered_early(scope: Any, receive: Callable[[], Any], send: Callable[[Any], Any]) -> bool:

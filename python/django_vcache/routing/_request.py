@@ -24,6 +24,7 @@ class Request:
         head: what came before the body.
         method: such as ``"POST"``.
         path: decoded, from the slash behind the root path.
+        parameters: those of the URL, by name.
         query_string: as it came, bytes.
         scheme: ``"http"`` or ``"https"``; behind a proxy, by ``SECURE_PROXY_SSL_HEADER``.
 
@@ -31,11 +32,14 @@ class Request:
     ...     return JsonResponse({"shop": shop, "words": request.query.getlist("word")})
     """
 
-    def __init__(self, head: Head, body: bytes, scheme: str, proxies: int, most: int) -> None:
+    def __init__(
+        self, head: Head, body: bytes, scheme: str, proxies: int, most: int, parameters: dict[str, Any]
+    ) -> None:
         self.head = head
         self._raw = body
         self._proxies = proxies
         self._most = most
+        self.parameters = parameters
         self.method = head.method
         self.path = head.path
         self.query_string = head.query

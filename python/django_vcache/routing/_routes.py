@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
+from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.urls import URLPattern, path
 from django.utils.module_loading import import_string
@@ -20,7 +21,7 @@ from ._failures import afailed, failed, log_error, not_allowed
 from ._head import Head, ViewHead
 from ._request import Request
 from ._response import Response, response_of
-from ._security import Security
+from ._security import security
 from ._targets import HotPathTarget, target_of
 from ._views import HotView
 
@@ -112,14 +113,6 @@ class Route:
         """Bytes of a body on the wire."""
         return self.limits[0]
 
-    @cached_property
-    def security(self) -> Security:
-        return Security()
-
-    def forget(self) -> None:
-        """Reads the settings anew."""
-        self.__dict__.pop("security", None)
-
     async def respond(self, head: Head, body: bytes, parameters: dict[str, Any]) -> Response:
         """The answer to a request.
 
@@ -127,29 +120,27 @@ class Route:
             asyncio.CancelledError: the client left.
             Exception: what the target raised, with ``DEBUG_PROPAGATE_EXCEPTIONS``.
         """
-        scheme = self.security.scheme(head)
+        scheme = security().scheme(head)
         try:
             response = self._before(head, body, scheme)
             if response is None:
                 if self._is_plain:
                     response = response_of(await self.target.acall(self._packed(head, body, scheme), parameters))
                 else:
-                    response = await self._through(self._request(head, body, scheme), parameters)
+                    response = await self._through(self._request(head, body, scheme, parameters))
         except Exception as error:
             response = await afailed(head, body, error)
         return self._finished(head, body, scheme, response)
 
     def respond_blocking(self, head: Head, body: bytes, parameters: dict[str, Any]) -> Response:
         """The same where there is no event loop."""
-        scheme = self.security.scheme(head)
+        scheme = security().scheme(head)
         try:
             response = self._before(head, body, scheme)
             if response is None:
-                request: Any = self._request(head, body, scheme)
+                request = self._request(head, body, scheme, parameters)
                 if self._middleware:
-                    from asgiref.sync import async_to_sync
-
-                    response = async_to_sync(self._through)(request, parameters)
+                    response = async_to_sync(self._through)(request)
                 else:
                     response = response_of(self.target.call(request, parameters))
         except Exception as error:
@@ -158,7 +149,7 @@ class Route:
 
     def refused(self, head: Head, error: RequestError) -> Response:
         """The answer to a request whose body was not read."""
-        scheme = self.security.scheme(head)
+        scheme = security().scheme(head)
         return self._finished(head, b"", scheme, failed(head, b"", error))
 
     def too_large(self, length: int | None) -> RequestError:
@@ -168,8 +159,8 @@ class Route:
 
     def _before(self, head: Head, body: bytes, scheme: str) -> Response | None:
         """What is answered without the target."""
-        if not self.security.admits(head, scheme):
-            refusal = self.security.refusal(head, body)
+        if not security().admits(head, scheme):
+            refusal = security().refusal(head, body)
             if refusal is not None:
                 return response_of(refusal)
         if self._cors is not None and head.method == "OPTIONS":
@@ -190,24 +181,26 @@ class Route:
         proxies = current().trusted_proxies or 0
         return (head.method, head.path, head.query, head.headers, body, head.peer, scheme, proxies, self.limits[1])
 
-    def _request(self, head: Head, body: bytes, scheme: str) -> Request:
-        return Request(head, body, scheme, current().trusted_proxies or 0, self.limits[1])
+    def _request(self, head: Head, body: bytes, scheme: str, parameters: dict[str, Any]) -> Request:
+        return Request(head, body, scheme, current().trusted_proxies or 0, self.limits[1], parameters)
 
-    async def _through(self, request: Request, parameters: dict[str, Any]) -> Response:
+    async def _through(self, request: Request) -> Response:
         """The target, with the route's middleware around it."""
+        return response_of(await self._steps(request))
+
+    @cached_property
+    def _steps(self) -> Respond:
+        """As Django does, each factory is called once. What it makes is called for every request."""
 
         async def innermost(request: Request) -> Response:
             as_view = isinstance(request.head, ViewHead)
-            return response_of(await self.target.acall(request, parameters, as_view=as_view))
+            return response_of(await self.target.acall(request, request.parameters, as_view=as_view))
 
         step: Respond = innermost
-        for factory in reversed(self._factories):
+        for each in reversed(self._middleware):
+            factory = import_string(each) if isinstance(each, str) else each
             step = factory(step)
-        return response_of(await step(request))
-
-    @cached_property
-    def _factories(self) -> tuple[Callable[[Respond], Respond], ...]:
-        return tuple(import_string(each) if isinstance(each, str) else each for each in self._middleware)
+        return step
 
     def _finished(self, head: Head, body: bytes, scheme: str, response: Response) -> Response:
         """An answer with what every one has: its length, security, CORS; without a body for HEAD."""
@@ -215,7 +208,7 @@ class Route:
             log_error(head, body, response)
         headers = response.headers
         there = {name.lower() for name, _ in headers}
-        headers += [pair for pair in self.security.headers(scheme) if pair[0].lower() not in there]
+        headers += [pair for pair in security().headers(scheme) if pair[0].lower() not in there]
         if self._cors is not None:
             headers += self._cors.allowed(head)
         if b"content-length" not in there and response.status >= 200 and response.status not in (204, 304):

@@ -5,16 +5,18 @@ They hold for hot routes whether or not MIDDLEWARE has the classes that apply th
 recognised at once; all else is for Django's own code to decide, which also writes the error.
 """
 
+import functools
 from typing import Any
 
 from django.conf import settings
+from django.core.signals import setting_changed
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.middleware.security import SecurityMiddleware
 
 from ._head import Head
 from ._response import Pairs
 
-__all__ = ["Security"]
+__all__ = ["Security", "security"]
 
 _MOST_HOSTS = 1000
 """Hosts that are remembered: with a wildcard a client could name any number."""
@@ -80,6 +82,15 @@ class Security:
         del response["Content-Type"]
         self._middleware.process_response(request, response)
         return [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
+
+
+@functools.cache
+def security() -> Security:
+    """That of this process, by the settings as they are now."""
+    return Security()
+
+
+setting_changed.connect(lambda **kwargs: security.cache_clear(), weak=False)
 
 
 def _proxy_header() -> tuple[bytes, bytes] | None:

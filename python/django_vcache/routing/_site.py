@@ -74,9 +74,6 @@ def site() -> Site:
 
 def _forget(**kwargs: Any) -> None:
     global _made
-    if _made is not None:
-        for route, _ in _made[1]._routes:
-            route.forget()
     _made = None
 
 

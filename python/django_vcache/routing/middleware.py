@@ -5,7 +5,7 @@ middleware does with its own. :func:`rate_limit_headers` and :func:`access_log` 
 
     hot("api/store/", store, middleware=[rate_limit_headers, access_log])
 
-A project writes one of its own in the same way::
+A project writes its own in the same way::
 
     def with_server_name(respond):
         async def middleware(request):

@@ -19,7 +19,7 @@ struct Dsn<'a> {
 pub fn key_of_dsn(dsn: &str, project: u64) -> Result<&str, Refusal> {
     let Some(read) = read_dsn(dsn) else {
         return Err(Refusal::bad(
-            "the dsn in the envelope's header is none: https://KEY@HOST/PROJECT is one",
+            "the dsn in the envelope's header is not of the form https://KEY@HOST/PROJECT",
         ));
     };
     if read.project.parse() != Ok(project) {
