@@ -10,6 +10,7 @@ from django.core.cache.backends.base import BaseCache
 from django.http import HttpResponse
 
 from django_vcache.admission.consumer import Consumer
+from django_vcache.routing._row import Row
 
 __version__: str
 
@@ -68,27 +69,47 @@ class RouteTable:
     It does not change once it is made, so any number of threads may ask it.
     """
 
-    def __new__(cls, routes: Sequence[tuple[Sequence[str | tuple[str, str]], bool]]) -> RouteTable: ...
+    def __new__(cls, rows: Sequence[Row]) -> RouteTable: ...
     def __len__(self) -> int: ...
-    def find(self, path: str) -> tuple[int, dict[str, Any]] | None:
-        """The route that a path fits, by its number, and its parameters."""
+    def find(self, path: str) -> tuple[Any, dict[str, Any]] | None:
+        """The route that a path fits, and the arguments for its target.
+
+        `path` is decoded, from the slash behind the root path.
+        """
+
     @staticmethod
     def problem(pieces: Sequence[str | tuple[str, str]]) -> str | None:
         """Why a route cannot be in a table; None if it can."""
 
 @final
+class HotPolicy:
+    """Hosts, https and the headers of security, by Django's settings.
+
+    `plain` and `secure` are the headers that answers get which go by http and by https. With `only_https` a request by
+    http is redirected, which Python does.
+    """
+
+    def __new__(
+        cls, plain: Sequence[tuple[bytes, bytes]], secure: Sequence[tuple[bytes, bytes]], only_https: bool
+    ) -> HotPolicy: ...
+    def admit(self, host: bytes) -> None:
+        """Remembers a Host header that ``ALLOWED_HOSTS`` admits."""
+
+def header_in(lines: bytes, name: bytes) -> bytes | None:
+    """The first header of a name in lower case, of header lines as they came; None if there is no such header."""
+
+@final
 class HotReader:
     """Reads the requests of one connection that are for hot routes below ASGI.
 
-    `find` is given a path within the application, and answers None or the route and its parameters; it must not raise.
-    A route has a `limit`: the bytes that a body may have, or None. `root` is what the server puts before each path, and
-    `script` what the application then takes away. `most_head` is the bytes that a head may have. `client` is the
-    address and the port of the connection's other end, `scheme` is "http" or "https".
+    `table` has the routes. `root` is what the server puts before each path, and `script` what the application then
+    takes away. `most_head` is the bytes that a head may have. `client` is the address and the port of the connection's
+    other end, `scheme` is "http" or "https".
     """
 
     def __new__(
         cls,
-        find: Callable[[str], tuple[Any, Any] | None],
+        table: RouteTable,
         root: str,
         script: str,
         most_head: int,
@@ -139,9 +160,31 @@ class HotRequest:
     is_too_large: bool
     """Whether the body is larger than the route takes. It was not waited for."""
     is_forwarded: bool
-    """Whether there are headers by which a proxy names the client or the scheme."""
+    """Whether there are headers by which a proxy names the client or the scheme, and which uvicorn reads."""
+    names_proxy: bool
+    """Whether there is a header that only proxies write."""
+    is_direct: bool
+    """Whether its hot path can be called by `start`."""
     keep_alive: bool
     """Whether the connection may stay after the response."""
+
+    def start(self, policy: HotPolicy, scheme: str, proxies: int) -> tuple[Any, Future[Any] | None] | None:
+        """Calls the hot path of the route, if the route has to do nothing else for this request; None if it has.
+
+        `scheme` is that which a trusted proxy names, `proxies` the number of trusted proxies. Returns what the hot path
+        answered, and the loop's future of its answer: one of the two is None.
+
+        Raises what the hot path raised.
+        """
+
+    def answer(self, answer: Any, lines: dict[int, bytes], defaults: bytes) -> bytes | None:
+        """The response that the answer of a started hot path makes, as it goes over the wire; None if the route has to
+        make it. Sets `keep_alive`.
+
+        `lines` has the status lines, `defaults` the header lines of the server.
+
+        Raises ValueError as `response` does.
+        """
 
     def response(
         self, status: int, line: bytes, defaults: bytes, headers: list[tuple[bytes, bytes]], body: bytes

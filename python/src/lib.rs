@@ -42,9 +42,9 @@ mod _vcache {
     #[pymodule_export]
     use crate::http::decoded;
     #[pymodule_export]
-    use crate::http1::{HotReader, HotRequest};
+    use crate::http1::{HotReader, HotRequest, header_in};
     #[pymodule_export]
-    use crate::routing::RouteTable;
+    use crate::routing::{HotPolicy, RouteTable};
 
     use pyo3::prelude::*;
     use pyo3::types::PyBytes;

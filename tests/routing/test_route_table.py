@@ -14,6 +14,7 @@ from support.hot import made, routes
 
 from django_vcache._vcache import RouteTable
 from django_vcache.routing import hot
+from django_vcache.routing._row import Row
 from django_vcache.routing._site import site
 
 CONVERTERS = ("int", "str", "slug", "uuid")
@@ -87,7 +88,8 @@ def test_it_finds_what_django_finds(data: Any) -> None:
 def test_a_uuid_is_an_object_for_python_and_text_for_rust() -> None:
     text = "0190a3f0-7c1e-7aaa-8bbb-0123456789ab"
     for with_objects, expected in ((True, uuid.UUID(text)), (False, text)):
-        assert RouteTable([([("uuid", "id")], with_objects)]).find(f"/{text}") == (0, {"id": expected})
+        table = RouteTable([Row([("uuid", "id")], "the route", with_objects=with_objects)])
+        assert table.find(f"/{text}") == ("the route", {"id": expected})
 
 
 def test_arguments_of_include_and_of_the_route_are_passed() -> None:
@@ -110,9 +112,9 @@ def test_a_hot_route_wins_over_an_earlier_pattern() -> None:
 
 def test_a_table_refuses_what_it_cannot_hold() -> None:
     with pytest.raises(ValueError, match="two parameters"):
-        RouteTable([([("int", "a"), "-", ("int", "b")], False)])
+        RouteTable([Row([("int", "a"), "-", ("int", "b")], None)])
     with pytest.raises(ValueError, match="no path converter 'float'"):
-        RouteTable([([("float", "a")], False)])
+        RouteTable([Row([("float", "a")], None)])
     assert RouteTable.problem(["a/", ("int", "n"), "/"]) is None
 
 

@@ -180,8 +180,9 @@ class HotServer:
             return client.ask(path, body, method, headers)
 
     @property
-    def connections(self) -> set[Any]:
-        return self.server.server_state.connections
+    def connections(self) -> list[Any]:
+        """The protocols of the connections as they are now. The loop's thread may be making one more."""
+        return [each for each in list(self.server.server_state.connections) if hasattr(each, "_reader")]
 
     @property
     def answered(self) -> int:

@@ -17,7 +17,9 @@ from typing import Any
 from django.conf import settings
 
 from django_vcache import routing
+from django_vcache._vcache import RouteTable
 from django_vcache.exceptions import RequestError
+from django_vcache.routing._row import Row
 from django_vcache.uvicorn import _server
 
 if not settings.configured:
@@ -35,7 +37,7 @@ class Route:
         self.work = work
         self.limit = limit
 
-    async def respond(self, head: Any, body: bytes, params: Mapping[str, Any]) -> routing.Response:
+    async def respond(self, head: Any, body: bytes, params: Mapping[str, Any], outcome: None) -> routing.Response:
         return routing.Response(*await self.work(head, body, **params))
 
     def refused(self, head: Any, error: RequestError) -> routing.Response:
@@ -150,23 +152,17 @@ FAMILIES = {
 }
 
 
-def find(path: str) -> tuple[Route, dict[str, str]] | None:
-    if route := ROUTES.get(path):
-        return route, {}
-    for prefix, (route, name) in FAMILIES.items():
-        if path.startswith(prefix):
-            return route, {name: path.removeprefix(prefix)}
-    return None
-
-
-def finder() -> Callable[[str], Any]:
+def table() -> RouteTable:
     """In place of the routes of Django's URLs."""
-    return find
+    rows = [Row([path.removeprefix("/")], route, limit=route.limit) for path, route in ROUTES.items()]
+    for prefix, (route, name) in FAMILIES.items():
+        rows.append(Row([prefix.removeprefix("/"), ("str", name)], route, limit=route.limit))
+    return RouteTable(rows)
 
 
 # In a process of a test, a fixture sees to it, because other tests have URLs.
 if "pytest" not in sys.modules:
-    _server.finder = finder
+    _server.table = table
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:

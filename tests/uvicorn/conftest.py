@@ -20,7 +20,7 @@ KINDS = [("asyncio", "httptools", True), ("uvloop", "httptools", True), ("uvloop
 
 @pytest.fixture(autouse=True)
 def _routes_of_the_site(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_server, "finder", hot_site.finder)
+    monkeypatch.setattr(_server, "table", hot_site.table)
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: f"{kind[0]}-{kind[1]}")

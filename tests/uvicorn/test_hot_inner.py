@@ -102,7 +102,7 @@ def test_a_site_that_cannot_be_made_leaves_all_to_the_application(
         raise LookupError("no site today")
 
     monkeypatch.setattr("django_vcache.routing._site.site", fails)
-    monkeypatch.setattr("django_vcache.uvicorn._server.finder", _site.finder)
+    monkeypatch.setattr("django_vcache.uvicorn._server.table", _site.table)
     with HotServer() as site, site.client() as client:
         client.send(request("/hot/quick") * 2)
         assert [client.answer().text for _ in range(2)] == ["cold /hot/quick 0"] * 2

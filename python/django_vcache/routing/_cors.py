@@ -48,6 +48,11 @@ class Cors:
         self._credentials = credentials
         self._max_age = str(int(max_age)).encode()
 
+    @property
+    def constant(self) -> Pairs | None:
+        """The headers of an answer, if they are the same for all requests."""
+        return self._granted([(b"Access-Control-Allow-Origin", b"*")]) if self._all else None
+
     def allowed(self, head: Head) -> Pairs:
         """The headers of an answer."""
         if self._all:
@@ -59,6 +64,9 @@ class Cors:
             if origin is None or origin.decode("latin-1").lower() not in self._origins:
                 return found
             found.append((b"Access-Control-Allow-Origin", origin))
+        return self._granted(found)
+
+    def _granted(self, found: Pairs) -> Pairs:
         if self._credentials:
             found.append((b"Access-Control-Allow-Credentials", b"true"))
         if self._expose:

@@ -10,12 +10,10 @@ from django.urls.resolvers import RoutePattern
 
 from django_vcache._vcache import RouteTable
 
+from ._row import Piece
 from ._views import HotView
 
 __all__ = ["Placed", "placed_routes", "walk"]
-
-Piece = str | tuple[str, str]
-"""Text of a route, or the name of a converter and that of a parameter."""
 
 _CONVERTERS: dict[type, str] = {
     converters.IntConverter: "int",

@@ -11,6 +11,8 @@ from typing import Any
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 
+from django_vcache._vcache import header_in
+
 __all__ = ["Head", "ScopeHead", "ViewHead"]
 
 Headers = list[tuple[bytes, bytes]] | bytes
@@ -28,7 +30,7 @@ class Head:
         scheme: ``"http"`` or ``"https"``, as the server tells it.
     """
 
-    __slots__ = ("_lower", "headers", "method", "path", "peer", "query", "scheme")
+    __slots__ = ("headers", "method", "path", "peer", "query", "scheme")
 
     def __init__(self, method: str, path: str, query: bytes, headers: Headers, peer: str | None, scheme: str) -> None:
         self.method = method
@@ -37,20 +39,11 @@ class Head:
         self.headers = headers
         self.peer = peer
         self.scheme = scheme
-        self._lower: bytes | None = None
 
     def get(self, name: bytes) -> bytes | None:
         """The first header of a name in lower case, or None."""
         if isinstance(self.headers, bytes):
-            lower = self._lower
-            if lower is None:
-                lower = self._lower = b"\r\n" + self.headers.lower()
-            at = lower.find(b"\r\n" + name + b":")
-            if at < 0:
-                return None
-            # The line break that was put before the first line makes up for the one that is not counted here.
-            begin = at + len(name) + 1
-            return self.headers[begin : self.headers.find(b"\r\n", begin)].strip(b" \t")
+            return header_in(self.headers, name)
         for each, value in self.headers:
             if each == name or each.lower() == name:
                 return value

@@ -73,11 +73,11 @@ def response_of(result: Any) -> Response:
     Raises:
         TypeError: it is nothing that a hot route can send.
     """
+    if isinstance(result, Response):
+        return result
     match result:
         case (int() as status, list() as headers, bytes() as body):
             return Response(status, headers, body)
-        case Response():
-            return result
         case bytes():
             return Response(200, [(b"Content-Type", b"application/octet-stream")], result)
         case HttpResponseBase():

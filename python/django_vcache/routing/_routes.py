@@ -3,12 +3,13 @@
 A route keeps nothing of a request. It is called on any thread.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
 from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
+from django.core.signals import setting_changed
 from django.urls import URLPattern, path
 from django.utils.module_loading import import_string
 
@@ -21,7 +22,8 @@ from ._failures import afailed, failed, log_error, not_allowed
 from ._head import Head, ViewHead
 from ._request import Request
 from ._response import Response, response_of
-from ._security import security
+from ._row import Direct
+from ._security import Security, security
 from ._targets import HotPathTarget, target_of
 from ._views import HotView
 
@@ -101,42 +103,58 @@ class Route:
     @property
     def limits(self) -> tuple[int, int]:
         """Bytes of a body on the wire, and decoded."""
-        if self._limit is not None:
-            return self._limit
-        most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        # Django takes None for no limit. A body is held in memory, so there is one.
-        most = 1 << 30 if most is None else most
-        return most, most
+        return self._limit or _default_limits()
 
     @property
     def limit(self) -> int:
         """Bytes of a body on the wire."""
         return self.limits[0]
 
-    async def respond(self, head: Head, body: bytes, parameters: dict[str, Any]) -> Response:
+    @property
+    def direct(self) -> Direct | None:
+        """How its hot path is called without it, where it would add nothing but what the settings ask for."""
+        target = self.target
+        headers = [] if self._cors is None else self._cors.constant
+        if not isinstance(target, HotPathTarget) or target.awaitable is None or self._middleware or headers is None:
+            return None
+        return Direct(target.awaitable, self.methods, self.limits[1], headers)
+
+    async def respond(
+        self, head: Head, body: bytes, parameters: dict[str, Any], outcome: Callable[[], Any] | None = None
+    ) -> Response:
         """The answer to a request.
+
+        Args:
+            head: the request without its body.
+            body: as it came.
+            parameters: those of the URL.
+            outcome: returns or raises what its target did, which has been called already.
 
         Raises:
             asyncio.CancelledError: the client left.
             Exception: what the target raised, with ``DEBUG_PROPAGATE_EXCEPTIONS``.
         """
-        scheme = security().scheme(head)
+        secured = security()
+        scheme = secured.scheme(head)
         try:
-            response = self._before(head, body, scheme)
-            if response is None:
-                if self._is_plain:
-                    response = response_of(await self.target.acall(self._packed(head, body, scheme), parameters))
-                else:
-                    response = await self._through(self._request(head, body, scheme, parameters))
+            if outcome is not None:
+                response = response_of(outcome())
+            elif (early := self._before(secured, head, body, scheme)) is not None:
+                response = early
+            elif self._is_plain:
+                response = response_of(await self.target.acall(self._packed(head, body, scheme), parameters))
+            else:
+                response = await self._through(self._request(head, body, scheme, parameters))
         except Exception as error:
             response = await afailed(head, body, error)
-        return self._finished(head, body, scheme, response)
+        return self._finished(secured, head, body, scheme, response)
 
     def respond_blocking(self, head: Head, body: bytes, parameters: dict[str, Any]) -> Response:
         """The same where there is no event loop."""
-        scheme = security().scheme(head)
+        secured = security()
+        scheme = secured.scheme(head)
         try:
-            response = self._before(head, body, scheme)
+            response = self._before(secured, head, body, scheme)
             if response is None:
                 request = self._request(head, body, scheme, parameters)
                 if self._middleware:
@@ -145,22 +163,22 @@ class Route:
                     response = response_of(self.target.call(request, parameters))
         except Exception as error:
             response = failed(head, body, error)
-        return self._finished(head, body, scheme, response)
+        return self._finished(secured, head, body, scheme, response)
 
     def refused(self, head: Head, error: RequestError) -> Response:
         """The answer to a request whose body was not read."""
-        scheme = security().scheme(head)
-        return self._finished(head, b"", scheme, failed(head, b"", error))
+        secured = security()
+        return self._finished(secured, head, b"", secured.scheme(head), failed(head, b"", error))
 
     def too_large(self, length: int | None) -> RequestError:
         """The error for a body above the limit on the wire."""
         had = "more" if length is None else f"{length}"
         return RequestError(f"the body has {had} bytes, and {self.limits[0]} are the limit", status=413)
 
-    def _before(self, head: Head, body: bytes, scheme: str) -> Response | None:
+    def _before(self, secured: Security, head: Head, body: bytes, scheme: str) -> Response | None:
         """What is answered without the target."""
-        if not security().admits(head, scheme):
-            refusal = security().refusal(head, body)
+        if not secured.admits(head, scheme):
+            refusal = secured.refusal(head, body)
             if refusal is not None:
                 return response_of(refusal)
         if self._cors is not None and head.method == "OPTIONS":
@@ -188,7 +206,7 @@ class Route:
         """The target, with the route's middleware around it."""
         return response_of(await self._steps(request))
 
-    @cached_property
+    @functools.cached_property
     def _steps(self) -> Respond:
         """As Django does, each factory is called once. What it makes is called for every request."""
 
@@ -202,13 +220,13 @@ class Route:
             step = factory(step)
         return step
 
-    def _finished(self, head: Head, body: bytes, scheme: str, response: Response) -> Response:
+    def _finished(self, secured: Security, head: Head, body: bytes, scheme: str, response: Response) -> Response:
         """An answer with what every one has: its length, security, CORS; without a body for HEAD."""
         if response.status >= 400 and not response.is_logged:
             log_error(head, body, response)
         headers = response.headers
         there = {name.lower() for name, _ in headers}
-        headers += [pair for pair in security().headers(scheme) if pair[0].lower() not in there]
+        headers += [pair for pair in secured.headers(scheme) if pair[0].lower() not in there]
         if self._cors is not None:
             headers += self._cors.allowed(head)
         if b"content-length" not in there and response.status >= 200 and response.status not in (204, 304):
@@ -216,6 +234,18 @@ class Route:
         if head.method == "HEAD":
             response.body = b""
         return response
+
+
+@functools.cache
+def _default_limits() -> tuple[int, int]:
+    """Django's limit, by the settings as they are now: on the wire and decoded."""
+    most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    # Django takes None for no limit. A body is held in memory, so there is one.
+    most = 1 << 30 if most is None else most
+    return most, most
+
+
+setting_changed.connect(lambda **kwargs: _default_limits.cache_clear(), weak=False)
 
 
 def _methods(given: Iterable[str] | None) -> tuple[str, ...] | None:

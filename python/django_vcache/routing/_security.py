@@ -13,6 +13,8 @@ from django.core.signals import setting_changed
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.middleware.security import SecurityMiddleware
 
+from django_vcache._vcache import HotPolicy
+
 from ._head import Head
 from ._response import Pairs
 
@@ -27,7 +29,11 @@ def _no_response(request: HttpRequest) -> HttpResponseBase:
 
 
 class Security:
-    """What the settings ask for, read once."""
+    """What the settings ask for, read once.
+
+    Attributes:
+        policy: the same for hot paths below ASGI; None if more than one header says the host.
+    """
 
     def __init__(self) -> None:
         self._middleware: Any = SecurityMiddleware(_no_response)
@@ -36,6 +42,9 @@ class Security:
         self._proxy = _proxy_header()
         self._always = self._headers(secure=False)
         self._if_secure = self._headers(secure=True)
+        self.policy: HotPolicy | None = None
+        if not self._forwarded_host:
+            self.policy = HotPolicy(self._always, self._if_secure, self._middleware.redirect)
 
     def scheme(self, head: Head) -> str:
         """``"https"`` or ``"http"``, by what a trusted proxy says of it."""
@@ -45,6 +54,11 @@ class Security:
             if value is not None:
                 return "https" if value.split(b",", 1)[0].strip() == secure else "http"
         return head.scheme
+
+    @property
+    def names_scheme(self) -> bool:
+        """Whether a header may name the scheme."""
+        return self._proxy is not None
 
     def admits(self, head: Head, scheme: str) -> bool:
         """Whether nothing is to be said about the host and the scheme. If not, :meth:`refusal` says it."""
@@ -65,7 +79,10 @@ class Security:
         request.get_host()
         if len(self._hosts) >= _MOST_HOSTS:
             self._hosts.clear()
-        self._hosts.add(self._host(head))
+        host = self._host(head)
+        self._hosts.add(host)
+        if self.policy is not None and host[0] is not None:
+            self.policy.admit(host[0])
         return None
 
     def headers(self, scheme: str) -> Pairs:

@@ -12,6 +12,7 @@ from django_vcache._vcache import RouteTable
 
 from ._finding import Placed, placed_routes
 from ._routes import Route
+from ._row import Row
 from ._targets import HotPathTarget
 
 __all__ = ["Site", "site"]
@@ -25,17 +26,10 @@ class Site:
     """
 
     def __init__(self, placed: list[Placed]) -> None:
-        self._routes: list[tuple[Route, dict[str, Any]]] = []
-        rows = []
-        for each in placed:
-            if each.reason is None and each.view is not None:
-                route: Any = each.view.route
-                self._routes.append((route, each.extra))
-                rows.append((each.pieces, not isinstance(route.target, HotPathTarget)))
-        self.table = RouteTable(rows)
+        self.table = RouteTable([_row(each) for each in placed if each.reason is None])
 
     def __len__(self) -> int:
-        return len(self._routes)
+        return len(self.table)
 
     def find(self, path: str) -> tuple[Route, dict[str, Any]] | None:
         """The route that a path fits, with the arguments for its target; None if none is to be answered early.
@@ -43,17 +37,14 @@ class Site:
         Args:
             path: decoded, from the slash behind the root path.
         """
-        found = self.table.find(path)
-        if found is None:
-            return None
-        return self.route(*found)
+        return self.table.find(path)
 
-    def route(self, index: int, parameters: dict[str, Any]) -> tuple[Route, dict[str, Any]]:
-        """A route by its number in the table, with the arguments for its target."""
-        route, extra = self._routes[index]
-        if extra:
-            parameters.update(extra)
-        return route, parameters
+
+def _row(placed: Placed) -> Row:
+    assert placed.view is not None
+    route: Any = placed.view.route
+    with_objects = not isinstance(route.target, HotPathTarget)
+    return Row(placed.pieces, route, placed.extra, route.limit, with_objects, route.direct)
 
 
 _made: tuple[Any, Site] | None = None

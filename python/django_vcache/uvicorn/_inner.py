@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         timeout_keep_alive: float
         server_state: ServerState
         connections: set[Any]
-        tasks: set[asyncio.Task[None]]
+        tasks: set[asyncio.Future[Any]]
         transport: asyncio.Transport
         flow: FlowControl
         client: tuple[str, int] | None

@@ -6,9 +6,11 @@ While a request is under way, what comes after it is kept and answered in order.
 
 import asyncio
 import contextvars
+import functools
 import sys
 import urllib.parse
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, NoReturn, cast
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
@@ -16,7 +18,7 @@ from django_vcache._vcache import HotReader, HotRequest
 
 from ._inner import Inner, composed, inner_class
 from ._server import STATUS_LINES, Server, server_of
-from ._site import head_of
+from ._site import head_of, start
 
 __all__ = ["HotProtocol"]
 
@@ -51,18 +53,19 @@ class HotProtocol(Inner):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
-        super().connection_made(transport)
-        self._server = server_of(self.config, self.server_state)
-        self._reader = self._server.reader(self.client, self.scheme)
-        self._context = contextvars.copy_context()
+        # First of all: what the server counts among its connections is whole.
         self._is_foreign = False  # the connection is the inner class's
         self._is_busy = False  # what comes is kept for later
         self._is_partial = False  # a part of a request has come
         self._is_stopping = False
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Future[Any] | None = None
         self._linger: int | None = None
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        super().connection_made(transport)
+        self._server = server_of(self.config, self.server_state)
+        self._reader = self._server.reader(self.client, self.scheme)
+        self._context = contextvars.copy_context()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over: a request that is under way is cancelled."""
@@ -161,21 +164,74 @@ class HotProtocol(Inner):
             return
         self._is_busy = True
         context = contextvars.Context() if self._server.resets_context else self._context.copy()
-        # Set by the task if it does not end in its first step.
+        if not self._starts(request, context):
+            self._run(request, context)
+
+    def _starts(self, request: HotRequest, context: contextvars.Context) -> bool:
+        """Calls a hot path whose route has nothing else to do; False if the route is to be asked. There is no task: the
+        loop's future of the answer calls back."""
+        try:
+            started = context.run(start, request)
+        except Exception as error:
+            self._run(request, context, functools.partial(_raise, error))
+            return True
+        if started is None:
+            return False
+        answer, future = started
+        if future is None:
+            self._conclude(request, context, lambda: answer)
+        else:
+            self._wait_for(future)
+            # Not in the request's context, which a task of the route enters.
+            future.add_done_callback(functools.partial(self._ended, request, context), context=self._context)
+        return True
+
+    def _ended(self, request: HotRequest, context: contextvars.Context, future: asyncio.Future[Any]) -> None:
+        """The future of a hot path's answer is done."""
+        self.tasks.discard(future)
+        if future.cancelled():
+            self._fail(request)
+            self._end()
+        else:
+            self._conclude(request, context, future.result)
+
+    def _conclude(self, request: HotRequest, context: contextvars.Context, outcome: Callable[[], Any]) -> None:
+        """Answers with what a hot path returned. Errors are the route's to tell."""
+        if self._is_stopping:
+            request.keep_alive = False
+        try:
+            answer = outcome()
+            response = request.answer(answer, STATUS_LINES, self._default_headers())
+        except Exception:
+            response = None
+        if response is None:
+            self._run(request, context, outcome)
+            return
+        if not self.transport.is_closing():
+            self._send(request, answer[0], response)
+        self._end()
+
+    def _run(self, request: HotRequest, context: contextvars.Context, outcome: Callable[[], Any] | None = None) -> None:
+        """Has the route answer, in a task of the server's, which waits for it as it stops."""
+        # `_task` is set by what began last: a task that ends in its first step has called `_end` already.
         if _STARTS_EAGERLY:
-            task = asyncio.Task(self._serve(request), loop=self.loop, context=context, eager_start=True)
+            work = self._serve(request, outcome)
+            task = asyncio.Task(work, loop=self.loop, context=context, eager_start=True)
             if task.done():
                 return
         else:
-            task = self.loop.create_task(self._serve(request), context=context)
+            task = self.loop.create_task(self._serve(request, outcome), context=context)
+        self._wait_for(task)
+
+    def _wait_for(self, task: asyncio.Future[Any]) -> None:
         self._task = task
         self._deadline = None
         self.tasks.add(task)
 
-    async def _serve(self, request: HotRequest) -> None:
-        """Answers a request. It is a task of the server's, which waits for it as it stops."""
+    async def _serve(self, request: HotRequest, outcome: Callable[[], Any] | None) -> None:
+        """Answers a request. ``outcome`` tells what its hot path did, if it was called already."""
         try:
-            response = await request.route.respond(head_of(request), request.body, request.params)
+            response = await request.route.respond(head_of(request), request.body, request.params, outcome)
         except asyncio.CancelledError:
             self._fail(request)
             raise
@@ -206,22 +262,26 @@ class HotProtocol(Inner):
     def _answer(self, request: HotRequest, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         if self.transport.is_closing():
             return
-        state = self.server_state
         if self._is_stopping:
             request.keep_alive = False
-        defaults = self._server.default_headers(state.default_headers)
         try:
-            response = request.response(status, STATUS_LINES[status], defaults, headers, body)
+            response = request.response(status, STATUS_LINES[status], self._default_headers(), headers, body)
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             self.logger.error(
                 "The hot route of %s gave no response that can be sent\n", request.full_path, exc_info=error
             )
             self._fail(request)
-            return
+        else:
+            self._send(request, status, response)
+
+    def _default_headers(self) -> bytes:
+        return self._server.default_headers(self.server_state.default_headers)
+
+    def _send(self, request: HotRequest, status: int, response: bytes) -> None:
         if self.access_log:
             self._log(request, status)
         self.transport.write(response)
-        state.total_requests += 1
+        self.server_state.total_requests += 1
         if not request.keep_alive and not request.is_too_large:
             self.transport.close()
 
@@ -267,3 +327,7 @@ class HotProtocol(Inner):
             return
         self._deadline = None
         self.timeout_keep_alive_handler()
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error

@@ -9,7 +9,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from django_vcache._vcache import HotReader, HotRequest
 
-from ._site import finder, script_name
+from ._site import script_name, table
 
 __all__ = ["STATUS_LINES", "Server", "server_of"]
 
@@ -39,7 +39,7 @@ class Server:
     """
 
     def __init__(self, config: Any, state: Any) -> None:
-        self.find = finder()
+        self.table = table()
         self.root_path: str = config.root_path
         self.script_name = script_name(config.root_path)
         self.most_head = min(config.h11_max_incomplete_event_size or _H11_LIMIT, _MOST_HEAD)
@@ -51,7 +51,7 @@ class Server:
 
     def reader(self, client: tuple[str, int] | None, scheme: str) -> HotReader:
         """A reader for a connection."""
-        return HotReader(self.find, self.root_path, self.script_name, self.most_head, client, scheme)
+        return HotReader(self.table, self.root_path, self.script_name, self.most_head, client, scheme)
 
     def default_headers(self, headers: list[tuple[bytes, bytes]]) -> bytes:
         """The lines of the headers that uvicorn adds to each response. It makes a new list once a second."""

@@ -1,5 +1,8 @@
 //! The headers of a message: whether they are of the subset, and what they say of the body and the connection.
 
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
 /// The most headers of a message. One with more is another parser's.
 const MOST_HEADERS: usize = 96;
 /// Digits of a length. More could not be held, and might not fit another parser's number.
@@ -11,8 +14,11 @@ pub struct Head {
     /// Bytes of the body.
     pub length: u64,
     pub keep_alive: bool,
-    /// Whether a proxy has named a client or a scheme.
+    pub host: Box<[u8]>,
+    /// Whether a proxy has named a client or a scheme, in a header that uvicorn reads.
     pub is_forwarded: bool,
+    /// Whether there is a header that only proxies write.
+    pub names_proxy: bool,
 }
 
 impl Head {
@@ -30,7 +36,7 @@ impl Head {
         let mut length = None;
         let mut host = None;
         let mut connection = None;
-        let mut is_forwarded = false;
+        let (mut is_forwarded, mut names_proxy) = (false, false);
         for header in headers {
             let (name, value) = (header.name, header.value);
             // The lengths tell most names apart.
@@ -38,7 +44,11 @@ impl Head {
                 4 if name.eq_ignore_ascii_case("host") => once(&mut host, value)?,
                 14 if name.eq_ignore_ascii_case("content-length") => once(&mut length, value)?,
                 10 if name.eq_ignore_ascii_case("connection") => once(&mut connection, value)?,
-                15 if name.eq_ignore_ascii_case("x-forwarded-for") => is_forwarded = true,
+                15 if name.eq_ignore_ascii_case("x-forwarded-for") => {
+                    (is_forwarded, names_proxy) = (true, true);
+                }
+                9 if name.eq_ignore_ascii_case("forwarded") => names_proxy = true,
+                9 if name.eq_ignore_ascii_case("x-real-ip") => names_proxy = true,
                 17 if name.eq_ignore_ascii_case("x-forwarded-proto") => is_forwarded = true,
                 6 if name.eq_ignore_ascii_case("expect") => return None,
                 7 if name.eq_ignore_ascii_case("upgrade") => return None,
@@ -48,13 +58,42 @@ impl Head {
                 _ => {}
             }
         }
-        host?;
         Some(Self {
             length: length.map_or(Some(0), number)?,
             keep_alive: connection.map_or(Some(true), keep_alive)?,
+            host: host?.into(),
             is_forwarded,
+            names_proxy,
         })
     }
+}
+
+/// The first header of a name in lower case, of header lines as they came; None if there is no such header.
+#[pyfunction]
+pub(crate) fn header_in<'py>(py: Python<'py>, lines: &[u8], name: &[u8]) -> Option<Bound<'py, PyBytes>> {
+    value(lines, name).map(|value| PyBytes::new(py, value))
+}
+
+/// The value of the first header of a name in lower case, of lines that [`Head::read`] has taken.
+pub fn value<'h>(lines: &'h [u8], name: &[u8]) -> Option<&'h [u8]> {
+    let mut rest = lines;
+    while let Some(end) = memchr::memchr(b'\n', rest) {
+        let line = &rest[..end];
+        rest = &rest[end + 1..];
+        if line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name) {
+            let value = line[name.len() + 1..].strip_suffix(b"\r").unwrap_or(&line[name.len() + 1..]);
+            return Some(trimmed(value));
+        }
+    }
+    None
+}
+
+/// Without the spaces and tabs around it, as HTTP has it.
+fn trimmed(value: &[u8]) -> &[u8] {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let begin = value.iter().position(|byte| !is_space(byte)).unwrap_or(value.len());
+    let end = value.iter().rposition(|byte| !is_space(byte)).map_or(begin, |last| last + 1);
+    &value[begin..end]
 }
 
 /// Keeps the value of a header that may come once.
@@ -89,7 +128,8 @@ mod tests {
 
     #[test]
     fn what_headers_say() {
-        let plain = Head { length: 0, keep_alive: true, is_forwarded: false };
+        let host = Box::from(&b"a"[..]);
+        let plain = Head { length: 0, keep_alive: true, host, is_forwarded: false, names_proxy: false };
         assert_eq!(read("Host: a\r\n"), Some(plain.clone()));
         assert_eq!(read("hOST:a\r\ncontent-LENGTH:  007 \r\n"), Some(Head { length: 7, ..plain.clone() }));
         assert_eq!(
@@ -97,7 +137,29 @@ mod tests {
             Some(Head { keep_alive: false, ..plain.clone() })
         );
         assert_eq!(read("Host: a\r\nConnection: keep-alive\r\n"), Some(plain.clone()));
-        assert_eq!(read("Host: a\r\nX-Forwarded-For: b\r\n"), Some(Head { is_forwarded: true, ..plain }));
+        assert_eq!(
+            read("Host: a\r\nX-Forwarded-Proto: b\r\n"),
+            Some(Head { is_forwarded: true, ..plain.clone() })
+        );
+        assert_eq!(
+            read("Host: a\r\nX-Forwarded-For: b\r\n"),
+            Some(Head { is_forwarded: true, names_proxy: true, ..plain.clone() })
+        );
+        for name in ["forwarded", "X-Real-IP"] {
+            let lines = format!("Host: a\r\n{name}: b\r\n");
+            assert_eq!(read(&lines), Some(Head { names_proxy: true, ..plain.clone() }), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_header_is_found_by_its_name() {
+        let lines = b"Host: a\r\nX-A:  b c \t\r\nx-a: d\r\nEmpty:\r\n";
+        assert_eq!(value(lines, b"host"), Some(&b"a"[..]));
+        assert_eq!(value(lines, b"x-a"), Some(&b"b c"[..]));
+        assert_eq!(value(lines, b"empty"), Some(&b""[..]));
+        assert_eq!(value(lines, b"x"), None);
+        assert_eq!(value(lines, b"hos"), None);
+        assert_eq!(value(b"", b"host"), None);
     }
 
     #[test]

@@ -8,9 +8,11 @@
 //! | [`head`] | the headers: what they say of the length, and of the connection |
 //! | [`framer`] | where a message ends, over bytes that come in pieces |
 //! | [`reader`] | the class that Python feeds |
+//! | [`direct`] | hot paths that are called without Python's part of a route |
 //! | [`request`] | the class that a hot route gets |
 //! | [`response`] | a response as bytes |
 
+mod direct;
 mod framer;
 mod head;
 mod line;
@@ -18,6 +20,7 @@ mod reader;
 mod request;
 mod response;
 
+pub(crate) use head::header_in;
 pub(crate) use reader::HotReader;
 pub(crate) use request::HotRequest;
 

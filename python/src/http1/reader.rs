@@ -1,19 +1,21 @@
 //! The reader of one connection. It holds the bytes of a message that is not complete, and those of the messages after
 //! the one that is being answered.
 
+use std::sync::Arc;
+
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
 use super::framer::{Framer, Look, Message, Routes};
 use super::request::HotRequest;
+use crate::routing::{RouteTable, Target};
 
 /// Reads the requests of one connection that are for hot routes below ASGI.
 ///
-/// `find` is given a path within the application, and answers None or the route and its parameters; it must not raise. A
-/// route has a `limit`: the bytes that a body may have, or None. `root` is what the server puts before each path, and
-/// `script` what the application then takes away. `most_head` is the bytes that a head may have. `client` is the address
-/// and the port of the connection's other end, `scheme` is "http" or "https".
+/// `table` has the routes. `root` is what the server puts before each path, and `script` what the application then takes
+/// away. `most_head` is the bytes that a head may have. `client` is the address and the port of the connection's other
+/// end, `scheme` is "http" or "https".
 #[pyclass(module = "django_vcache._vcache")]
 pub struct HotReader {
     framer: Framer<Found>,
@@ -26,20 +28,19 @@ pub struct HotReader {
     begin: usize,
 }
 
-/// Python's hot routes, and where they are mounted.
+/// The hot routes, and where they are mounted.
 struct Site {
-    /// Of a path: None, or the route and its parameters.
-    find: Py<PyAny>,
+    table: Py<RouteTable>,
     /// What the server puts before each path.
     root: String,
     /// What the application then takes away, if a path begins with it.
     script: String,
 }
 
-/// A route that Python has found.
+/// A route that a path fits.
 struct Found {
-    route: Py<PyAny>,
-    params: Py<PyAny>,
+    target: Arc<Target>,
+    params: Py<PyDict>,
     /// The path within the application, if it is another one than the request's.
     path: Option<String>,
 }
@@ -61,18 +62,13 @@ impl Routes for Site {
     type Error = PyErr;
 
     fn find(&self, path: &str) -> PyResult<Option<(Found, u64)>> {
-        Python::attach(|py| {
-            let inner = self.within(path);
-            let found = self.find.bind(py).call1((inner.as_deref().unwrap_or(path),))?;
-            if found.is_none() {
-                return Ok(None);
-            }
-            let (route, params): (Bound<'_, PyAny>, Py<PyAny>) = found.extract()?;
-            // None is no limit.
-            let most: Option<u64> = route.getattr(intern!(py, "limit"))?.extract()?;
-            let found = Found { route: route.unbind(), params, path: inner };
-            Ok(Some((found, most.unwrap_or(u64::MAX))))
-        })
+        let inner = self.within(path);
+        let table = self.table.get();
+        let Some(found) = table.look(inner.as_deref().unwrap_or(path)) else { return Ok(None) };
+        let params = Python::attach(|py| Ok::<_, PyErr>(table.parameters(py, &found)?.map(Bound::unbind)))?;
+        let target = Arc::clone(table.target(&found));
+        let limit = target.limit;
+        Ok(params.map(|params| (Found { target, params, path: inner }, limit)))
     }
 }
 
@@ -87,7 +83,7 @@ enum Step<'py> {
 impl HotReader {
     #[new]
     fn new(
-        find: Py<PyAny>,
+        table: Py<RouteTable>,
         root: String,
         script: &str,
         most_head: usize,
@@ -102,7 +98,7 @@ impl HotReader {
                 (client.into_any().unbind(), peer)
             }
         };
-        let site = Site { find, root, script: script.trim_end_matches('/').to_owned() };
+        let site = Site { table, root, script: script.trim_end_matches('/').to_owned() };
         Ok(Self { framer: Framer::new(most_head), site, client, peer, scheme, kept: Vec::new(), begin: 0 })
     }
 
@@ -220,7 +216,7 @@ impl HotReader {
             query: raw(line.query),
             headers: raw(headers),
             body: if is_too_large { raw(0..0) } else { raw(body.clone()) },
-            route: found.route,
+            target: found.target,
             params: found.params,
             client: self.client.clone_ref(py),
             peer: self.peer.clone_ref(py),
@@ -229,8 +225,11 @@ impl HotReader {
             length: if is_too_large { head.length.saturating_sub(body.len() as u64) } else { 0 },
             is_too_large,
             is_forwarded: head.is_forwarded,
+            names_proxy: head.names_proxy,
+            host: head.host,
             keep_alive: head.keep_alive && !is_too_large,
             is_head: line.method == "HEAD",
+            started: None,
         };
         Bound::new(py, request).map(Step::Request)
     }

@@ -5,10 +5,14 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyList};
 
+use crate::routing::Header;
+
 /// The headers of a response, checked.
-pub struct Response {
+pub struct Response<'a> {
     status: u16,
     headers: Vec<(PyBackedBytes, PyBackedBytes)>,
+    /// The lines of those that the site and the route add.
+    more: Vec<&'a [u8]>,
     /// What the headers say of the length.
     length: Option<usize>,
     /// Whether the headers have `Connection`.
@@ -16,13 +20,14 @@ pub struct Response {
     pub close: bool,
 }
 
-impl Response {
+impl<'a> Response<'a> {
     /// # Errors
     /// ValueError: a header that would break the response. TypeError: one that is not a pair of bytes.
     pub fn new(status: u16, given: &Bound<'_, PyList>) -> PyResult<Self> {
         let mut read = Self {
             status,
             headers: Vec::with_capacity(given.len()),
+            more: Vec::new(),
             length: None,
             has_connection: false,
             close: false,
@@ -58,6 +63,13 @@ impl Response {
         Ok(read)
     }
 
+    /// Adds headers of the site, where it does not have them, and of the route.
+    pub fn add(&mut self, site: &'a [Header], route: &'a [Header]) {
+        let is_new =
+            |header: &&Header| !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(&header.name));
+        self.more = site.iter().filter(is_new).chain(route).map(|header| &header.line[..]).collect();
+    }
+
     /// # Errors
     /// ValueError: the headers have another length than the body.
     pub fn bytes<'py>(
@@ -76,7 +88,8 @@ impl Response {
                 body.len()
             )));
         }
-        let room: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        let room = self.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>()
+            + self.more.iter().map(|line| line.len()).sum::<usize>();
         let mut out = Vec::with_capacity(line.len() + defaults.len() + room + body.len() + 64);
         out.extend_from_slice(line);
         out.extend_from_slice(defaults);
@@ -85,6 +98,9 @@ impl Response {
             out.extend_from_slice(b": ");
             out.extend_from_slice(value);
             out.extend_from_slice(b"\r\n");
+        }
+        for line in &self.more {
+            out.extend_from_slice(line);
         }
         if has_body {
             out.extend_from_slice(b"content-length: ");

@@ -2,10 +2,13 @@
 //!
 //! | module | is for |
 //! |---|---|
+//! | [`policy`] | hosts, https and the headers of security, for requests that Python's shell is not asked about |
 //! | [`segments`] | one route: its segments, and whether a path fits |
 //! | [`table`] | all routes of a site, in the order of the URLconf |
 
+mod policy;
 mod segments;
 mod table;
 
-pub use table::RouteTable;
+pub use policy::{Header, HotPolicy};
+pub use table::{RouteTable, Target};

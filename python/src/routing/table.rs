@@ -2,6 +2,7 @@
 //! tried in the order of the URLconf, so that the first one wins as it does in Django.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
@@ -9,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
 
+use super::policy::Header;
 use super::segments::{Converter, Piece, Segments};
 
 /// A route of the table.
@@ -17,11 +19,36 @@ struct Route {
     parameters: Vec<(Py<PyString>, Converter)>,
     /// It gets a UUID as an object of Python's, and not as text.
     with_objects: bool,
+    /// Further arguments.
+    extra: Option<Py<PyDict>>,
+    target: Arc<Target>,
+}
+
+/// What answers for a route.
+pub struct Target {
+    /// Python's `Route`.
+    pub route: Py<PyAny>,
+    /// The bytes that a body may have on the wire.
+    pub limit: u64,
+    pub direct: Option<Direct>,
+}
+
+/// A hot path that can be called without Python's `Route`.
+#[derive(FromPyObject)]
+pub struct Direct {
+    /// The form to await.
+    pub awaitable: Py<PyAny>,
+    /// The methods that it takes; None for all.
+    pub methods: Option<Vec<String>>,
+    /// The bytes that a body may have when it is decoded.
+    pub most: u64,
+    /// Those that every answer gets.
+    pub headers: Vec<Header>,
 }
 
 /// A route that a path fits, and the texts of its parameters.
 pub struct Found<'p> {
-    pub index: usize,
+    index: usize,
     texts: Vec<&'p str>,
 }
 
@@ -37,6 +64,17 @@ pub struct RouteTable {
     routes: Vec<Route>,
 }
 
+/// A route as Python gives it: a `Row`.
+#[derive(FromPyObject)]
+struct Row {
+    pieces: Vec<Given>,
+    route: Py<PyAny>,
+    extra: Py<PyDict>,
+    limit: Option<u64>,
+    with_objects: bool,
+    direct: Option<Direct>,
+}
+
 /// A piece as Python gives it: text, or a converter's name and a parameter's.
 #[derive(FromPyObject)]
 enum Given {
@@ -47,11 +85,8 @@ enum Given {
 #[pymethods]
 impl RouteTable {
     #[new]
-    fn new(routes: Vec<(Vec<Given>, bool)>) -> PyResult<Self> {
-        let routes = routes
-            .into_iter()
-            .map(|(pieces, with_objects)| Route::new(pieces, with_objects))
-            .collect::<PyResult<Vec<_>>>()?;
+    fn new(py: Python<'_>, rows: Vec<Row>) -> PyResult<Self> {
+        let routes = rows.into_iter().map(|row| Route::new(py, row)).collect::<PyResult<Vec<_>>>()?;
         let mut shapes = matchit::Router::new();
         let mut others = Vec::new();
         let mut seen = HashSet::new();
@@ -84,12 +119,13 @@ impl RouteTable {
         Ok(Segments::new(&pieces).err())
     }
 
-    /// The route that a path fits, by its number, and its parameters.
-    fn find<'py>(&self, py: Python<'py>, path: &str) -> PyResult<Option<(usize, Bound<'py, PyDict>)>> {
-        match self.look(path) {
-            None => Ok(None),
-            Some(found) => Ok(self.parameters(py, &found)?.map(|parameters| (found.index, parameters))),
-        }
+    /// The route that a path fits, and the arguments for its target.
+    ///
+    /// `path` is decoded, from the slash behind the root path.
+    fn find<'py>(&self, py: Python<'py>, path: &str) -> PyResult<Option<(Py<PyAny>, Bound<'py, PyDict>)>> {
+        let Some(found) = self.look(path) else { return Ok(None) };
+        let parameters = self.parameters(py, &found)?;
+        Ok(parameters.map(|parameters| (self.target(&found).route.clone_ref(py), parameters)))
     }
 
     fn __len__(&self) -> usize {
@@ -106,7 +142,12 @@ impl RouteTable {
             .find_map(|&index| Some(Found { index, texts: self.routes[index].segments.captures(path)? }))
     }
 
-    /// The parameters of a route that was found, as Python's objects; none if a number is longer than Django takes.
+    /// What answers for a route that was found.
+    pub fn target(&self, found: &Found<'_>) -> &Arc<Target> {
+        &self.routes[found.index].target
+    }
+
+    /// The arguments for a route that was found, as Python's objects; none if a number is longer than 64 bits.
     ///
     /// # Errors
     /// What Python raised as it made them.
@@ -127,15 +168,25 @@ impl RouteTable {
                 _ => parameters.set_item(name, text)?,
             }
         }
+        if let Some(extra) = &route.extra {
+            parameters.update(extra.bind(py).as_mapping())?;
+        }
         Ok(Some(parameters))
     }
 }
 
 impl Route {
-    fn new(pieces: Vec<Given>, with_objects: bool) -> PyResult<Self> {
-        let (pieces, parameters) = split(pieces)?;
+    fn new(py: Python<'_>, row: Row) -> PyResult<Self> {
+        let (pieces, parameters) = split(row.pieces)?;
         let segments = Segments::new(&pieces).map_err(PyValueError::new_err)?;
-        Ok(Self { segments, parameters, with_objects })
+        let target = Target { route: row.route, limit: row.limit.unwrap_or(u64::MAX), direct: row.direct };
+        Ok(Self {
+            segments,
+            parameters,
+            with_objects: row.with_objects,
+            extra: (!row.extra.bind(py).is_empty()).then_some(row.extra),
+            target: Arc::new(target),
+        })
     }
 }
 
