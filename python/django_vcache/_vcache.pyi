@@ -96,15 +96,18 @@ class HotPolicy:
         """Remembers a Host header that ``ALLOWED_HOSTS`` admits."""
 
 def header_in(lines: bytes, name: bytes) -> bytes | None:
-    """The first header of a name in lower case, of header lines as they came; None if there is no such header."""
+    """A header by its name in lower case, of header lines as they came; None if there is no such header.
+
+    Several of the name are joined by commas.
+    """
 
 @final
 class HotReader:
     """Reads the requests of one connection that are for hot routes below ASGI.
 
     `table` has the routes. `root` is what the server puts before each path, and `script` what the application then
-    takes away. `most_head` is the bytes that a head may have. `client` is the address and the port of the connection's
-    other end, `scheme` is "http" or "https".
+    takes away. `most_head` is the bytes that a head may have. `client` and `server` are the addresses and ports of the
+    connection's ends, `scheme` is "http" or "https".
     """
 
     def __new__(
@@ -114,6 +117,7 @@ class HotReader:
         script: str,
         most_head: int,
         client: tuple[str, int] | None,
+        server: tuple[str, int | None] | None,
         scheme: str,
     ) -> Self: ...
     @property
@@ -154,6 +158,7 @@ class HotRequest:
     client: tuple[str, int] | None
     peer: str | None
     """The client's address."""
+    server: tuple[str, int | None] | None
     scheme: str
     length: int
     """Bytes of a body that is too large that have not come yet."""

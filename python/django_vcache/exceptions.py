@@ -84,6 +84,8 @@ class RequestError(VcacheError):
 
     def __init__(self, *args: object, status: int = 400) -> None:
         super().__init__(*args)
+        if not isinstance(status, int) or not 400 <= status <= 599:
+            raise ValueError(f"the status of a RequestError is from 400 to 599, not {status!r}")
         self.status = status
 
 

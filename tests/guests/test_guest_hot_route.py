@@ -37,7 +37,7 @@ def test_both_forms_name_the_hot_path(probe: ModuleType, form: str) -> None:
     target = target_of(getattr(probe, form))
     assert isinstance(target, HotPathTarget)
     assert (target.blocking, target.awaitable) == (probe.answer, probe.aanswer)
-    assert target.problem() is None
+    assert target.problem(["project"]) is None
 
 
 def test_each_level_answers(placed: None, run: Any) -> None:

@@ -66,7 +66,7 @@ def test_the_command_lists_each_route_with_its_level() -> None:
     assert [each["level"] for each in told] == ["early", "early", "view"]
     assert [each["methods"] for each in told] == ["GET,POST", "any", "any"]
     assert [each["name"] for each in told] == ["a", None, "shop:deep"]
-    assert [each["instead_of"] for each in told] == [None, "'b/<str:s>/'", None]
+    assert [each["instead_of"] for each in told] == [[], ["'b/<str:s>/' for /b/c/"], []]
     assert told[0]["target"] == "support.hot.made"
     assert "/a/<int:n>/\n    methods:         GET,POST\n" in text
     assert "why not earlier: it is under a regular expression" in text

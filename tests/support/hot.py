@@ -152,10 +152,12 @@ async def ask_below(asked: Asked) -> Answer:
 
     from django_vcache.uvicorn import HotProtocol
 
-    async def unreached(scope: Any, receive: Any, send: Any) -> None:
-        raise AssertionError(f"{asked.path} reached the application")
+    class Unreached(ASGIHandler):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            raise AssertionError(f"{asked.path} reached the application")
 
-    config = Config(unreached, http=HotProtocol, log_config=None, access_log=False, proxy_headers=False)
+    options: dict[str, Any] = {"log_config": None, "access_log": False, "proxy_headers": False}
+    config = Config(ASGIApplication(Unreached()), http=HotProtocol, **options)
     config.load()
     protocol: Any = HotProtocol(config, ServerState(), {}, asyncio.get_running_loop())
     transport = _Transport()

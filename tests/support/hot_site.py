@@ -152,7 +152,7 @@ FAMILIES = {
 }
 
 
-def table() -> RouteTable:
+def table(application: object) -> RouteTable:
     """In place of the routes of Django's URLs."""
     rows = [Row([path.removeprefix("/")], route, limit=route.limit) for path, route in ROUTES.items()]
     for prefix, (route, name) in FAMILIES.items():

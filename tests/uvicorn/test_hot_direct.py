@@ -16,6 +16,7 @@ from support.asgi import HANG
 from support.hot import routes
 from uvicorn.server import ServerState
 
+from django_vcache.asgi import ASGIApplication, ASGIHandler
 from django_vcache.exceptions import RequestError
 from django_vcache.routing import hot
 from django_vcache.routing._routes import Route
@@ -53,10 +54,13 @@ class Connection:
     """A connection of a server, and what its hot path is asked for."""
 
     def __init__(self, **options: Any) -> None:
-        async def unreached(scope: Any, receive: Any, send: Any) -> None:
-            raise AssertionError("the application was reached")
+        class Unreached(ASGIHandler):
+            async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+                raise AssertionError("the application was reached")
 
-        config = uvicorn.Config(unreached, http=HotProtocol, log_config=None, access_log=False, **options)
+        config = uvicorn.Config(
+            ASGIApplication(Unreached()), http=HotProtocol, log_config=None, access_log=False, **options
+        )
         config.load()
         self.state = ServerState()
         self.protocol: Any = HotProtocol(config, self.state, {}, asyncio.get_running_loop())

@@ -103,10 +103,48 @@ def test_a_site_that_cannot_be_made_leaves_all_to_the_application(
 
     monkeypatch.setattr("django_vcache.routing._site.site", fails)
     monkeypatch.setattr("django_vcache.uvicorn._server.table", _site.table)
-    with HotServer() as site, site.client() as client:
+    with override_settings(VCACHE={"BELOW_ASGI": True}), HotServer() as site, site.client() as client:
         client.send(request("/hot/quick") * 2)
         assert [client.answer().text for _ in range(2)] == ["cold /hot/quick 0"] * 2
     assert "no site today" in caplog.text
+
+
+class Middleware:
+    """As most ASGI middleware names what it calls."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+
+class Mount:
+    """An application that calls others, each for some paths."""
+
+    def __init__(self, app: Any) -> None:
+        self.routes = [app]
+
+
+@pytest.mark.parametrize(
+    ("application", "setting", "number", "told"),
+    [
+        (ASGIHandler(), {}, 1, ""),
+        (ASGIApplication(ASGIHandler()), {}, 1, ""),
+        (Middleware(Middleware(DjangosHandler())), {}, 1, ""),
+        (Mount(ASGIHandler()), {}, 0, "test_hot_inner.Mount object"),
+        (Middleware(Mount(ASGIHandler())), {}, 0, "set VCACHE['BELOW_ASGI'] to True"),
+        (Mount(ASGIHandler()), {"BELOW_ASGI": True}, 1, ""),
+        (ASGIHandler(), {"BELOW_ASGI": False}, 0, ""),
+    ],
+)
+def test_hot_routes_are_answered_before_django_alone(
+    application: Any, setting: dict[str, bool], number: int, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def target(request: Any) -> bytes:
+        return b""
+
+    with routes(hot("a/", target), VCACHE=setting):
+        assert len(_site.table(application)) == number
+    assert told in caplog.text
+    assert bool(told) == bool(caplog.text)
 
 
 def test_force_script_name_is_taken_away(folder: Path) -> None:
@@ -154,7 +192,7 @@ def test_without_uvicorn(monkeypatch: pytest.MonkeyPatch) -> None:
         raise _versions.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(_versions.metadata, "version", missing)
-    with pytest.raises(ImportError, match=r"Run: pip install \"django-vcache\[uvicorn\]\""):
+    with pytest.raises(ImportError, match=r"Run: pip install \"uvicorn>=0.40,<0.55\""):
         _versions.check()
 
 

@@ -80,9 +80,7 @@ def test_the_class_inside(executed: list[str]) -> None:
 
 
 def test_a_class_inside_that_is_none(executed: list[str]) -> None:
-    from django_vcache.exceptions import ConfigurationError
-
-    with pytest.raises(ConfigurationError, match="'h4'"):
+    with pytest.raises(CommandError, match="--http is 'h4'"):
         call_command("vcache_serve", "--app", "a:b", "--http", "h4")
     assert executed == []
 
@@ -92,7 +90,7 @@ def test_uvicorn_is_too_old(executed: list[str], monkeypatch: pytest.MonkeyPatch
         if name != "django_vcache.uvicorn._versions":
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(_versions.metadata, "version", lambda name: "0.30.0")
-    with pytest.raises(CommandError, match=r'uvicorn 0\.30\.0 is older\. Run: pip install "django-vcache\[uvicorn\]"'):
+    with pytest.raises(CommandError, match=r'uvicorn 0\.30\.0 is older\. Run: pip install "uvicorn>=0\.40,<0\.55"'):
         call_command("vcache_serve", "--app", "a:b")
 
 

@@ -35,6 +35,9 @@
     Whether :mod:`django_vcache.asgi` runs the hooks of Django's middleware that do no I/O without a thread.
 ``INLINE_MIDDLEWARE`` (``[]``)
     Dotted paths of further middleware whose hooks never block, and need no thread either.
+``BELOW_ASGI`` (not set)
+    Whether :mod:`django_vcache.uvicorn` answers hot routes before ASGI. Not set: if the application is Django's, which
+    is looked for within ASGI middleware.
 """
 
 import functools
@@ -71,6 +74,7 @@ class VcacheSettings(NamedTuple):
     lane_idle: float = 60.0
     inline: bool = True
     inline_middleware: tuple[str, ...] = ()
+    below_asgi: bool | None = None
 
 
 @functools.cache
@@ -123,7 +127,7 @@ def _problem(name: str, value: object) -> str:
         case "GATES" | "STREAMS" | "INLINE_MIDDLEWARE":
             fits = isinstance(value, list | tuple) and all(isinstance(path, str) and "." in path for path in value)
             return "" if fits else "a list of dotted paths"
-        case "ENABLED" | "LEGACY_HEADERS" | "WARM_UP" | "INLINE":
+        case "ENABLED" | "LEGACY_HEADERS" | "WARM_UP" | "INLINE" | "BELOW_ASGI":
             return "" if isinstance(value, bool) else "True or False"
         case "REFUSAL":
             fits = isinstance(value, str) and (value in ("text", "json") or _names_something(value))

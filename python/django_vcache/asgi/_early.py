@@ -3,6 +3,7 @@
 A Python coroutine, because it costs what a compiled one would: the server's own hand-overs are the larger part.
 """
 
+import functools
 from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
@@ -10,7 +11,9 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import RequestAborted
-from django.core.handlers.asgi import ASGIRequest
+from django.core.handlers.asgi import ASGIRequest, get_script_prefix
+from django.core.signals import setting_changed
+from django.urls import set_script_prefix
 
 from django_vcache.exceptions import RequestError
 from django_vcache.routing._head import ScopeHead
@@ -44,8 +47,10 @@ async def answered_early(scope: Any, receive: Callable[[], Any], send: Callable[
     if not len(routes):
         return False
     path = scope["path"]
-    if scope.get("root_path") or settings.FORCE_SCRIPT_NAME:
+    if scope.get("root_path") or _has_script_name():
         path = ASGIRequest(scope, BytesIO()).path_info
+        # For `reverse()`, as Django's handler does.
+        set_script_prefix(get_script_prefix(scope))
     found = routes.find(path)
     if found is None:
         return False
@@ -74,6 +79,14 @@ async def answered_early(scope: Any, receive: Callable[[], Any], send: Callable[
     with suppress(RequestAborted):
         await watched(respond(), listen)
     return True
+
+
+@functools.cache
+def _has_script_name() -> bool:
+    return bool(settings.FORCE_SCRIPT_NAME)
+
+
+setting_changed.connect(lambda **kwargs: _has_script_name.cache_clear(), weak=False)
 
 
 async def _body(head: ScopeHead, route: Route, receive: Callable[[], Any]) -> bytes:

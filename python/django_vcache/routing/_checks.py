@@ -1,6 +1,6 @@
 """System checks of hot routes.
 
-``vcache.E010``  the target of a hot route does not take a request
+``vcache.E010``  the target of a hot route does not take a request, or its middleware cannot be made
 ``vcache.W005``  a pattern before a hot route would have been taken, and is not
 ``vcache.W006``  a hot route cannot be answered early, and why
 """
@@ -25,14 +25,16 @@ def check_hot_routes(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     found: list[CheckMessage] = []
     for each in routes:
         route = f"the hot route '{each.placed.route}'"
-        problem = each.target.problem()
+        problem = each.problem
         if problem is not None:
             found.append(Error(f"{route}: {problem}", id="vcache.E010"))
-        if each.hidden is not None:
+        if each.hidden:
+            pattern, path = each.hidden[0]
+            more = len(each.hidden) - 1
             found.append(
                 Warning(
-                    f"{route} wins over the pattern {each.hidden.pattern.describe()}, which stands before it and would "
-                    f"have been taken for {each.sample}",
+                    f"{route} wins over the pattern {pattern.pattern.describe()}, which stands before it and would "
+                    f"have been taken for {path}" + (f"; and over {more} more, see vcache_routes" if more else ""),
                     hint="Place the hot route first, so that all servers answer alike, or make the two differ.",
                     id="vcache.W005",
                 )

@@ -36,7 +36,13 @@ class Cors:
         credentials: bool = False,
         max_age: int = 3600,
     ) -> None:
+        if not isinstance(origins, Iterable):
+            raise ConfigurationError(f"origins of Cors are '*' or a list of origins, not {origins!r}")
+        if not isinstance(max_age, int) or isinstance(max_age, bool) or max_age < 0:
+            raise ConfigurationError(f"max_age of Cors is a number of seconds, not {max_age!r}")
         named = [origins] if isinstance(origins, str) else list(origins)
+        if not named:
+            raise ConfigurationError("origins of Cors are empty, so that no page could ask: leave `cors` out instead")
         self._all = named == ["*"]
         self._origins = frozenset(_origin(each) for each in named) if not self._all else frozenset()
         if credentials and self._all:
@@ -46,7 +52,7 @@ class Cors:
         self._headers = None if headers == "*" else ", ".join(_listed("headers", headers)).encode()
         self._expose = ", ".join(_listed("expose", expose)).encode()
         self._credentials = credentials
-        self._max_age = str(int(max_age)).encode()
+        self._max_age = str(max_age).encode()
 
     @property
     def constant(self) -> Pairs | None:
@@ -85,8 +91,8 @@ class Cors:
 
 
 def _origin(text: str) -> str:
-    scheme, _, rest = text.partition("://")
-    if scheme not in ("http", "https") or not rest or "/" in rest or text == "*":
+    scheme, _, rest = text.partition("://") if isinstance(text, str) and text.isascii() else ("", "", "")
+    if scheme not in ("http", "https") or not rest or "/" in rest or "*" in text:
         raise ConfigurationError(
             f"{text!r} cannot be an origin of Cors: write it as the browser sends it, such as 'https://shop.example'"
         )
@@ -96,6 +102,11 @@ def _origin(text: str) -> str:
 def _listed(what: str, names: str | Iterable[str]) -> list[str]:
     found = [names] if isinstance(names, str) else list(names)
     for name in found:
-        if not isinstance(name, str) or not name or not all(c.isalnum() or c in "-_!#$%&'*+.^`|~" for c in name):
+        if (
+            not isinstance(name, str)
+            or not name
+            or not name.isascii()
+            or not all(c.isalnum() or c in "-_!#$%&'*+.^`|~" for c in name)
+        ):
             raise ConfigurationError(f"{name!r} in {what} of Cors is not the name of a header")
     return found

@@ -38,28 +38,29 @@ async def afailed(head: Head, body: bytes, error: Exception) -> Response:
 def refused(head: Head, body: bytes, error: RequestError) -> Response:
     """The answer to a request that is at fault, with a line that says why."""
     response = HttpResponse(str(error), status=error.status, content_type="text/plain; charset=utf-8")
-    _log(head, body, response, "%s: %s", _phrase(error.status), head.path, exception=error)
+    # The reason instead of a traceback: clients are at fault, and any number of them.
+    _log(head, body, response, "%s: %s (%s)", _phrase(error.status), head.full_path, str(error))
     return response_of(response)
 
 
 def log_error(head: Head, body: bytes, response: Response) -> None:
     """Logs an answer above 399 that is not logged yet, as Django's handler does with that of a view."""
     made = HttpResponse(status=response.status)
-    _log(head, body, made, "%s: %s", _phrase(response.status), head.path)
+    _log(head, body, made, "%s: %s", _phrase(response.status), head.full_path)
     response.is_logged = True
 
 
 def not_allowed(head: Head, methods: tuple[str, ...]) -> Response:
     """The answer to a method that the route does not have."""
     response = HttpResponseNotAllowed(methods)
-    _log(head, b"", response, "Method Not Allowed (%s): %s", head.method, head.path)
+    _log(head, b"", response, "Method Not Allowed (%s): %s", head.method, head.full_path)
     return response_of(response)
 
 
-def _log(head: Head, body: bytes, response: HttpResponse, message: str, *args: str, exception: Any = None) -> None:
+def _log(head: Head, body: bytes, response: HttpResponse, message: str, *args: str) -> None:
     # Few handlers look at the request, and it costs more than the record.
     request: Any = SimpleLazyObject(lambda: head.request(body))
-    log_response(message, *args, response=response, request=request, exception=exception)
+    log_response(message, *args, response=response, request=request)
 
 
 def _phrase(status: int) -> str:

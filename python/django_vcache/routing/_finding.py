@@ -1,6 +1,7 @@
 """The hot routes of a URLconf: where each stands, and whether it can be answered before Django's handler."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +39,8 @@ class Placed:
     """Arguments of ``include()`` and of the pattern itself."""
     reason: str | None = None
     """Why it is not answered before Django's handler; None if it is."""
+    names: tuple[str, ...] = ()
+    """The parameters of its URL."""
 
     @property
     def view(self) -> HotView | None:
@@ -52,6 +55,7 @@ class _Prefix:
     pieces: tuple[Piece, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
     reason: str | None = None
+    names: tuple[str, ...] = ()
 
 
 def placed_routes() -> list[Placed]:
@@ -81,13 +85,20 @@ def _patterns(patterns: Any, prefix: _Prefix) -> Iterator[Placed]:
             **(pattern.default_kwargs if isinstance(pattern, URLResolver) else pattern.default_args),
         }
         everything = (*prefix.pieces, *pieces)
+        names = tuple(dict.fromkeys((*prefix.names, *_names(own))))
         if isinstance(pattern, URLResolver):
             namespaces = (*prefix.namespaces, pattern.namespace) if pattern.namespace else prefix.namespaces
-            below = _Prefix(route, namespaces, everything, extra, reason or _problem_of_prefix(pieces))
+            below = _Prefix(route, namespaces, everything, extra, reason or _problem_of_prefix(pieces), names)
             yield from _patterns(pattern.url_patterns, below)
         elif isinstance(pattern, URLPattern):
             name = ":".join((*prefix.namespaces, pattern.name)) if pattern.name else None
-            yield Placed(route, pattern, name, list(everything), extra, reason or _problem(everything, extra))
+            yield Placed(route, pattern, name, list(everything), extra, reason or _problem(everything, extra), names)
+
+
+def _names(pattern: Any) -> Iterable[str]:
+    """The parameters that Django finds with a pattern."""
+    names: Iterable[str] = getattr(pattern, "converters", None) or getattr(pattern, "regex", re.compile("")).groupindex
+    return names
 
 
 def _pieces(pattern: Any) -> tuple[tuple[Piece, ...], str | None]:

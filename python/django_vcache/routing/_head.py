@@ -5,7 +5,7 @@ of Django's own.
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.core.handlers.asgi import ASGIRequest
@@ -40,14 +40,16 @@ class Head:
         self.peer = peer
         self.scheme = scheme
 
+    @property
+    def full_path(self) -> str:
+        """The path with the root path before it, for people to read."""
+        return self.path
+
     def get(self, name: bytes) -> bytes | None:
-        """The first header of a name in lower case, or None."""
+        """A header by its name in lower case, several of them joined by commas as Django does; or None."""
         if isinstance(self.headers, bytes):
             return header_in(self.headers, name)
-        for each, value in self.headers:
-            if each == name or each.lower() == name:
-                return value
-        return None
+        return _joined(value for each, value in self.headers if each == name or each.lower() == name)
 
     def has(self, name: str) -> bool:
         """Whether there is a header, by its name in ``request.META``."""
@@ -97,11 +99,11 @@ class ScopeHead(Head):
 
     def get(self, name: bytes) -> bytes | None:
         # By the specification names are in lower case.
-        for each, value in self._scope["headers"]:
-            if each == name:
-                found: bytes = value
-                return found
-        return None
+        return _joined([value for each, value in self._scope["headers"] if each == name])
+
+    @property
+    def full_path(self) -> str:
+        return str(self._scope["path"])
 
     def pairs(self) -> list[tuple[bytes, bytes]]:
         # Any iterable may be there.
@@ -132,5 +134,14 @@ class ViewHead(Head):
         )
         self._request = request
 
+    @property
+    def full_path(self) -> str:
+        return self._request.path
+
     def request(self, body: bytes) -> HttpRequest:
         return self._request
+
+
+def _joined(values: Iterable[bytes]) -> bytes | None:
+    found = list(values)
+    return b",".join(found) if found else None

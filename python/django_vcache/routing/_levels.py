@@ -2,13 +2,14 @@
 ``vcache_routes``."""
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from django.urls import Resolver404, URLPattern, get_resolver
 
 from ._finding import Placed, walk
+from ._routes import Route
+from ._site import site
 from ._targets import Target
-from ._views import HotView
 
 __all__ = ["Listed", "listed"]
 
@@ -18,29 +19,34 @@ class Listed:
     """A hot route with what there is to say about it."""
 
     placed: Placed
-    hidden: URLPattern | None
-    """An earlier pattern that Django would have taken for a path of this route."""
-    sample: str
-    """That path."""
+    hidden: list[tuple[URLPattern, str]] = field(default_factory=list)
+    """Earlier patterns, each with a path for which Django would have taken it."""
+
+    @property
+    def route(self) -> Route:
+        view = self.placed.view
+        assert view is not None
+        route: Route = view.route  # type: ignore[assignment]
+        return route
 
     @property
     def target(self) -> Target:
-        view = self.placed.view
-        assert view is not None
-        target: Target = view.route.target
-        return target
+        return self.route.target
 
     @property
     def methods(self) -> str:
-        view = self.placed.view
-        assert view is not None
-        methods = view.route.methods  # type: ignore[attr-defined]
+        methods = self.route.methods
         return ",".join(each for each in methods if each not in ("HEAD", "OPTIONS")) if methods else "any"
 
     @property
     def level(self) -> str:
         """The earliest level at which it is answered."""
         return "view" if self.placed.reason else "early"
+
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot answer, as far as that can be known before a request comes."""
+        return self.route.problem([*self.placed.names, *self.placed.extra])
 
 
 def listed() -> list[Listed]:
@@ -49,11 +55,20 @@ def listed() -> list[Listed]:
     Raises:
         Exception: what importing the URLconf raised.
     """
-    found = []
-    for placed in walk():
-        if placed.view is not None:
-            sample = _sample(placed)
-            found.append(Listed(placed, _taken(sample, placed) if sample else None, sample))
+    patterns = list(walk())
+    found = [Listed(placed) for placed in patterns if placed.view is not None]
+    by_route = {id(each.route): each for each in found}
+    early = {id(each.placed.pattern) for each in found if each.level == "early"}
+    for placed in patterns:
+        # A path that fits the pattern, or one that fits the hot route: the other of the two is then asked.
+        path = _sample(placed)
+        pattern = _by_django(path)
+        answers = site().find(path)
+        if pattern is None or answers is None or id(pattern) in early:
+            continue
+        listed = by_route[id(answers[0])]
+        if all(pattern is not each for each, _ in listed.hidden):
+            listed.hidden.append((pattern, path))
     return found
 
 
@@ -67,18 +82,14 @@ _SAMPLES = {
 
 
 def _sample(placed: Placed) -> str:
-    """A path that fits a route; empty if it cannot be told."""
-    if placed.reason is not None:
-        return ""
+    """A path that fits a pattern, if its pieces are known."""
     return "/" + "".join(piece if isinstance(piece, str) else _SAMPLES[piece[0]] for piece in placed.pieces)
 
 
-def _taken(path: str, placed: Placed) -> URLPattern | None:
-    """The pattern that Django takes for a path, if it stands before the route's own."""
+def _by_django(path: str) -> URLPattern | None:
+    """The pattern that Django takes for a path."""
     try:
         match = get_resolver().resolve(path)
     except Resolver404:
-        return None
-    if match.func is placed.pattern.callback or isinstance(match.func, HotView):
         return None
     return next((each.pattern for each in walk() if each.pattern.callback is match.func), None)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 from django.http import HttpRequest, QueryDict
 from django.utils.datastructures import CaseInsensitiveMapping
@@ -15,6 +15,26 @@ from django_vcache.exceptions import RequestError
 from ._head import Head
 
 __all__ = ["Request"]
+
+
+_VIEW = "that is middleware's, which a hot route skips. Place this view with path() instead"
+_DJANGOS = "that is for Django's own request, which as_django() makes"
+_INSTEAD = {
+    "GET": "its parameters are those of request.query",
+    "POST": "a form is in request.as_django().POST",
+    "FILES": "files are in request.as_django().FILES",
+    "META": "it has headers, client, query_string and scheme",
+    "COOKIES": "the header is request.headers['Cookie'], and request.as_django().COOKIES has them apart",
+    "build_absolute_uri": _DJANGOS,
+    "get_host": _DJANGOS,
+    "is_secure": "it has scheme",
+    "path_info": "it has path",
+    "user": _VIEW,
+    "auser": _VIEW,
+    "session": _VIEW,
+    "resolver_match": "it has parameters",
+}
+"""What a hot route has in place of what Django's request has."""
 
 
 class Request:
@@ -47,6 +67,12 @@ class Request:
 
     def __repr__(self) -> str:
         return f"<Request: {self.method} {self.path!r}>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        hint = _INSTEAD.get(name)
+        raise AttributeError(
+            f"a hot route's Request has no attribute {name!r}" + (f": {hint}" if hint else ""), name=name, obj=self
+        )
 
     @property
     def __vcache_request__(self) -> tuple[Any, ...]:

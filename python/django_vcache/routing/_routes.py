@@ -97,7 +97,7 @@ class Route:
         self.methods = _methods(methods)
         self._limit = _limits(limit)
         self._cors = cors if cors is None or isinstance(cors, Cors) else Cors(cors)
-        self._middleware = tuple(middleware)
+        self._middleware = _middleware(middleware)
         self._is_plain = isinstance(self.target, HotPathTarget) and not middleware
 
     @property
@@ -138,11 +138,12 @@ class Route:
         scheme = secured.scheme(head)
         try:
             if outcome is not None:
-                response = response_of(outcome())
+                response = response_of(outcome(), self.target.name)
             elif (early := self._before(secured, head, body, scheme)) is not None:
                 response = early
             elif self._is_plain:
-                response = response_of(await self.target.acall(self._packed(head, body, scheme), parameters))
+                answer = await self.target.acall(self._packed(head, body, scheme), parameters)
+                response = response_of(answer, self.target.name)
             else:
                 response = await self._through(self._request(head, body, scheme, parameters))
         except Exception as error:
@@ -160,7 +161,7 @@ class Route:
                 if self._middleware:
                     response = async_to_sync(self._through)(request)
                 else:
-                    response = response_of(self.target.call(request, parameters))
+                    response = response_of(self.target.call(request, parameters), self.target.name)
         except Exception as error:
             response = failed(head, body, error)
         return self._finished(secured, head, body, scheme, response)
@@ -172,8 +173,10 @@ class Route:
 
     def too_large(self, length: int | None) -> RequestError:
         """The error for a body above the limit on the wire."""
-        had = "more" if length is None else f"{length}"
-        return RequestError(f"the body has {had} bytes, and {self.limits[0]} are the limit", status=413)
+        most = self.limits[0]
+        if length is None:
+            return RequestError(f"the body has more than {most} bytes, which is the limit", status=413)
+        return RequestError(f"the body has {length} bytes, and {most} are the limit", status=413)
 
     def _before(self, secured: Security, head: Head, body: bytes, scheme: str) -> Response | None:
         """What is answered without the target."""
@@ -204,7 +207,7 @@ class Route:
 
     async def _through(self, request: Request) -> Response:
         """The target, with the route's middleware around it."""
-        return response_of(await self._steps(request))
+        return response_of(await self._steps(request), "middleware of the route")
 
     @functools.cached_property
     def _steps(self) -> Respond:
@@ -212,13 +215,34 @@ class Route:
 
         async def innermost(request: Request) -> Response:
             as_view = isinstance(request.head, ViewHead)
-            return response_of(await self.target.acall(request, request.parameters, as_view=as_view))
+            answer = await self.target.acall(request, request.parameters, as_view=as_view)
+            return response_of(answer, self.target.name)
 
         step: Respond = innermost
         for each in reversed(self._middleware):
-            factory = import_string(each) if isinstance(each, str) else each
-            step = factory(step)
+            try:
+                factory = import_string(each) if isinstance(each, str) else each
+                step = factory(step)
+            except Exception as error:
+                raise ConfigurationError(f"{each!r} in middleware of hot() cannot be made: {error}") from error
+            if not callable(step):
+                raise ConfigurationError(
+                    f"{each!r} in middleware of hot() is called with the next step and must return a coroutine "
+                    f"function of a request, not {step!r}"
+                )
         return step
+
+    def problem(self, names: Iterable[str]) -> str | None:
+        """Why it cannot answer, as far as that can be known before a request comes.
+
+        Args:
+            names: those of the parameters of its URL.
+        """
+        try:
+            self._steps  # noqa: B018
+        except ConfigurationError as error:
+            return str(error)
+        return self.target.problem(names)
 
     def _finished(self, secured: Security, head: Head, body: bytes, scheme: str, response: Response) -> Response:
         """An answer with what every one has: its length, security, CORS; without a body for HEAD."""
@@ -261,6 +285,16 @@ def _methods(given: Iterable[str] | None) -> tuple[str, ...] | None:
         raise ConfigurationError("methods of hot() is empty, so that the route would answer nothing")
     found += ["HEAD"] * ("GET" in found) + ["OPTIONS"]
     return tuple(dict.fromkeys(found))
+
+
+def _middleware(given: Any) -> tuple[str | Callable[[Respond], Respond], ...]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise ConfigurationError(f"middleware of hot() is a list, such as [access_log], not {given!r}")
+    found = tuple(given)
+    for each in found:
+        if not callable(each) and not (isinstance(each, str) and "." in each):
+            raise ConfigurationError(f"{each!r} in middleware of hot() is no factory, nor the dotted path of one")
+    return found
 
 
 def _limits(given: int | tuple[int, int] | None) -> tuple[int, int] | None:

@@ -4,7 +4,7 @@ import inspect
 import re
 import sys
 import types
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -64,12 +64,40 @@ class Target:
 
     def _run(self, request: Request, parameters: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         if self.is_async:
-            made: Coroutine[Any, Any, Any] = self.function(request, **parameters)
-            return made
-        return sync_to_async(self.function)(request, **parameters)
+            return self._rendered(self.function(request, **parameters))
+        return sync_to_async(self._render_after)(request, parameters)
 
-    def problem(self) -> str | None:
-        """Why it cannot be a target, as far as that can be known before it is called."""
+    async def _rendered(self, made: Coroutine[Any, Any, Any]) -> Any:
+        result = await made
+        if getattr(result, "is_rendered", True):
+            return result
+        # A template may do anything, so it has a thread, as under Django's handler.
+        return await sync_to_async(result.render)()
+
+    def _render_after(self, request: Request, parameters: dict[str, Any]) -> Any:
+        result = self.function(request, **parameters)
+        return result if getattr(result, "is_rendered", True) else result.render()
+
+    def problem(self, names: Iterable[str]) -> str | None:
+        """Why it cannot be a target, as far as that can be known before it is called.
+
+        Args:
+            names: those of its arguments beside the request.
+        """
+        return self._misfit(self.function, names)
+
+    def _misfit(self, function: Callable[..., Any], names: Iterable[str]) -> str | None:
+        """Whether a function cannot be called with a request and the arguments of the route."""
+        try:
+            signature = inspect.signature(function)
+        except (ValueError, TypeError):
+            return None
+        names = list(names)
+        try:
+            signature.bind(None, **dict.fromkeys(names))
+        except TypeError as error:
+            given = ", ".join(["request", *(f"{name}=..." for name in names)])
+            return f"{self.name}{signature} is called as ({given}), and that fails: {error}"
         return None
 
 
@@ -126,15 +154,15 @@ class HotPathTarget(Target):
             raise _too_large(error) from None
         return await coroutine
 
-    def problem(self) -> str | None:
-        """Whether its first parameter is a ``Request``, by the stub that its module carries."""
+    def problem(self, names: Iterable[str]) -> str | None:
+        """Whether its first parameter is a ``Request``, by the stub that its module carries, and the others fit."""
         stub = getattr(_module_of(self.function), "__vcache_stub__", None)
         if stub is None:
             return None
         own = (self.awaitable or self.blocking or _nothing).__name__
         found = re.search(rf"^(?:async )?def {re.escape(own)}\(([^)]*)", stub(), re.MULTILINE)
         if found is None or re.match(r"\w+: ([\w.]+\.)?Request\b", found[1]):
-            return None
+            return self._misfit(self.function, names)
         return (
             f"{self.name} takes ({found[1]}), and a hot route calls it with the request first: give it a "
             "`vcache::http::Request` as its first parameter behind the connection"
@@ -157,8 +185,15 @@ def target_of(target: Any) -> Target:
         ConfigurationError: it cannot be called.
     """
     if isinstance(target, type) or not callable(target):
+        hint = ": import it" if isinstance(target, str) else ""
         raise ConfigurationError(
-            f"the target of hot() must be a hot path or a Python function of the request, not {target!r}"
+            f"the target of hot() must be a hot path or a Python function of the request, not {target!r}{hint}"
+        )
+    if hasattr(target, "_vcache_around"):
+        raise ConfigurationError(
+            f"the target of hot() is {target.__qualname__}(), which the decorator @throttle is around: that is for "
+            "views of Django's requests. Ask the limit in the function instead: "
+            "`decision = await limit.acheck(request.client)`"
         )
     module = _module_of(target)
     forms: list[tuple[Any, Any]] = getattr(module, "__vcache_forms__", [])

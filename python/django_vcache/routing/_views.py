@@ -109,10 +109,15 @@ def _body(request: HttpRequest, route: _Answers) -> bytes:
         raise route.too_large(int(length))
     if hasattr(request, "_body"):
         body = request._body
+    elif request._read_started:  # type: ignore[attr-defined]
+        raise RawPostDataException(
+            "the body was read before the hot route could read it, by a middleware that asks for request.POST of a "
+            "multipart form, or for request.read(). Early, hot routes have no middleware: leave this path out there"
+        )
     else:
         try:
             body = request.read(most + 1)
-        except (RawPostDataException, UnreadablePostError) as error:
+        except UnreadablePostError as error:
             raise RequestError(f"the body could not be read: {error}", status=400) from None
         # For what looks at the request afterwards.
         request._body = body

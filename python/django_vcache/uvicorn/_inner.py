@@ -14,7 +14,7 @@ from uvicorn.importer import ImportFromStringError, import_from_string
 
 from django_vcache.exceptions import ConfigurationError
 
-__all__ = ["VARIABLE", "Inner", "composed", "inner_class"]
+__all__ = ["VARIABLE", "Inner", "composed", "inner_class", "named"]
 
 VARIABLE = "VCACHE_UVICORN_HTTP"
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         transport: asyncio.Transport
         flow: FlowControl
         client: tuple[str, int] | None
+        server: tuple[str, int | None] | None
         scheme: str
         cycle: Any
         parser: Any
@@ -105,19 +106,24 @@ def inner_class() -> type[Inner]:
     Raises:
         ConfigurationError: there is no such class, or its parser is not installed.
     """
-    return _named(os.environ.get(VARIABLE, "") or "auto")
+    return named(os.environ.get(VARIABLE, "") or "auto", VARIABLE)
 
 
 @functools.cache
-def _named(name: str) -> type[Inner]:
+def named(name: str, said: str) -> type[Inner]:
+    """The class of a name, which ``said`` was given.
+
+    Raises:
+        ConfigurationError: as for :func:`inner_class`.
+    """
     path = HTTP_PROTOCOLS.get(name, name)
     hint = f"It is one of {', '.join(HTTP_PROTOCOLS)}, or a class as package.module:Class"
     try:
         found = import_from_string(path)
     except (ImportError, ImportFromStringError) as error:
-        raise ConfigurationError(f"{VARIABLE} is {name!r}, which cannot be imported: {error}. {hint}") from error
+        raise ConfigurationError(f"{said} is {name!r}, which cannot be imported: {error}. {hint}") from error
     if not (isinstance(found, type) and issubclass(found, asyncio.Protocol)) or hasattr(found, "_hot_routes"):
-        raise ConfigurationError(f"{VARIABLE} is {name!r}, which is no protocol class for what is not hot. {hint}")
+        raise ConfigurationError(f"{said} is {name!r}, which is no protocol class for what is not hot. {hint}")
     return cast(type[Inner], found)
 
 

@@ -12,6 +12,7 @@ import urllib.parse
 from collections.abc import Callable
 from typing import Any, NoReturn, cast
 
+from django.urls import set_script_prefix
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
 from django_vcache._vcache import HotReader, HotRequest
@@ -64,7 +65,7 @@ class HotProtocol(Inner):
         self._timer: asyncio.TimerHandle | None = None
         super().connection_made(transport)
         self._server = server_of(self.config, self.server_state)
-        self._reader = self._server.reader(self.client, self.scheme)
+        self._reader = self._server.reader(self.client, self.server, self.scheme)
         self._context = contextvars.copy_context()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -172,7 +173,7 @@ class HotProtocol(Inner):
         loop's future of the answer calls back."""
         try:
             started = context.run(start, request)
-        except Exception as error:
+        except BaseException as error:
             self._run(request, context, functools.partial(_raise, error))
             return True
         if started is None:
@@ -202,7 +203,7 @@ class HotProtocol(Inner):
         try:
             answer = outcome()
             response = request.answer(answer, STATUS_LINES, self._default_headers())
-        except Exception:
+        except BaseException:
             response = None
         if response is None:
             self._run(request, context, outcome)
@@ -230,13 +231,16 @@ class HotProtocol(Inner):
 
     async def _serve(self, request: HotRequest, outcome: Callable[[], Any] | None) -> None:
         """Answers a request. ``outcome`` tells what its hot path did, if it was called already."""
+        if self._server.script_name:
+            set_script_prefix(self._server.script_name)
         try:
             response = await request.route.respond(head_of(request), request.body, request.params, outcome)
         except asyncio.CancelledError:
             self._fail(request)
             raise
-        except Exception as error:
-            self.logger.error("Exception in the hot route of %s\n", request.full_path, exc_info=error)
+        except BaseException as error:
+            # As uvicorn does with an application: a panic in Rust, which is no Exception, is the request's alone.
+            self.logger.error("Exception in the hot route of %s\n", _quoted(request), exc_info=error)
             self._fail(request)
         else:
             self._answer(request, response.status, response.headers, response.body)
@@ -268,7 +272,7 @@ class HotProtocol(Inner):
             response = request.response(status, STATUS_LINES[status], self._default_headers(), headers, body)
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             self.logger.error(
-                "The hot route of %s gave no response that can be sent\n", request.full_path, exc_info=error
+                "The hot route of %s gave no response that can be sent\n", _quoted(request), exc_info=error
             )
             self._fail(request)
         else:
@@ -306,7 +310,7 @@ class HotProtocol(Inner):
     def _log(self, request: HotRequest, status: int) -> None:
         """A line of the access log, as uvicorn writes it."""
         client = request.client
-        target = urllib.parse.quote(request.full_path)
+        target = _quoted(request)
         if request.query:
             target = f"{target}?{request.query.decode('ascii')}"
         address = f"{client[0]}:{client[1]}" if client else ""
@@ -329,5 +333,10 @@ class HotProtocol(Inner):
         self.timeout_keep_alive_handler()
 
 
-def _raise(error: Exception) -> NoReturn:
+def _raise(error: BaseException) -> NoReturn:
     raise error
+
+
+def _quoted(request: HotRequest) -> str:
+    """The path, with nothing in it that could look like another line."""
+    return urllib.parse.quote(request.full_path)

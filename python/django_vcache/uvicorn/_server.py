@@ -39,7 +39,7 @@ class Server:
     """
 
     def __init__(self, config: Any, state: Any) -> None:
-        self.table = table()
+        self.table = table(config.loaded_app)
         self.root_path: str = config.root_path
         self.script_name = script_name(config.root_path)
         self.most_head = min(config.h11_max_incomplete_event_size or _H11_LIMIT, _MOST_HEAD)
@@ -49,9 +49,9 @@ class Server:
         self._made_of: Any = None
         self._default_headers = b""
 
-    def reader(self, client: tuple[str, int] | None, scheme: str) -> HotReader:
+    def reader(self, client: tuple[str, int] | None, server: tuple[str, int | None] | None, scheme: str) -> HotReader:
         """A reader for a connection."""
-        return HotReader(self.table, self.root_path, self.script_name, self.most_head, client, scheme)
+        return HotReader(self.table, self.root_path, self.script_name, self.most_head, client, server, scheme)
 
     def default_headers(self, headers: list[tuple[bytes, bytes]]) -> bytes:
         """The lines of the headers that uvicorn adds to each response. It makes a new list once a second."""

@@ -12,7 +12,7 @@ HIGHEST = (0, 54)
 TESTED = "uvicorn>=0.40,<0.55"
 """The requirement, as the extra ``uvicorn`` of the package has it."""
 
-_INSTALL = 'pip install "django-vcache[uvicorn]"'
+_INSTALL = f'pip install "{TESTED}"'
 
 
 def check() -> None:

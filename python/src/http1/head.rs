@@ -68,24 +68,29 @@ impl Head {
     }
 }
 
-/// The first header of a name in lower case, of header lines as they came; None if there is no such header.
+/// A header by its name in lower case, of header lines as they came; None if there is no such header.
+///
+/// Several of the name are joined by commas.
 #[pyfunction]
 pub(crate) fn header_in<'py>(py: Python<'py>, lines: &[u8], name: &[u8]) -> Option<Bound<'py, PyBytes>> {
-    value(lines, name).map(|value| PyBytes::new(py, value))
-}
-
-/// The value of the first header of a name in lower case, of lines that [`Head::read`] has taken.
-pub fn value<'h>(lines: &'h [u8], name: &[u8]) -> Option<&'h [u8]> {
-    let mut rest = lines;
-    while let Some(end) = memchr::memchr(b'\n', rest) {
-        let line = &rest[..end];
-        rest = &rest[end + 1..];
-        if line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name) {
-            let value = line[name.len() + 1..].strip_suffix(b"\r").unwrap_or(&line[name.len() + 1..]);
-            return Some(trimmed(value));
+    let mut values = values(lines, name);
+    let first = values.next()?;
+    match values.next() {
+        None => Some(PyBytes::new(py, first)),
+        Some(second) => {
+            let all: Vec<_> = [first, second].into_iter().chain(values).collect();
+            Some(PyBytes::new(py, &all.join(&b',')))
         }
     }
-    None
+}
+
+/// The values of the headers of a name in lower case, of lines that [`Head::read`] has taken.
+fn values<'h>(lines: &'h [u8], name: &[u8]) -> impl Iterator<Item = &'h [u8]> {
+    lines.split(|byte| *byte == b'\n').filter_map(move |line| {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let is_it = line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name);
+        is_it.then(|| trimmed(&line[name.len() + 1..]))
+    })
 }
 
 /// Without the spaces and tabs around it, as HTTP has it.
@@ -152,14 +157,15 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_found_by_its_name() {
+    fn headers_are_found_by_their_name() {
         let lines = b"Host: a\r\nX-A:  b c \t\r\nx-a: d\r\nEmpty:\r\n";
-        assert_eq!(value(lines, b"host"), Some(&b"a"[..]));
-        assert_eq!(value(lines, b"x-a"), Some(&b"b c"[..]));
-        assert_eq!(value(lines, b"empty"), Some(&b""[..]));
-        assert_eq!(value(lines, b"x"), None);
-        assert_eq!(value(lines, b"hos"), None);
-        assert_eq!(value(b"", b"host"), None);
+        let found = |name: &[u8]| values(lines, name).collect::<Vec<_>>();
+        assert_eq!(found(b"host"), [b"a"]);
+        assert_eq!(found(b"x-a"), [&b"b c"[..], b"d"]);
+        assert_eq!(found(b"empty"), [b""]);
+        assert!(found(b"x").is_empty());
+        assert!(found(b"hos").is_empty());
+        assert_eq!(values(b"", b"host").next(), None);
     }
 
     #[test]

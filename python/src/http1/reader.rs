@@ -14,14 +14,15 @@ use crate::routing::{RouteTable, Target};
 /// Reads the requests of one connection that are for hot routes below ASGI.
 ///
 /// `table` has the routes. `root` is what the server puts before each path, and `script` what the application then takes
-/// away. `most_head` is the bytes that a head may have. `client` is the address and the port of the connection's other
-/// end, `scheme` is "http" or "https".
+/// away. `most_head` is the bytes that a head may have. `client` and `server` are the addresses and ports of the
+/// connection's ends, `scheme` is "http" or "https".
 #[pyclass(module = "django_vcache._vcache")]
 pub struct HotReader {
     framer: Framer<Found>,
     site: Site,
     client: Py<PyAny>,
     peer: Py<PyAny>,
+    server: Py<PyAny>,
     scheme: Py<PyAny>,
     /// The message's bytes, and those after it, from `begin` on.
     kept: Vec<u8>,
@@ -88,6 +89,7 @@ impl HotReader {
         script: &str,
         most_head: usize,
         client: Option<Bound<'_, PyTuple>>,
+        server: Py<PyAny>,
         scheme: Py<PyAny>,
         py: Python<'_>,
     ) -> PyResult<Self> {
@@ -99,7 +101,16 @@ impl HotReader {
             }
         };
         let site = Site { table, root, script: script.trim_end_matches('/').to_owned() };
-        Ok(Self { framer: Framer::new(most_head), site, client, peer, scheme, kept: Vec::new(), begin: 0 })
+        Ok(Self {
+            framer: Framer::new(most_head),
+            site,
+            client,
+            peer,
+            server,
+            scheme,
+            kept: Vec::new(),
+            begin: 0,
+        })
     }
 
     /// Takes what has come, and says what it is.
@@ -220,6 +231,7 @@ impl HotReader {
             params: found.params,
             client: self.client.clone_ref(py),
             peer: self.peer.clone_ref(py),
+            server: self.server.clone_ref(py),
             scheme: self.scheme.clone_ref(py),
             // What has not come of it.
             length: if is_too_large { head.length.saturating_sub(body.len() as u64) } else { 0 },

@@ -32,6 +32,8 @@ pub struct HotRequest {
     pub client: Py<PyAny>,
     #[pyo3(get, set)]
     pub peer: Py<PyAny>,
+    #[pyo3(get)]
+    pub server: Py<PyAny>,
     #[pyo3(get, set)]
     pub scheme: Py<PyAny>,
     #[pyo3(get)]

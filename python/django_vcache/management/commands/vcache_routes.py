@@ -40,7 +40,7 @@ class Command(BaseCommand):
                 ("name", told["name"] or "-"),
                 ("answered", _LEVELS[told["level"]]),
                 ("why not earlier", told["reason"]),
-                ("instead of", told["instead_of"]),
+                ("instead of", ", ".join(told["instead_of"])),
             ):
                 if text:
                     self.stdout.write(f"    {label + ':':17}{text}")
@@ -55,5 +55,5 @@ def _as_dict(each: Listed) -> dict[str, Any]:
         "kind": each.target.kind,
         "level": each.level,
         "reason": each.placed.reason,
-        "instead_of": each.hidden.pattern.describe() if each.hidden else None,
+        "instead_of": [f"{pattern.pattern.describe()} for {path}" for pattern, path in each.hidden],
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from django_vcache.exceptions import ConfigurationError
 from django_vcache.management.serving import Unserved, application, place
 
 __all__ = ["Command"]
@@ -60,7 +61,7 @@ def plan(options: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
     Raises:
         CommandError: no application is found, or options that exclude each other are given.
     """
-    from django_vcache.uvicorn._inner import VARIABLE, inner_class
+    from django_vcache.uvicorn._inner import VARIABLE, inner_class, named
 
     further = list(options["uvicorn"])
     listen = options["addrport"]
@@ -68,11 +69,20 @@ def plan(options: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
         # After -- there is no telling it from the first option of uvicorn.
         further.insert(0, listen)
         listen = None
+    if further and not further[0].startswith("-"):
+        raise CommandError(
+            f"{further[0]!r} is one argument too many: there is one address, and uvicorn's options begin after --"
+        )
     environment = {}
-    if options["http"]:
-        # As the processes will see it: a wrong name is an error here, and not in each of them.
-        environment[VARIABLE] = os.environ[VARIABLE] = options["http"]
-    inner_class()
+    try:
+        # A wrong name is an error here, and not in each of the processes.
+        if options["http"]:
+            named(options["http"], "--http")
+            environment[VARIABLE] = options["http"]
+        else:
+            inner_class()
+    except ConfigurationError as error:
+        raise CommandError(str(error)) from error
     try:
         found = options["app"] or application()
         where = place(listen, options["host"], options["port"], options["uds"])
