@@ -54,6 +54,22 @@ def store(tracker: Tracker, client: Client, *events: dict[str, object]) -> list[
         return wait_until(stored, what="the events are stored")
 
 
+# Each lacks what the page would show of it, or has something else in its place.
+SPARSE: list[dict[str, object]] = [
+    {"breadcrumbs": [{"timestamp": 1, "message": "clicked"}]},
+    {"breadcrumbs": {"values": [{}, None, 3, "text", {"type": {}, "category": [], "message": {"a": 1}}]}},
+    {"breadcrumbs": [{"type": "click"}]},
+    {"request": {}},
+    {"request": {"url": "/checkout/"}},
+    {"request": {"method": [], "url": {"a": 1}}},
+    {"exception": [{}]},
+    {"exception": {"values": [{"stacktrace": {"frames": [{}, {"in_app": True, "vars": {"": None}}]}}]}},
+    {"exception": [{"stacktrace": {"frames": [{"pre_context": [None], "post_context": [None], "lineno": None}]}}]},
+    {"tags": [[None, None], [], ["a", {}]]},
+    {"message": None, "level": None, "transaction": None},
+]
+
+
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Chromium]:
     browser = Chromium(tmp_path)
@@ -72,6 +88,18 @@ def test_pages_escape_all_that_an_event_holds(tracker: Tracker, client: Client) 
         assert "<img" not in page
         assert html.escape(XSS) in page, path
         assert not re.search(r"""(href|src)=["']?javascript:""", page)
+
+
+def test_an_issue_has_a_page_whatever_its_event_lacks(tracker: Tracker, client: Client) -> None:
+    issues = store(tracker, client, *({"fingerprint": [str(at)], **data} for at, data in enumerate(SPARSE)))
+    assert len(set(issues)) == len(SPARSE)
+    pages = {issue: client.request("GET", f"/issues/{issue}/") for issue in issues}
+    rows = tracker.query(f"SELECT issue_id, data FROM tracker_event WHERE project_id = {client.id}")
+    assert {data: pages[issue].status for issue, data in rows if pages[issue].status != 200} == {}
+    text = "".join(page.text for page in pages.values())
+    assert "<tr><th></th><td>clicked</td></tr>" in text
+    assert "<tr><th>click</th><td></td></tr>" in text
+    assert "<tr><th>request</th><td>/checkout/</td></tr>" in text
 
 
 def test_pages_that_are_not_there_are_404(client: Client) -> None:

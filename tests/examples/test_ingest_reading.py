@@ -74,6 +74,14 @@ def test_a_trace_comes_innermost_first_with_its_lines(reading: ModuleType) -> No
     assert first.variables == [("x", "[1]")]
 
 
+def test_what_happened_before_has_a_label_if_the_client_gives_one(reading: ModuleType) -> None:
+    crumbs = [{"category": "ui", "type": "click"}, {"type": "click"}, {"message": "clicked"}, {"message": [1]}, None]
+    expected = [("ui", ""), ("click", ""), ("", "clicked"), ("", "[1]"), ("", "")]
+    assert reading.breadcrumbs({"breadcrumbs": crumbs}) == expected
+    assert reading.breadcrumbs({"breadcrumbs": {"values": crumbs}}) == expected
+    assert reading.breadcrumbs({}) == []
+
+
 def test_what_no_database_takes_is_replaced(reading: ModuleType) -> None:
     parsed = reading.parse(b'{"a": "x\\u0000y\\ud800z", "b": 1e999, "c": [-1e999, 0.5, 3], "d": %s}' % (b"9" * 5000))
     assert parsed["a"] == "x\ufffdy\ufffdz"
@@ -111,6 +119,7 @@ NAMES = (
         "in_app",
         "function",
     ),
+    *("breadcrumbs", "category", "request", "method", "url"),
 )
 LEAVES = (None, True, False, 0, -7, 2**70, 0.5, "", "text", "\u0000", "\ud800", "{{ default }}", "fatal", "\n")
 
@@ -137,5 +146,6 @@ def test_nothing_in_an_event_is_an_error(reading: ModuleType) -> None:
         for exception in reading.exceptions(parsed):
             assert isinstance(exception.type + exception.value, str)
         assert all(isinstance(text, str) for pair in reading.tags(parsed) for text in pair)
-        assert isinstance(reading.message(parsed), str)
+        assert all(isinstance(text, str) for pair in reading.breadcrumbs(parsed) for text in pair)
+        assert isinstance(reading.message(parsed) + reading.asked(parsed), str)
         json.dumps(parsed, allow_nan=False, ensure_ascii=False).encode()

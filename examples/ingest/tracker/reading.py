@@ -227,3 +227,19 @@ def tags(data: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _is_pair(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2
+
+
+def breadcrumbs(data: dict[str, Any]) -> list[tuple[str, str]]:
+    """What happened before, oldest first: a label, which may be empty, and a text."""
+    crumbs = [mapping(crumb) for crumb in sequence(data.get("breadcrumbs"))[-20:]]
+    return [
+        (text_of(crumb.get("category") or crumb.get("type"), 100), text_of(crumb.get("message"), 1000))
+        for crumb in crumbs
+    ]
+
+
+def asked(data: dict[str, Any]) -> str:
+    """The method and the URL of the request that the program was busy with; empty if it was not."""
+    request = mapping(data.get("request"))
+    method, url = text_of(request.get("method"), 20), text_of(request.get("url"), 2000)
+    return f"{method} {url}".strip() if url else ""

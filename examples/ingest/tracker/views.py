@@ -71,8 +71,8 @@ def shown(event: Event) -> dict[str, object]:
         "exceptions": reading.exceptions(data),
         "message": reading.message(data),
         "tags": reading.tags(data),
-        "request_": reading.mapping(data.get("request")),
-        "breadcrumbs": [reading.mapping(crumb) for crumb in reading.sequence(data.get("breadcrumbs"))[-20:]],
+        "asked": reading.asked(data),
+        "breadcrumbs": reading.breadcrumbs(data),
     }
 
 
