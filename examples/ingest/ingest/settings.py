@@ -59,3 +59,17 @@ VCACHE = {"GATES": ["ingest.limits.gate"]}
 INGEST_LARGEST_BODY = (2 << 20, 8 << 20)  # bytes as they are sent, and decoded
 # So many accepted events may wait for the consumer.
 INGEST_STREAM_MAXLEN = int(os.environ.get("INGEST_STREAM_MAXLEN", "1000000"))
+
+# Django alone would only mail errors. Here they are in the output of the process.
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {
+        "django": {"handlers": [], "level": "WARNING"},
+        # A warning of these is an answer from 400 to 499. A client that is over a limit must not fill the output.
+        "django.request": {"level": "ERROR"},
+    },
+}

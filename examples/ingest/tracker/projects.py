@@ -44,14 +44,7 @@ async def aload(project_id: int) -> bytes | None:
 
 def record(project: Any) -> bytes:
     """What `ingest_hot/src/project.rs` reads."""
-    return json.dumps(
-        {
-            "key": project.public_key,
-            "rate": project.rate,
-            "events": project.events_quota,
-            "bytes": project.bytes_quota,
-        }
-    ).encode()
+    return json.dumps({"key": project.public_key, "rate": project.per_minute, **project.quotas}).encode()
 
 
 def forget(sender: Any, instance: Any, **_: Any) -> None:

@@ -14,7 +14,7 @@ from django_vcache.exceptions import VcacheError
 
 from . import reading
 from .counts import MINUTES, counts
-from .models import Event, Issue, Project
+from .models import LARGEST_ID, Event, Issue, Project
 
 MOST_ISSUES = 100
 MOST_EVENTS = 20
@@ -79,6 +79,8 @@ def shown(event: Event) -> dict[str, object]:
 @require_safe
 async def live(request: HttpRequest, project_id: int = 0) -> JsonResponse:
     """The chart's numbers."""
+    if project_id > LARGEST_ID:
+        raise Http404("no project has such a number")
     try:
         return JsonResponse((await counts(project_id)).as_dict(), headers={"Cache-Control": "no-store"})
     except VcacheError:
@@ -105,7 +107,7 @@ async def counted(project_id: int = 0) -> dict[str, object]:
 
 async def quotas(project: Project) -> list[dict[str, object]]:
     """What a project has used of its month: asked of the gate, which charges it."""
-    limits = {"events": project.events_quota, "bytes": project.bytes_quota}
+    limits = project.quotas
     try:
         rules = await gate.apeek({"project": project.pk}, limits=limits)
     except VcacheError:
