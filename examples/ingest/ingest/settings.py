@@ -41,6 +41,13 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
     }
+elif DATABASES["default"]["ENGINE"].endswith("postgresql"):
+    # A server, or a network, that says nothing is given up; what DATABASE_URL says counts before.
+    DATABASES["default"]["OPTIONS"] = {
+        "connect_timeout": 3,  # seconds
+        "tcp_user_timeout": 10_000,  # milliseconds in which nothing that was sent is confirmed
+        **DATABASES["default"].get("OPTIONS", {}),
+    }
 
 # The cache, the limits and the stream share this connection: one for the process.
 CACHES = {
@@ -59,6 +66,8 @@ VCACHE = {"GATES": ["ingest.limits.gate"]}
 INGEST_LARGEST_BODY = (2 << 20, 8 << 20)  # bytes as they are sent, and decoded
 # So many accepted events may wait for the consumer.
 INGEST_STREAM_MAXLEN = int(os.environ.get("INGEST_STREAM_MAXLEN", "1000000"))
+# Seconds for which a client waits until the database has said what its project is. Then it is told to come again.
+INGEST_LOOKUP_TIMEOUT = float(os.environ.get("INGEST_LOOKUP_TIMEOUT", "3"))
 
 # Django alone would only mail errors. Here they are in the output of the process.
 LOGGING = {

@@ -7,12 +7,13 @@ import json
 import logging
 from typing import Any
 
-from asgiref.sync import sync_to_async
 from django.core.cache import cache
 from django.db import DatabaseError, InterfaceError, close_old_connections, transaction
 from django.db.models.signals import post_delete, post_save
 
 from django_vcache.exceptions import VcacheError
+
+from .lookups import look_up
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +39,8 @@ def load(project_id: int) -> bytes | None:
 
 
 async def aload(project_id: int) -> bytes | None:
-    """As :func:`load`, to be awaited."""
-    return await sync_to_async(load)(project_id)
+    """As :func:`load`, to be awaited; also None if the database has not answered in time."""
+    return await look_up(project_id, load)
 
 
 def record(project: Any) -> bytes:
