@@ -98,7 +98,7 @@ def test_the_migration_gives_old_rows_the_nearest_limit(server: ValkeyServer, tm
         tracker.close()
 
 
-@pytest.mark.parametrize("digits", [str(2**63), str(2**64), "9" * 23, "9" * 5000], ids=len)
+@pytest.mark.parametrize("digits", ["0", str(2**63), str(2**64), "9" * 23, "9" * 5000], ids=len)
 def test_a_number_that_no_row_can_have_is_a_404(client: Client, digits: str) -> None:
     paths = [f"/projects/{digits}/live/", f"/projects/{digits}/", f"/issues/{digits}/"]
     for path in [*paths, f"/issues/{digits}/events/{uuid4()}/"]:

@@ -77,12 +77,12 @@ def shown(event: Event) -> dict[str, object]:
 
 
 @require_safe
-async def live(request: HttpRequest, project_id: int = 0) -> JsonResponse:
-    """The chart's numbers."""
-    if project_id > LARGEST_ID:
+async def live(request: HttpRequest, project_id: int | None = None) -> JsonResponse:
+    """The chart's numbers: of a project, or of all."""
+    if project_id is not None and not 0 < project_id <= LARGEST_ID:
         raise Http404("no project has such a number")
     try:
-        return JsonResponse((await counts(project_id)).as_dict(), headers={"Cache-Control": "no-store"})
+        return JsonResponse((await counts(project_id or 0)).as_dict(), headers={"Cache-Control": "no-store"})
     except VcacheError:
         return JsonResponse({"detail": "the cache is away"}, status=503, headers={"Retry-After": "5"})
 
