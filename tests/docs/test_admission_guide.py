@@ -201,8 +201,8 @@ def test_the_readme_does_what_it_says(guide: Any, run: Any) -> None:
     assert page.INSTALLED_APPS == ["django_vcache"]
 
     async def answers() -> list[int]:
-        found = [await page.search(request()), await page.store(request("POST", body=b"event"), 1, 42)]
-        found.append(await page.store(request("POST", body=bytes(1_048_577)), 1, 42))
+        found = [await page.search(request()), await page.ingest(request("POST", body=b"event"), 1, 42)]
+        found.append(await page.ingest(request("POST", body=bytes(1_048_577)), 1, 42))
         return [answer.status_code for answer in found]
 
     assert run(answers()) == [200, 200, 413]
