@@ -12,10 +12,17 @@ from django.urls.converters import StringConverter
 from django.utils.functional import lazystr
 from support.hot import Asked, ask_early, ask_view, blocking, echo, made, routes
 
+from django_vcache.admission import throttle
 from django_vcache.exceptions import ConfigurationError
 from django_vcache.routing import Cors, Request, Response, hot
 from django_vcache.routing._levels import listed
 from django_vcache.routing._site import site
+
+
+@throttle("2/m", key="ip")
+async def throttled(request: Any) -> None:
+    raise AssertionError("not called")
+
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"target": 3}, "must be a hot path or a Python function of the request, not 3"),
@@ -29,6 +36,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"limit": "1MB"}, "not '1MB'"),
     ({"cors": "shop.example"}, "'shop.example' cannot be an origin of Cors"),
     ({"cors": ["https://shop.example/"]}, "'https://shop.example/' cannot be an origin of Cors"),
+    ({"cors": ["https://*.shop.example"]}, "'https://*.shop.example' cannot be an origin of Cors"),
+    ({"cors": ["https://sh\u00f6p.example"]}, "cannot be an origin of Cors"),
+    ({"cors": True}, "origins of Cors are '*' or a list of origins, not True"),
+    ({"cors": []}, "origins of Cors are empty"),
+    ({"target": "shop.views.store"}, "not 'shop.views.store': import it"),
+    ({"target": throttled}, "test_hot.throttled(), which the decorator @throttle is around"),
+    ({"middleware": "shop.middleware.log"}, "middleware of hot() is a list, such as [access_log]"),
+    ({"middleware": ["log"]}, "'log' in middleware of hot() is no factory, nor the dotted path of one"),
+    ({"middleware": [None]}, "None in middleware of hot() is no factory"),
 ]
 
 
@@ -43,6 +59,8 @@ def test_cors_with_credentials_needs_names() -> None:
         Cors("*", credentials=True)
     with pytest.raises(ConfigurationError, match="'a b' in headers of Cors is not the name of a header"):
         Cors(headers=["a b"])
+    with pytest.raises(ConfigurationError, match="max_age of Cors is a number of seconds, not 'x'"):
+        Cors(max_age="x")  # type: ignore[arg-type]
 
 
 def test_it_is_an_ordinary_pattern() -> None:

@@ -83,3 +83,60 @@ def test_urls_that_cannot_be_imported_are_told() -> None:
         pytest.raises(CommandError, match=r"the URLconf cannot be imported: .*no_such_module"),
     ):
         command()
+
+
+def test_a_specific_pattern_before_a_hot_route_is_told() -> None:
+    with routes(
+        path("users/me/", view),
+        path("users/<int:n>/edit/", view),
+        hot("users/<str:name>/", made),
+        hot("users/<path:rest>", made),
+    ):
+        messages = found()
+        hidden = [each["instead_of"] for each in json.loads(command("--json"))]
+    assert "'users/<str:name>/' wins over the pattern 'users/me/'" in messages["vcache.W005"]
+    assert hidden == [["'users/me/' for /users/me/"], ["'users/<int:n>/edit/' for /users/7/edit/"]]
+
+
+def test_an_earlier_hot_route_that_is_not_early_is_told() -> None:
+    with routes(re_path("^x/", include([hot("<int:n>/", made)])), hot("x/<int:n>/", made)):
+        messages = found()
+    assert set(messages) == {"vcache.W005", "vcache.W006"}
+    assert "for /x/7/" in messages["vcache.W005"]
+
+
+def one(request: object, number: int) -> None:
+    raise AssertionError("not called")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "options", "text"),
+    [
+        ("a/", {}, "missing a required argument: 'number'"),
+        ("a/<int:n>/", {}, "got an unexpected keyword argument 'n'"),
+        ("a/<int:number>/", {"kwargs": {"more": 1}}, "got an unexpected keyword argument 'more'"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_told(pattern: str, options: dict[str, object], text: str) -> None:
+    with routes(hot(pattern, one, **options)):  # type: ignore[arg-type]
+        messages = found()
+    assert list(messages) == ["vcache.E010"]
+    assert "test_hot_checks.one(request: object, number: int) -> None is called as (request" in messages["vcache.E010"]
+    assert text in messages["vcache.E010"]
+    with routes(hot("a/<int:number>/", one), re_path("^b/(?P<number>[0-9]+)/", include([hot("c/", one)]))):
+        assert "vcache.E010" not in found()
+
+
+@pytest.mark.parametrize(
+    ("middleware", "text"),
+    [
+        ("no.such.thing", "'no.such.thing' in middleware of hot() cannot be made: No module named 'no'"),
+        (lambda: None, "cannot be made"),
+        (lambda step: None, "must return a coroutine function of a request, not None"),
+    ],
+)
+def test_middleware_that_cannot_be_made_is_told(middleware: object, text: str) -> None:
+    with routes(hot("a/", made, middleware=[middleware])):  # type: ignore[list-item]
+        messages = found()
+    assert list(messages) == ["vcache.E010"]
+    assert text in messages["vcache.E010"]

@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.handlers.asgi import ASGIHandler as DjangosHandler
+from django.test import override_settings
+from support.hot import routes
 from support.hot_server import HotServer, request
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from django_vcache.asgi import ASGIApplication, ASGIHandler
 from django_vcache.exceptions import ConfigurationError
+from django_vcache.routing import hot
 from django_vcache.uvicorn import HotProtocol, _site, _versions
 from django_vcache.uvicorn._inner import VARIABLE, inner_class
 

@@ -95,7 +95,7 @@ class _Cookie(Morsel[str]):
                 self.set(name, read.value, read.coded_value)
                 self.update(read)
 
-    def OutputString(self, attrs: Any = None) -> str:  # noqa: N802
+    def OutputString(self, attrs: Any = None) -> str:
         return self.text
 
     def output(self, attrs: Any = None, header: str = "Set-Cookie:") -> str:
@@ -146,15 +146,16 @@ def _copied(response: Response, source: str) -> Response:
             raise TypeError(
                 f"{source} returned a Response with the header ({name!r}, {value!r}): write it as (b'X-A', b'1')"
             )
-        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-            raise ValueError(f"{source} returned a Response with a header that cannot be sent: {name!r}: {value!r}")
         key = name.lower()
+        # Django sends cookies in ASCII alone.
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value) or (key == b"set-cookie" and not value.isascii()):
+            raise ValueError(f"{source} returned a Response with a header that cannot be sent: {name!r}: {value!r}")
         if key == b"transfer-encoding":
             raise ValueError(f"{source} returned a Response with Transfer-Encoding: it is sent in one piece")
         if key == b"content-length" and status not in (204, 304) and value != b"%d" % len(body):
             raise ValueError(
-                f"{source} returned a Response with Content-Length: {value.decode('latin-1')} and a body of {len(body)} "
-                "bytes. Leave the header out"
+                f"{source} returned a Response with Content-Length: {value.decode('latin-1')} and a body of "
+                f"{len(body)} bytes. Leave the header out"
             )
     made = Response(status, response.headers, body)
     made.is_logged = response.is_logged
