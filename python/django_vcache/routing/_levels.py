@@ -92,4 +92,6 @@ def _by_django(path: str) -> URLPattern | None:
         match = get_resolver().resolve(path)
     except Resolver404:
         return None
-    return next((each.pattern for each in walk() if each.pattern.callback is match.func), None)
+    found = [each for each in walk() if each.pattern.callback is match.func]
+    # One view may have several patterns.
+    return next((each.pattern for each in found if each.route == match.route), found[0].pattern if found else None)
