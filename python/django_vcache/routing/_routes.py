@@ -207,18 +207,19 @@ class Route:
 
     async def _through(self, request: Request) -> Response:
         """The target, with the route's middleware around it."""
+        if not self._middleware:
+            return await self._innermost(request)
         return response_of(await self._steps(request), "middleware of the route")
+
+    async def _innermost(self, request: Request) -> Response:
+        as_view = isinstance(request.head, ViewHead)
+        answer = await self.target.acall(request, request.parameters, as_view=as_view)
+        return response_of(answer, self.target.name)
 
     @functools.cached_property
     def _steps(self) -> Respond:
         """As Django does, each factory is called once. What it makes is called for every request."""
-
-        async def innermost(request: Request) -> Response:
-            as_view = isinstance(request.head, ViewHead)
-            answer = await self.target.acall(request, request.parameters, as_view=as_view)
-            return response_of(answer, self.target.name)
-
-        step: Respond = innermost
+        step: Respond = self._innermost
         for each in reversed(self._middleware):
             try:
                 factory = import_string(each) if isinstance(each, str) else each
