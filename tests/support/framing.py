@@ -71,7 +71,7 @@ def cut(rng: random.Random, data: bytes) -> list[bytes]:
 
 def ours(pieces: list[bytes]) -> tuple[list[tuple[Seen, int]], bool]:
     """The requests that the wheel's reader takes, with where they end, and whether it gave up on what follows."""
-    reader = HotReader(TABLE, "", "", MOST_HEAD, None, None, "http")
+    reader = HotReader(TABLE, "", "", MOST_HEAD, (None, None), "http")
     taken: list[tuple[Seen, int]] = []
     come = 0
     for piece in pieces:

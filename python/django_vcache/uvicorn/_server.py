@@ -51,7 +51,7 @@ class Server:
 
     def reader(self, client: tuple[str, int] | None, server: tuple[str, int | None] | None, scheme: str) -> HotReader:
         """A reader for a connection."""
-        return HotReader(self.table, self.root_path, self.script_name, self.most_head, client, server, scheme)
+        return HotReader(self.table, self.root_path, self.script_name, self.most_head, (client, server), scheme)
 
     def default_headers(self, headers: list[tuple[bytes, bytes]]) -> bytes:
         """The lines of the headers that uvicorn adds to each response. It makes a new list once a second."""

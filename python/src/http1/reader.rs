@@ -14,8 +14,8 @@ use crate::routing::{RouteTable, Target};
 /// Reads the requests of one connection that are for hot routes below ASGI.
 ///
 /// `table` has the routes. `root` is what the server puts before each path, and `script` what the application then takes
-/// away. `most_head` is the bytes that a head may have. `client` and `server` are the addresses and ports of the
-/// connection's ends, `scheme` is "http" or "https".
+/// away. `most_head` is the bytes that a head may have. `ends` are the addresses and ports of the
+/// connection's client and server, `scheme` is "http" or "https".
 #[pyclass(module = "django_vcache._vcache")]
 pub struct HotReader {
     framer: Framer<Found>,
@@ -88,11 +88,11 @@ impl HotReader {
         root: String,
         script: &str,
         most_head: usize,
-        client: Option<Bound<'_, PyTuple>>,
-        server: Py<PyAny>,
+        ends: (Option<Bound<'_, PyTuple>>, Py<PyAny>),
         scheme: Py<PyAny>,
         py: Python<'_>,
     ) -> PyResult<Self> {
+        let (client, server) = ends;
         let (client, peer) = match client {
             None => (py.None(), py.None()),
             Some(client) => {
