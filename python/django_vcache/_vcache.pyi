@@ -106,8 +106,8 @@ class HotReader:
     """Reads the requests of one connection that are for hot routes below ASGI.
 
     `table` has the routes. `root` is what the server puts before each path, and `script` what the application then
-    takes away. `most_head` is the bytes that a head may have. `ends` are the addresses and ports of the
-    connection's client and server, `scheme` is "http" or "https".
+    takes away. `most_head` is the bytes that a head may have. `ends` are the addresses and ports of the connection's
+    client and server, `scheme` is "http" or "https".
     """
 
     def __new__(
