@@ -14,8 +14,8 @@ use crate::routing::{RouteTable, Target};
 /// Reads the requests of one connection that are for hot routes below ASGI.
 ///
 /// `table` has the routes. `root` is what the server puts before each path, and `script` what the application then takes
-/// away. `most_head` is the bytes that a head may have. `ends` are the addresses and ports of the
-/// connection's client and server, `scheme` is "http" or "https".
+/// away. `most_head` is the bytes that a head may have. `ends` are the addresses and ports of the connection's client and
+/// server, `scheme` is "http" or "https".
 #[pyclass(module = "django_vcache._vcache")]
 pub struct HotReader {
     framer: Framer<Found>,
