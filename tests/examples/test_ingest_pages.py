@@ -105,6 +105,7 @@ def test_an_issue_has_a_page_whatever_its_event_lacks(tracker: Tracker, client: 
 def test_pages_that_are_not_there_are_404(client: Client) -> None:
     for path in ("/projects/999999/", "/issues/999999/", "/static/tracker/nothing.css", "/static/../manage.py"):
         assert client.request("GET", path).status in (400, 404), path
+    assert '<a href="/">All projects</a>' in client.request("GET", "/issues/999999/").text
 
 
 def test_the_chart_s_library_comes_with_its_licence(client: Client) -> None:
@@ -166,3 +167,35 @@ def test_pages_work_without_scripts_and_frames_of_the_program_are_open(
     assert opened == [["own", True], ["library", False]]
     assert browser.evaluate("document.querySelector('.current').innerText.includes('return 1 / 0')")
     assert browser.errors == []
+
+
+def test_the_innermost_frame_is_open_where_the_client_knows_none_of_the_program(
+    tracker: Tracker, client: Client
+) -> None:
+    frames = [{"function": name, "filename": f"{name}.py"} for name in ("outer", "inner")]
+    [issue] = store(tracker, client, {"exception": {"values": [{"type": "Odd", "stacktrace": {"frames": frames}}]}})
+    text = client.request("GET", f"/issues/{issue}/").text
+    assert re.findall(r'<details class="frame"( open)?>\s*<summary><code>(\w+)', text) == [
+        (" open", "inner"),
+        ("", "outer"),
+    ]
+
+
+def test_pages_fit_on_a_phone(tracker: Tracker, client: Client, browser: Chromium) -> None:
+    fault = {
+        "exception": {"values": [{"type": "ZeroDivisionError", "value": "x" * 300}]},
+        "tags": {"long": "y" * 200},
+        "request": {"url": "https://shop.example/" + "z" * 300},
+    }
+    [issue] = store(tracker, client, fault)
+    browser("Emulation.setDeviceMetricsOverride", width=420, height=800, deviceScaleFactor=1, mobile=True)
+    for path in ("/", f"/projects/{client.id}/", f"/issues/{issue}/", "/issues/999999/"):
+        browser.open(f"http://{client.address}{path}")
+        too_wide = "[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > 420)"
+        wide = browser.evaluate(too_wide + ".map(e => e.tagName + '.' + e.className)")
+        assert browser.evaluate("document.documentElement.scrollWidth") == 420, (path, wide)
+    browser.open(f"http://{client.address}/projects/{client.id}/")
+    title = "document.querySelector('.issue').getBoundingClientRect().width"
+    assert browser.evaluate(title) > 150
+    dsn = "document.querySelector('.dsn')"
+    assert browser.evaluate(f"{dsn}.scrollWidth <= {dsn}.clientWidth")

@@ -108,6 +108,11 @@ class Exception_:
     value: str
     frames: list[Frame] = field(default_factory=list)
 
+    @property
+    def opened(self) -> list[Frame]:
+        """What a reader wants to see first: the project's own calls, or the innermost if the client knew none."""
+        return [frame for frame in self.frames if frame.in_app] or self.frames[:1]
+
 
 def exceptions(data: dict[str, Any]) -> list[Exception_]:
     """The exceptions of an event: the one that was raised last comes first, and then what had caused it."""
