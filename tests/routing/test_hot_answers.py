@@ -76,7 +76,7 @@ def test_what_cannot_be_sent_is_a_500_at_each_level(run: Any, caplog: Any, resul
     assert all(text in error and "test_hot_answers.returning.<locals>.target" in error for error in errors), errors
 
 
-def test_a_coroutine_that_nobody_awaits_is_told(run: Any, caplog: Any) -> None:
+def test_a_coroutine_that_was_not_awaited_is_told(run: Any, caplog: Any) -> None:
     inner = returning(b"x")
 
     def forgets(request: Request) -> Any:
