@@ -127,7 +127,7 @@ def _routes_of_the_site() -> None:
 
 @pytest.fixture
 def path(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A hot path in a module of its own, whose forms the macros name."""
+    """A hot path in a module, with its forms as the macros name them."""
     made = Path()
     module = ModuleType("compiled_for_tests")
 

@@ -66,7 +66,7 @@ VCACHE = {"GATES": ["ingest.limits.gate"]}
 INGEST_LARGEST_BODY = (2 << 20, 8 << 20)  # bytes as they are sent, and decoded
 # So many accepted events may wait for the consumer.
 INGEST_STREAM_MAXLEN = int(os.environ.get("INGEST_STREAM_MAXLEN", "1000000"))
-# Seconds for which a client waits until the database has said what its project is. Then it is told to come again.
+# Seconds for which a client waits until the database has said what its project is. After that it has to come again.
 INGEST_LOOKUP_TIMEOUT = float(os.environ.get("INGEST_LOOKUP_TIMEOUT", "3"))
 
 # Django alone would only mail errors. Here they are in the output of the process.

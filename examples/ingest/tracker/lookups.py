@@ -53,7 +53,7 @@ async def look_up(project_id: int, load: Load) -> bytes | None:
 
 
 def _under_way(project_id: int, load: Load) -> tuple[Lookup | None, bool]:
-    """The lookup of the project, and whether it begins here. None if there is none, and too many others."""
+    """The lookup of the project, and whether it begins here. None for a new one where there are too many others."""
     with _lock:
         if lookup := _lookups.get(project_id):
             return lookup, False

@@ -1,13 +1,12 @@
 """The hot routes of a URLconf: where each stands, and whether it can be answered before Django's handler."""
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
 from django.urls import URLPattern, URLResolver, converters, get_resolver
-from django.urls.resolvers import RoutePattern
+from django.urls.resolvers import RegexPattern, RoutePattern
 
 from django_vcache._vcache import RouteTable
 
@@ -97,7 +96,8 @@ def _patterns(patterns: Any, prefix: _Prefix) -> Iterator[Placed]:
 
 def _names(pattern: Any) -> Iterable[str]:
     """The parameters that Django finds with a pattern."""
-    names: Iterable[str] = getattr(pattern, "converters", None) or getattr(pattern, "regex", re.compile("")).groupindex
+    # Others than regular expressions say it without one, which Django would compile for this.
+    names: Iterable[str] = pattern.regex.groupindex if isinstance(pattern, RegexPattern) else pattern.converters
     return names
 
 

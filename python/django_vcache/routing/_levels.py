@@ -56,14 +56,17 @@ def listed() -> list[Listed]:
         Exception: what importing the URLconf raised.
     """
     patterns = list(walk())
+    by_view: dict[int, list[Placed]] = {}
+    for placed in patterns:
+        by_view.setdefault(id(placed.pattern.callback), []).append(placed)
     found = [Listed(placed) for placed in patterns if placed.view is not None]
     by_route = {id(each.route): each for each in found}
     early = {id(each.placed.pattern) for each in found if each.level == "early"}
     for placed in patterns:
         # A path that fits the pattern, or one that fits the hot route: the other of the two is then asked.
         path = _sample(placed)
-        pattern = _by_django(path)
         answers = site().find(path)
+        pattern = _by_django(path, by_view) if answers is not None else None
         if pattern is None or answers is None or id(pattern) in early:
             continue
         listed = by_route[id(answers[0])]
@@ -86,12 +89,12 @@ def _sample(placed: Placed) -> str:
     return "/" + "".join(piece if isinstance(piece, str) else _SAMPLES[piece[0]] for piece in placed.pieces)
 
 
-def _by_django(path: str) -> URLPattern | None:
+def _by_django(path: str, by_view: dict[int, list[Placed]]) -> URLPattern | None:
     """The pattern that Django takes for a path."""
     try:
         match = get_resolver().resolve(path)
     except Resolver404:
         return None
-    found = [each for each in walk() if each.pattern.callback is match.func]
+    found = by_view.get(id(match.func), [])
     # One view may have several patterns.
     return next((each.pattern for each in found if each.route == match.route), found[0].pattern if found else None)
