@@ -16,6 +16,7 @@ from django.conf import settings
 from support import chromium, postgres
 from support.caches import make_cache
 from support.driver import LOOPS, AsyncDriven, open_runner
+from support import server as servers
 from support.server import ValkeyServer, redis_binary
 
 # Some tests panic a thousand times, and a backtrace each takes minutes to resolve. The programs that tests start
@@ -58,6 +59,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(
         key=lambda item: next((at for at, name in enumerate(LONGEST) if item.nodeid.startswith(name)), len(LONGEST))
     )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--over", choices=["tls"], help="every server of the tests speaks TLS")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    servers.every_server_has_tls = config.getoption("--over") == "tls"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -18,7 +18,7 @@ from django.core.signals import request_started, setting_changed
 
 from .backend import ValkeyCache, is_usable
 from .exceptions import ConfigurationError
-from .options import embedded_url
+from .location import embedded_url
 
 __all__ = ["Aliases", "aliases", "cache"]
 

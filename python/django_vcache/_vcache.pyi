@@ -214,6 +214,9 @@ class Client:
         username: str | None,
         password: str | None,
         db: int | None,
+        ssl: list[tuple[str, str]],
+        credentials: object | None,
+        allow_plaintext_credentials: bool,
         serializer: str,
         dumps: Callable[[Any], bytes] | None,
         loads: Callable[[bytes], Any] | None,
@@ -226,6 +229,8 @@ class Client:
         on_untracked: Callable[[str], None],
         on_unscripted: Callable[[str], None],
     ) -> Client: ...
+    @property
+    def tls(self) -> Literal["full", "chain", "none"] | None: ...
     def publish(self, alias: str) -> None:
         """Makes this connection the one that Rust knows by `alias`: hot paths run on it."""
     def get(self, cache: BaseCache, key: Any, default: Any, version: Any) -> Any: ...

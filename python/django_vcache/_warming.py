@@ -18,7 +18,7 @@ from . import _vcache, reports
 from .admission.settings import current, problems
 from .backend import ValkeyCache, publish_alias
 from .exceptions import ConfigurationError, VcacheError
-from .options import embedded_url
+from .location import embedded_url
 
 __all__ = ["awarm_up", "warm_up", "warm_up_at_start"]
 

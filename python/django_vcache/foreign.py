@@ -41,6 +41,17 @@ FOREIGN = (
         ("DJANGO_REDIS_IGNORE_EXCEPTIONS", "DJANGO_VALKEY_IGNORE_EXCEPTIONS"),
         "Write `IGNORE_EXCEPTIONS` into the OPTIONS of each alias that is to ignore errors.",
     ),
+    Foreign(("ssl", "SSL", "use_ssl"), "Begin the URL in `LOCATION` with `rediss://` or `valkeys://`."),
+    Foreign(("ssl_context",), "Write what it says as `ssl_ca_certs`, `ssl_certfile` and the other settings of TLS."),
+    Foreign(
+        ("credential_provider", "CREDENTIAL_PROVIDER"),
+        "Write `CREDENTIALS`: redis-py's object, or the path of a function that returns a user name and a password.",
+    ),
+    Foreign(
+        ("credential_provider_options", "credential_ttl"),
+        "Remove it: the function in `CREDENTIALS` has no arguments, and says itself when what it returns expires.",
+    ),
+    Foreign(("credential_provider_allow_plaintext",), "Write `ALLOW_PLAINTEXT_CREDENTIALS`."),
     # What belongs elsewhere.
     Foreign(("KEY_PREFIX",), "Move it out of OPTIONS: the prefix of an alias is `KEY_PREFIX` beside OPTIONS."),
     Foreign(("KEY_FUNCTION",), "Move it out of OPTIONS: `KEY_FUNCTION` stands beside OPTIONS."),
@@ -51,8 +62,8 @@ FOREIGN = (
     # What there is no need for.
     Foreign(
         ("CLIENT_CLASS", "CLIENT_CLASS_KWARGS"),
-        "Remove it: there is one client. What the sharded, replicating, Sentinel and cluster clients do is not "
-        "supported yet.",
+        "Remove it: there is one client. What the sharded, replicating and cluster clients do is not supported yet; "
+        "Sentinel needs `SENTINELS` beside it.",
     ),
     Foreign(
         ("REDIS_CLIENT_CLASS", "BASE_CLIENT_CLASS", "DRIVER_CLASS"),
@@ -71,9 +82,9 @@ FOREIGN = (
         "Remove it: there is no pool. All threads and tasks of a process share one connection.",
     ),
     Foreign(
-        ("CONNECTION_POOL_KWARGS", "CONNECTION_POOL_CLASS_KWARGS", "connection_kwargs"),
+        ("connection_kwargs",),
         "Remove it: there is no pool. Write what it says of the connection as options: `CONNECT_TIMEOUT`, "
-        "`RESPONSE_TIMEOUT`, `CLIENT_NAME`.",
+        "`RESPONSE_TIMEOUT`, `CLIENT_NAME`, and the settings of TLS by the names that they have there.",
     ),
     Foreign(
         ("max_connections", "MAX_CONNECTIONS", "single_connection_client", "auto_close_connection_pool"),
@@ -162,24 +173,20 @@ FOREIGN = (
         "Remove it and name the primary in `LOCATION`: reading from replicas is not supported yet.",
     ),
     Foreign(
-        ("SENTINELS", "SENTINEL_KWARGS", "sentinels", "sentinel_kwargs", "service_name", "SENTINEL_SERVICE_NAME"),
-        "Sentinel is not supported yet: name the primary in `LOCATION`, or keep your backend for this alias.",
+        ("SENTINEL_KWARGS", "sentinel_kwargs"),
+        "Write it beside `SENTINELS`, or into the URL: `redis+sentinel://host1:26379,host2:26379/mymaster/0`.",
+    ),
+    Foreign(
+        ("sentinels", "service_name", "SENTINEL_SERVICE_NAME"),
+        "Write it into the URL in `LOCATION`: `redis+sentinel://host1:26379,host2:26379/mymaster/0`.",
     ),
     Foreign(
         ("CLUSTER_MODE", "cluster_*", "startup_nodes"),
         "Clusters are not supported yet: name one standalone server, or keep your backend for this alias.",
     ),
     Foreign(
-        ("ssl", "ssl_*", "SSL*"),
-        "TLS is not supported yet: use a Unix socket, a private network, or a TLS proxy on this machine.",
-    ),
-    Foreign(
         ("CLIENT_SIDE_CACHE", "cache", "cache_*", "client_cache"),
         "Remove it: the process keeps no copies of values yet.",
-    ),
-    Foreign(
-        ("credential_provider", "CREDENTIAL_PROVIDER"),
-        "Tokens that change are not supported yet: write `USERNAME` and `PASSWORD`.",
     ),
 )
 

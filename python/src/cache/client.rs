@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
-use vcache::{Config, Options};
+use vcache::{Config, Options, SslOptions};
 
 use super::forms::{Object, Operation};
 use super::operations;
 use super::replies::Shared;
 use super::scripts::Scripting;
 use crate::codec::{Codec, Options as CodecOptions, Serializer};
+use crate::credentials::Asked;
 
 /// One cache alias on the shared connection. `version` is None for the cache's own.
 #[pyclass(frozen, module = "django_vcache._vcache")]
@@ -62,8 +63,8 @@ methods! {
     {
         #[new]
         #[pyo3(signature = (
-            alias, url, *, key_prefix, connect_timeout, response_timeout, client_name, username, password, db, serializer,
-            dumps, loads, compress_min_len, max_value_len, signing_keys, ignore_exceptions, on_miss, on_error, on_untracked,
+            alias, url, *, key_prefix, connect_timeout, response_timeout, client_name, username, password, db, ssl,
+            credentials, allow_plaintext_credentials, serializer, dumps, loads, compress_min_len, max_value_len, signing_keys, ignore_exceptions, on_miss, on_error, on_untracked,
             on_unscripted
         ))]
         #[expect(clippy::too_many_arguments, reason = "one keyword for each option, called in one place")]
@@ -78,6 +79,9 @@ methods! {
             username: Option<String>,
             password: Option<String>,
             db: Option<i64>,
+            ssl: Vec<(String, String)>,
+            credentials: Option<Py<PyAny>>,
+            allow_plaintext_credentials: bool,
             serializer: &str,
             dumps: Option<Py<PyAny>>,
             loads: Option<Py<PyAny>>,
@@ -90,8 +94,16 @@ methods! {
             on_untracked: Py<PyAny>,
             on_unscripted: Py<PyAny>,
         ) -> PyResult<Self> {
-            let options = Options { connect_timeout, response_timeout, client_name, username, password, db };
-            let config = Config::from_url(url)?.with_options(options)?;
+            let mut settings = SslOptions::default();
+            for (name, value) in &ssl {
+                settings.set(name, value)?;
+            }
+            let options =
+                Options { connect_timeout, response_timeout, client_name, username, password, db, ssl: settings };
+            let mut config = Config::from_url(url)?.with_options(options)?;
+            if let Some(provider) = credentials {
+                config = config.with_credentials(Arc::new(Asked(provider)), allow_plaintext_credentials)?;
+            }
             let serializer = match (serializer, dumps, loads) {
                 ("pickle", ..) => Serializer::Pickle,
                 ("msgpack", ..) => Serializer::Msgpack,
@@ -126,6 +138,13 @@ methods! {
         /// Makes this connection the one that Rust knows by `alias`: hot paths run on it.
         fn publish(&self, alias: &str) {
             vcache::publish(alias, &self.shared.connection);
+        }
+
+        /// Which certificates of the server are taken: "full", "chain" for those of any host, "none" for all; None without
+        /// TLS.
+        #[getter]
+        fn tls(&self) -> Option<&'static str> {
+            self.shared.connection.config().tls_verification()
         }
 
         fn __repr__(&self) -> String {

@@ -5,23 +5,31 @@
 //! replica is better than nothing, because it can be read.
 
 use std::io;
+use std::iter;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::handshake::{Failure, Role, shake_hands};
 use super::race;
 use super::resp::Reader;
+use super::sentinel;
 use super::socket::Socket;
+use super::tls::{self, TlsSocket};
 use super::transport::Transport;
-use crate::config::{Address, Config};
+use crate::config::{Address, Config, Credentials, Provider, Sentinels};
 use crate::error::{Error, Result};
 
 /// A silent connection is probed by the kernel after so long, so often, and given up after so many.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(5), 3);
 /// The kernel gives up bytes that are not acknowledged after the response timeout, but not before this.
 const LEAST_USER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long after sentinels named a server that is no primary they are asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// Credentials are asked for again no sooner, however soon they expire.
+const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 
 /// What an attempt brings.
 pub(crate) struct Established {
@@ -29,6 +37,8 @@ pub(crate) struct Established {
     /// It may hold what the server said after the handshake.
     pub(super) reader: Reader,
     pub(super) role: Role,
+    /// When to authenticate anew, if the credentials expire.
+    pub(super) renew_at: Option<Instant>,
 }
 
 /// Where the server is, who we are there, and what we expect to find.
@@ -44,7 +54,7 @@ impl Dialer {
     /// Starts an attempt, which ends in a call of `report`. If not even a thread can be had, that is its outcome.
     pub(crate) fn start(self, report: impl FnOnce(Result<Established>) + Clone + Send + 'static) {
         let told = report.clone();
-        let started = std::thread::Builder::new()
+        let started = thread::Builder::new()
             .name("vcache-connect".into())
             .stack_size(1024 * 1024)
             .spawn(move || report(self.dial()));
@@ -53,49 +63,56 @@ impl Dialer {
         }
     }
 
+    /// Asks for credentials, which ends in a call of `report`.
+    pub(crate) fn start_minting(
+        self,
+        report: impl FnOnce(Result<Option<Credentials>>) + Clone + Send + 'static,
+    ) {
+        let told = report.clone();
+        let started =
+            thread::Builder::new().name("vcache-credentials".into()).spawn(move || report(self.mint()));
+        if let Err(error) = started {
+            told(Err(Error::connection(format!("cannot start a thread for credentials: {error}"))));
+        }
+    }
+
     fn dial(&self) -> Result<Established> {
+        match self.dial_with(self.mint()?) {
+            // Tokens may end early: the next one may do.
+            Err(Ended::WrongPassword(_)) if self.config.provider.is_some() => self.dial_with(self.mint()?),
+            outcome => outcome,
+        }
+        .map_err(Ended::into_error)
+    }
+
+    /// What a provider of credentials gives now; None without a provider.
+    fn mint(&self) -> Result<Option<Credentials>> {
+        let Some(Provider(provider)) = &self.config.provider else { return Ok(None) };
+        provider.credentials().map(Some).map_err(|words| self.refused(&words))
+    }
+
+    fn dial_with(&self, minted: Option<Credentials>) -> Result<Established, Ended> {
+        let attempt = Attempt { dialer: self, minted };
         match &self.config.address {
             Address::Unix(path) => {
                 let until = Instant::now() + self.config.connect_timeout;
                 let socket = race::connect_unix(path, self.config.connect_timeout);
-                self.establish(socket.map_err(|error| self.failed(&error))?, until)
+                attempt.establish(socket.map_err(|error| self.failed(&error))?, &[], until)
             }
             Address::Tcp { host, port } => {
-                let found = (host.as_str(), *port).to_socket_addrs().map_err(|error| self.failed(&error))?;
+                let found = self.resolve(host, *port)?;
                 // No time limits a look-up of a name. What it finds late is of use all the same.
-                self.dial_one_of(race::in_turns(found), Instant::now() + self.config.connect_timeout)
+                attempt.dial_one_of(found, &[host], Instant::now() + self.config.connect_timeout)
+            }
+            Address::Sentinel(sentinels) => {
+                attempt.dial_by(sentinels, Instant::now() + self.config.connect_timeout)
             }
         }
     }
 
-    fn dial_one_of(&self, mut addresses: Vec<SocketAddr>, until: Instant) -> Result<Established> {
-        let mut replica = None;
-        let mut failure = None;
-        loop {
-            let (socket, address) = match race::connect(&addresses, until) {
-                Ok(connected) => connected,
-                Err(error) => {
-                    return replica.ok_or_else(|| failure.unwrap_or_else(|| self.failed(&error)));
-                }
-            };
-            addresses.retain(|other| *other != address);
-            match self
-                .prepare(&socket)
-                .map_err(|error| self.failed(&error))
-                .and_then(|()| self.establish(socket, until))
-            {
-                Ok(established) if established.role == Role::Primary => return Ok(established),
-                Ok(established) => replica = replica.or(Some(established)),
-                Err(error) => failure = failure.or(Some(error)),
-            }
-            if addresses.is_empty() || Instant::now() >= until {
-                return match (replica, failure) {
-                    (Some(replica), _) => Ok(replica),
-                    (None, Some(failure)) => Err(failure),
-                    (None, None) => Err(self.failed(&io::ErrorKind::NotFound.into())),
-                };
-            }
-        }
+    fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>> {
+        let found = (host, port).to_socket_addrs().map_err(|error| self.failed(&error))?;
+        Ok(race::in_turns(found))
     }
 
     /// The options of a TCP socket.
@@ -116,15 +133,6 @@ impl Dialer {
         Ok(())
     }
 
-    fn establish(&self, socket: OwnedFd, until: Instant) -> Result<Established> {
-        let socket = Socket::new(socket);
-        let (reader, role) = shake_hands(&self.config, &socket, until).map_err(|error| match error {
-            Failure::Io(error) => self.failed(&error),
-            Failure::Refused(error) => error,
-        })?;
-        Ok(Established { transport: Transport::Plain(socket), reader, role })
-    }
-
     fn failed(&self, error: &io::Error) -> Error {
         let config = &self.config;
         let reason = match error.kind() {
@@ -139,6 +147,136 @@ impl Dialer {
             }
             _ => error.to_string(),
         };
-        Error::connection(format!("cannot connect to {config}: {reason}"))
+        self.refused(&reason)
     }
+
+    fn refused(&self, reason: &str) -> Error {
+        Error::connection(format!("cannot connect to {}: {reason}", self.config))
+    }
+}
+
+/// Why an attempt brought nothing.
+enum Ended {
+    /// The server does not take the user name and the password.
+    WrongPassword(Error),
+    Other(Error),
+}
+
+impl Ended {
+    fn into_error(self) -> Error {
+        match self {
+            Self::WrongPassword(error) | Self::Other(error) => error,
+        }
+    }
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// One attempt, and what it authenticates with.
+struct Attempt<'a> {
+    dialer: &'a Dialer,
+    minted: Option<Credentials>,
+}
+
+impl Attempt<'_> {
+    /// Asks the sentinels, again and again while what they name is no primary: a failover may be under way.
+    fn dial_by(&self, sentinels: &Sentinels, until: Instant) -> Result<Established, Ended> {
+        let mut turn = 0;
+        loop {
+            let (host, port) =
+                sentinel::primary(sentinels, turn, until).map_err(|words| self.dialer.refused(&words))?;
+            // A certificate may name the address, or the host that the user named.
+            let hosts: Vec<_> = iter::once(&host)
+                .chain(sentinels.hosts.iter().map(|(host, _)| host))
+                .map(String::as_str)
+                .collect();
+            let outcome = self
+                .dialer
+                .resolve(&host, port)
+                .map_err(Ended::from)
+                .and_then(|found| self.dial_one_of(found, &hosts, until));
+            let is_final = match &outcome {
+                Ok(established) => established.role == Role::Primary,
+                Err(Ended::WrongPassword(_)) => true,
+                Err(Ended::Other(_)) => false,
+            };
+            if is_final || Instant::now() + ASK_AGAIN >= until {
+                return outcome;
+            }
+            thread::sleep(ASK_AGAIN);
+            turn += 1;
+        }
+    }
+
+    fn dial_one_of(
+        &self,
+        mut addresses: Vec<SocketAddr>,
+        hosts: &[&str],
+        until: Instant,
+    ) -> Result<Established, Ended> {
+        let mut replica = None;
+        let mut failure: Option<Ended> = None;
+        loop {
+            let (socket, address) = match race::connect(&addresses, until) {
+                Ok(connected) => connected,
+                Err(error) => {
+                    return replica
+                        .ok_or_else(|| failure.unwrap_or_else(|| self.dialer.failed(&error).into()));
+                }
+            };
+            addresses.retain(|other| *other != address);
+            match self
+                .dialer
+                .prepare(&socket)
+                .map_err(|error| self.dialer.failed(&error).into())
+                .and_then(|()| self.establish(socket, hosts, until))
+            {
+                Ok(established) if established.role == Role::Primary => return Ok(established),
+                Ok(established) => replica = replica.or(Some(established)),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+            if addresses.is_empty() || Instant::now() >= until {
+                return match (replica, failure) {
+                    (Some(replica), _) => Ok(replica),
+                    (None, Some(failure)) => Err(failure),
+                    (None, None) => Err(self.dialer.failed(&io::ErrorKind::NotFound.into()).into()),
+                };
+            }
+        }
+    }
+
+    /// Shakes hands. `hosts` are the names that a certificate may have.
+    fn establish(&self, socket: OwnedFd, hosts: &[&str], until: Instant) -> Result<Established, Ended> {
+        let dialer = self.dialer;
+        let mut transport = self.transport(Socket::new(socket), hosts, until)?;
+        let (reader, role) = shake_hands(&dialer.config, self.minted.as_ref(), &mut transport, until)
+            .map_err(|error| match error {
+                Failure::Io(error) => dialer.failed(&error).into(),
+                Failure::Refused(error) => Ended::Other(error),
+                Failure::WrongPassword(error) => Ended::WrongPassword(error),
+            })?;
+        let renew_at = self.minted.as_ref().and_then(renew_at);
+        Ok(Established { transport, reader, role, renew_at })
+    }
+
+    fn transport(&self, socket: Socket, hosts: &[&str], until: Instant) -> Result<Transport> {
+        match &self.dialer.config.tls {
+            Some(tls) if !hosts.is_empty() => match TlsSocket::connect(socket, tls, hosts, until) {
+                Ok(socket) => Ok(Transport::Tls(Box::new(socket))),
+                Err(tls::Failure::Io(error)) => Err(self.dialer.failed(&error)),
+                Err(tls::Failure::Refused(words)) => Err(self.dialer.refused(&words)),
+            },
+            _ => Ok(Transport::Plain(socket)),
+        }
+    }
+}
+
+/// When to authenticate anew with credentials that expire: when a fifth of their time is left.
+pub(super) fn renew_at(minted: &Credentials) -> Option<Instant> {
+    let left = minted.expires_at?.duration_since(SystemTime::now()).unwrap_or_default();
+    Some(Instant::now() + left.mul_f64(0.8).max(SHORTEST_LIFE))
 }

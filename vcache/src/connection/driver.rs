@@ -35,9 +35,10 @@ use super::limits::Limits;
 use super::push::Listener;
 use super::receiver::Receiver;
 use super::state::{Accepted, After, State};
-use crate::config::Config;
+use crate::config::{Config, Credentials};
 use crate::error::Result;
 use crate::fork;
+use crate::notes;
 use crate::reactor::watch::new_key;
 use crate::reactor::{Driven, Watch};
 use crate::sync::lock;
@@ -203,6 +204,57 @@ impl Driver {
         self.release(state, after);
     }
 
+    /// Has the connection that was made then authenticate anew.
+    fn renew(&self, since: Instant) {
+        let me = Weak::clone(&self.me);
+        Dialer::new(Arc::clone(&self.config)).start_minting(move |outcome| {
+            if let Some(driver) = me.upgrade() {
+                driver.minted(since, outcome);
+            }
+        });
+    }
+
+    fn minted(&self, since: Instant, outcome: Result<Option<Credentials>>) {
+        if self.is_stale() {
+            return;
+        }
+        let now = Instant::now();
+        let mut state = self.lock();
+        let mut after = After::default();
+        let failure = match outcome {
+            Ok(Some(minted)) => {
+                state.renew_with(since, &minted, Weak::clone(&self.me), now, &mut after);
+                None
+            }
+            Ok(None) => None,
+            Err(error) => {
+                state.renewed(since, Err(()), now);
+                Some(error)
+            }
+        };
+        self.release(state, after);
+        if let Some(error) = failure {
+            notes::say(&format!("{error}. The connection stays as it is, and this is tried again"));
+        }
+    }
+
+    /// What the server said of new credentials. They are due again at `next`.
+    pub(super) fn renewed(&self, since: Instant, next: Option<Instant>, refused: Option<&str>) {
+        if self.is_stale() {
+            return;
+        }
+        let mut state = self.lock();
+        state.renewed(since, if refused.is_some() { Err(()) } else { Ok(next) }, Instant::now());
+        self.release(state, After::default());
+        if let Some(why) = refused {
+            notes::say(&format!(
+                "{} does not take the new credentials that CREDENTIALS gave ({why}). The connection stays as it is, and \
+                 this is tried again",
+                self.config
+            ));
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         match self.state.try_lock() {
             Ok(state) => state,
@@ -222,6 +274,9 @@ impl Driver {
         drop(state);
         if let Some(attempt) = after.connect {
             self.connect(attempt);
+        }
+        if let Some(since) = after.renew {
+            self.renew(since);
         }
         if after.wake.is_empty() {
             return;

@@ -7,10 +7,11 @@ use std::time::Instant;
 use redis::{ServerError, Value};
 
 use super::command::Packet;
+use super::exchange::{Broken, exchange};
 use super::resp::Reader;
-use super::socket::Socket;
-use crate::config::Config;
-use crate::error::{Error, Result};
+use super::transport::Transport;
+use crate::config::{Config, Credentials};
+use crate::error::Error;
 
 /// What a server says of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,54 +24,58 @@ pub(crate) enum Role {
 pub(super) enum Failure {
     Io(io::Error),
     Refused(Error),
-}
-
-enum Broken {
-    Io(io::Error),
-    Protocol(String),
-}
-
-impl From<io::Error> for Broken {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
+    /// The server does not take the user name and the password.
+    WrongPassword(Error),
 }
 
 /// Shakes hands within the deadline. The reader may hold what the server said beyond that.
 pub(super) fn shake_hands(
     config: &Config,
-    socket: &Socket,
+    minted: Option<&Credentials>,
+    transport: &mut Transport,
     until: Instant,
 ) -> Result<(Reader, Role), Failure> {
-    let packet = packet(config);
+    let packet = packet(config, minted);
     let mut reader = Reader::new();
     let mut replies = Vec::with_capacity(packet.replies);
-    if let Err(error) = exchange(&packet, socket, until, &mut reader, &mut replies) {
+    if let Err(error) = exchange(&packet, transport, until, &mut reader, &mut replies) {
         return Err(match (replies.first(), error) {
             // A server that does not want us says why, and closes the connection.
-            (Some(Value::ServerError(said)), _) => {
-                Failure::Refused(refused(config, said, "the server refused the connection"))
-            }
+            (Some(Value::ServerError(said)), _) => refused(config, said, "the server refused the connection"),
             (_, Broken::Io(error)) => Failure::Io(error),
             (_, Broken::Protocol(text)) => Failure::Refused(Error::connection(format!(
                 "cannot connect to {config}: what answers there is not a Valkey or Redis server ({text})"
             ))),
         });
     }
-    check(config, &replies).map_err(Failure::Refused)?;
+    check(config, &replies)?;
     Ok((reader, role(replies.first())))
 }
 
 /// Who we are: a user without a password may be one that needs none, which the server decides.
-fn credentials(config: &Config) -> Option<(&str, &str)> {
+fn credentials<'a>(config: &'a Config, minted: Option<&'a Credentials>) -> Option<(&'a str, &'a str)> {
+    if let Some(minted) = minted {
+        // A user of the config's stands beside tokens that name none.
+        let user = minted.username.as_deref().or(config.username.as_deref());
+        return Some((user.unwrap_or("default"), &minted.password));
+    }
     match (config.username.as_deref(), config.password.as_deref()) {
         (None, None) => None,
         (user, password) => Some((user.unwrap_or("default"), password.unwrap_or_default())),
     }
 }
 
-fn packet(config: &Config) -> Packet {
-    let credentials = credentials(config);
+/// Authenticates anew on a connection that lives.
+pub(super) fn authentication(config: &Config, minted: &Credentials) -> Packet {
+    let mut packet = Packet::unchecked();
+    if let Some((user, password)) = credentials(config, Some(minted)) {
+        packet.then("AUTH", 2).arg(user.as_bytes()).arg(password.as_bytes());
+    }
+    packet
+}
+
+fn packet(config: &Config, minted: Option<&Credentials>) -> Packet {
+    let credentials = credentials(config, minted);
     let auth = credentials.map_or(0, |_| 3);
     let name = config.client_name.as_ref().map_or(0, |_| 2);
     let mut packet = Packet::unchecked();
@@ -93,61 +98,25 @@ fn packet(config: &Config) -> Packet {
     packet
 }
 
-fn exchange(
-    packet: &Packet,
-    socket: &Socket,
-    until: Instant,
-    reader: &mut Reader,
-    replies: &mut Vec<Value>,
-) -> Result<(), Broken> {
-    let mut rest = &packet.bytes[..];
-    let mut broken = None;
-    while !rest.is_empty() && broken.is_none() {
-        socket.set_deadline(until)?;
-        match socket.write(&[io::IoSlice::new(rest)]) {
-            Ok(sent) => rest = &rest[sent..],
-            // It closed the connection. What it said before that is still to be read.
-            Err(error) => broken = Some(error),
-        }
-    }
-    while replies.len() < packet.replies {
-        match reader.next() {
-            Ok(Some(Value::Push { .. })) => {}
-            Ok(Some(reply)) => replies.push(reply),
-            Ok(None) => {
-                socket.set_deadline(until)?;
-                let (count, _) =
-                    reader.fill(|room| socket.read(room)).map_err(|error| broken.take().unwrap_or(error))?;
-                if count == 0 {
-                    return Err(Broken::Io(io::Error::new(
-                        io::ErrorKind::UnexpectedEof,
-                        "the server closed the connection during the handshake",
-                    )));
-                }
-            }
-            Err(error) => return Err(Broken::Protocol(error.0)),
-        }
-    }
-    Ok(())
-}
-
 /// The server's own words on what it refused; they hold no password, and we add none.
-fn refused(config: &Config, error: &ServerError, otherwise: &str) -> Error {
+fn refused(config: &Config, error: &ServerError, otherwise: &str) -> Failure {
     let hint = match error.code() {
+        "WRONGPASS" if config.provider.is_some() => "the server does not take what CREDENTIALS gave",
         "WRONGPASS" => "check the user name and the password",
         "NOAUTH" => "the server wants a password: give it in LOCATION (redis://:password@host) or in OPTIONS",
         "NOPROTO" => "the server is too old: vcache needs RESP3, that is Redis 6 or Valkey",
         _ => otherwise,
     };
     let words = error.details().unwrap_or_default();
-    Error::connection(format!("cannot connect to {config}: {hint} ({} {words})", error.code()))
+    let told = Error::connection(format!("cannot connect to {config}: {hint} ({} {words})", error.code()));
+    if error.code() == "WRONGPASS" { Failure::WrongPassword(told) } else { Failure::Refused(told) }
 }
 
-fn check(config: &Config, replies: &[Value]) -> Result<()> {
+fn check(config: &Config, replies: &[Value]) -> Result<(), Failure> {
     if replies.iter().any(|reply| matches!(reply, Value::ServerError(error) if error.code() == "LOADING")) {
-        return Err(Error::connection(format!(
+        return Err(Failure::Refused(Error::connection(format!(
             "cannot connect to {config}: the server is still loading its data"
-        )));
+        ))));
     }
     if let Some(Value::ServerError(error)) = replies.first() {
         return Err(refused(config, error, "the server refused HELLO 3"));
@@ -155,12 +124,12 @@ fn check(config: &Config, replies: &[Value]) -> Result<()> {
     if config.db != 0
         && let Some(Value::ServerError(error)) = replies.get(1)
     {
-        return Err(Error::connection(format!(
+        return Err(Failure::Refused(Error::connection(format!(
             "cannot connect to {config}: SELECT {} was refused ({} {})",
             config.db,
             error.code(),
             error.details().unwrap_or_default()
-        )));
+        ))));
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::dial::Established;
+use super::renewal::Renewal;
 use super::resp::Reader;
 use super::transport::Transport;
 use crate::error::Error;
@@ -42,6 +43,8 @@ pub(super) struct Up {
     pub(super) probed_until: Option<Instant>,
     /// The server is no primary any more: no call is sent there, and the link is dropped when those under way are answered.
     pub(super) leaves: bool,
+    /// When it authenticates anew, if its credentials expire.
+    pub(super) renewal: Option<Renewal>,
 }
 
 impl Up {
@@ -54,6 +57,7 @@ impl Up {
             last_words: None,
             probed_until: None,
             leaves: false,
+            renewal: established.renew_at.map(Renewal::new),
         }
     }
 

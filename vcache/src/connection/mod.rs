@@ -33,6 +33,8 @@ mod dial;
 #[cfg(feature = "driver")]
 pub(crate) mod driver;
 #[cfg(feature = "driver")]
+mod exchange;
+#[cfg(feature = "driver")]
 mod handshake;
 #[cfg(feature = "driver")]
 mod in_flight;
@@ -56,14 +58,20 @@ mod recording;
 mod refusal;
 #[cfg(feature = "driver")]
 mod registry;
+#[cfg(feature = "driver")]
+mod renewal;
 mod reply_future;
 #[cfg(feature = "driver")]
 mod resp;
+#[cfg(feature = "driver")]
+mod sentinel;
 pub(crate) mod slot;
 #[cfg(feature = "driver")]
 mod socket;
 #[cfg(feature = "driver")]
 mod state;
+#[cfg(feature = "driver")]
+mod tls;
 #[cfg(feature = "driver")]
 mod topology;
 #[cfg(feature = "driver")]

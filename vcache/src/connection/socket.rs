@@ -32,6 +32,11 @@ impl Socket {
         Self { fd: Descriptor::new(fd), registered: None, wants_write: false }
     }
 
+    /// Whether this process opened it.
+    pub(super) fn is_current(&self) -> bool {
+        self.fd.is_current()
+    }
+
     /// While the handshake runs, reads and writes block, up to `until`.
     pub(crate) fn set_deadline(&self, until: Instant) -> io::Result<()> {
         let left = until

@@ -49,6 +49,7 @@ impl State {
             self.lose(&error, now, after);
         }
         self.pushes.expire(now, &mut self.wakers);
+        self.renew_if_due(now, after);
         self.earliest = self.next_deadline();
     }
 
@@ -96,6 +97,7 @@ impl State {
             .chain(self.in_flight.next_due(self.held_up))
             .chain(self.dead_at())
             .chain(self.pushes.next_due())
+            .chain(self.renewal_due())
             .chain(link)
             .min()
     }

@@ -81,10 +81,15 @@ impl State {
         match attached {
             Ok(established) if !matches!(self.link, Link::Up(_)) => {
                 self.link = Link::Up(Up::new(established, now));
+                self.come_by(self.renewal_due());
                 (self.progress, self.looked, self.held_up) = (now, now, None);
                 // What the server said beyond the handshake.
-                if let Err(error) = self.deliver_all(now) {
-                    self.lose(&error, now, after);
+                match self.deliver_all(now) {
+                    Ok(()) if self.holds_bytes() => {
+                        self.look_or_lose(now, after);
+                    }
+                    Ok(()) => {}
+                    Err(error) => self.lose(&error, now, after),
                 }
                 self.admit(now);
                 self.write_or_lose(now, after);
@@ -95,6 +100,11 @@ impl State {
             }
             _ => {}
         }
+    }
+
+    /// Whether there are bytes of the server that no poller tells of.
+    fn holds_bytes(&self) -> bool {
+        matches!(&self.link, Link::Up(up) if up.transport.holds_bytes())
     }
 
     pub(super) fn fail_attempt(&mut self, error: &Error, now: Instant) {

@@ -6,10 +6,12 @@
 //! |---|---|
 //! | [`steps`] | reading and writing |
 //! | [`link_changes`] | attempts to connect, lost connections, servers that are left |
+//! | [`renewing`] | credentials that expire |
 //! | [`deadlines`] | what ends because its time is over |
 
 mod deadlines;
 mod link_changes;
+mod renewing;
 mod steps;
 
 use std::sync::{Arc, Weak};
@@ -97,6 +99,8 @@ pub(super) enum Accepted {
 pub(super) struct After {
     /// The attempt to connect that it has to start.
     pub(super) connect: Option<u64>,
+    /// The connection that has to authenticate anew, by the time when it was made.
+    pub(super) renew: Option<Instant>,
     pub(super) wake: Vec<Waker>,
 }
 
@@ -185,7 +189,7 @@ impl State {
     }
 
     pub(super) fn has_unwritten(&self) -> bool {
-        self.in_flight.has_unwritten()
+        self.in_flight.has_unwritten() || matches!(&self.link, Link::Up(up) if up.transport.has_unsent())
     }
 
     /// Whether what is to be written has waited long enough for more to join it.
@@ -219,6 +223,7 @@ impl State {
             // The caller may submit more than there is room for before anything else reads.
             self.look_or_lose(now, after);
         }
+        self.renew_if_due(now, after);
         if self.takes(&entry) {
             let alone = self.in_flight.is_empty() && !self.burst;
             self.in_flight.push(entry, now);

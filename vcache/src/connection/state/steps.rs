@@ -37,7 +37,7 @@ impl State {
 
     /// Writes what is to be written and can be.
     pub(in crate::connection) fn write_or_lose(&mut self, now: Instant, after: &mut After) -> bool {
-        if !self.in_flight.has_unwritten() {
+        if !self.has_unwritten() {
             return false;
         }
         if let Err(error) = self.write(now) {
@@ -73,7 +73,7 @@ impl State {
         let mut read = 0;
         loop {
             let Link::Up(up) = &mut self.link else { return Ok(true) };
-            let (count, more) = match up.reader.fill(|room| up.transport.read(room)) {
+            let (count, filled) = match up.reader.fill(|room| up.transport.read(room)) {
                 Ok(filled) => filled,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
                 Err(error) if up.last_words.is_none() => return Err(self.lost(&error)),
@@ -82,13 +82,15 @@ impl State {
             if count == 0 {
                 return Err(self.closed(now));
             }
+            let (more, holds_bytes) = (up.transport.may_have_more(filled), up.transport.holds_bytes());
             self.progress = now;
             self.deliver_all(now)?;
             if !more {
                 return Ok(true);
             }
             read += count;
-            if read >= MOST_READ {
+            // No poller would tell of bytes that the transport holds.
+            if read >= MOST_READ && !holds_bytes {
                 return Ok(false);
             }
         }
@@ -172,7 +174,11 @@ impl State {
         let mut due = None;
         let outcome = loop {
             if !self.in_flight.has_unwritten() {
-                break up.transport.want_write(false);
+                break match up.transport.flush() {
+                    Ok(()) => up.transport.want_write(false),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => up.transport.want_write(true),
+                    Err(error) => Err(error),
+                };
             }
             let mut pieces = [IoSlice::new(&[]); MOST_PIECES];
             let count = self.in_flight.pieces(&mut pieces);

@@ -1,26 +1,42 @@
 //! A connection's settings: from a URL and options to one validated value. Two equal configs share one connection, so
 //! everything that changes how the server is reached, or how long we wait for it, is part of the equality.
 
-use std::borrow::Cow;
+mod credentials;
+mod location;
+mod sentinel;
+mod ssl;
+
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use url::Url;
 
+pub(crate) use self::credentials::Provider;
+pub use self::credentials::{CredentialProvider, Credentials};
+use self::location::{
+    NO_SCHEME, bad_url, database, decode, some_text, tcp_address, unix_address, without_userinfo,
+};
+pub(crate) use self::sentinel::Sentinels;
+pub use self::ssl::SslOptions;
+pub(crate) use self::ssl::{Identity, Tls, Verify};
 use crate::error::{Error, Result};
 
-const DEFAULT_PORT: u16 = 6379;
 /// A day: longer deadlines are mistakes (milliseconds given for seconds).
 const LONGEST_TIMEOUT: f64 = 86_400.0;
 
 /// Where the server listens.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Address {
-    Tcp { host: String, port: u16 },
+    Tcp {
+        host: String,
+        port: u16,
+    },
     Unix(PathBuf),
+    /// Where sentinels say.
+    Sentinel(Box<Sentinels>),
 }
 
 impl Address {
@@ -36,6 +52,7 @@ impl fmt::Display for Address {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Sentinel(sentinels) => write!(f, "{sentinels}"),
         }
     }
 }
@@ -58,6 +75,8 @@ pub struct Options {
     pub password: Option<String>,
     /// The database number.
     pub db: Option<i64>,
+    /// How TLS is spoken, if the URL is one with it.
+    pub ssl: SslOptions,
 }
 
 /// A validated connection config.
@@ -73,8 +92,12 @@ pub struct Options {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Config {
     pub(crate) address: Address,
+    /// None: in the clear.
+    pub(crate) tls: Option<Tls>,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<String>,
+    /// Where these come from, if they change.
+    pub(crate) provider: Option<Provider>,
     pub(crate) db: i64,
     pub(crate) client_name: Option<String>,
     pub(crate) connect_timeout: Duration,
@@ -82,23 +105,39 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads `redis://`, `valkey://` (`[user[:password]@]host[:port][/db]`) and `unix://` (`[user[:password]@]/path[?db=N]`)
-    /// URLs.
+    /// Reads `redis://`, `valkey://` (`[user[:password]@]host[:port][/db]`), the same with TLS as `rediss://` and
+    /// `valkeys://`, and `unix://` (`[user[:password]@]/path[?db=N]`) URLs. The settings of [`SslOptions`] may stand in the
+    /// query, as in `rediss://host?ssl_ca_certs=/etc/ca.pem`.
+    ///
+    /// With Sentinel: `redis+sentinel://`, `valkey+sentinel://` or `sentinel://`, and with TLS `rediss+sentinel://`,
+    /// `valkeys+sentinel://` or `sentinels://`, as `[user[:password]@]host[:port][,host[:port]...]/service[/db]`. The user is
+    /// that of the primary; the sentinels' stands in the query (`sentinel_username`, `sentinel_password`), as does what is
+    /// different about their TLS (`sentinel_ssl`, `sentinel_ssl_ca_certs`, ...).
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) that says which part is wrong.
     pub fn from_url(url: &str) -> Result<Self> {
         let (text, userinfo) = without_userinfo(url);
+        let (text, hosts) = sentinel::split(url).unwrap_or_else(|| (text.into_owned(), Vec::new()));
         let parsed = Url::parse(&text).map_err(|error| bad_url(url, &format!("{error}")))?;
-        if parsed.fragment().is_some() {
-            return Err(bad_url(url, "it has a '#', which has no meaning here"));
+        let of_sentinel = sentinel::scheme(parsed.scheme());
+        let has_tls = of_sentinel.unwrap_or(matches!(parsed.scheme(), "rediss" | "valkeys"));
+        let mut ssl = SslOptions::default();
+        match parsed.fragment() {
+            None => {}
+            // As other clients have it.
+            Some("insecure") if has_tls => ssl.cert_reqs = Some("none".to_owned()),
+            Some(_) => return Err(bad_url(url, "it has a '#', which has no meaning here")),
         }
+        let mut db_in_path = None;
         let address = match parsed.scheme() {
-            "redis" | "valkey" => tcp_address(&parsed, url)?,
-            "unix" | "redis+unix" | "valkey+unix" => unix_address(&parsed, url)?,
-            "rediss" | "valkeys" => {
-                return Err(bad_url(url, "TLS is not supported yet: use redis:// or unix://"));
+            _ if of_sentinel.is_some() => {
+                let (sentinels, db) = sentinel::read(&parsed, &hosts, url)?;
+                db_in_path = db;
+                Address::Sentinel(Box::new(sentinels))
             }
+            "redis" | "valkey" | "rediss" | "valkeys" => tcp_address(&parsed, url)?,
+            "unix" | "redis+unix" | "valkey+unix" => unix_address(&parsed, url)?,
             "embedded" => {
                 return Err(bad_url(
                     url,
@@ -108,7 +147,10 @@ impl Config {
             scheme if url.contains("://") => {
                 return Err(bad_url(
                     url,
-                    &format!("unknown scheme '{scheme}': use redis://, valkey://, unix:// or embedded://"),
+                    &format!(
+                        "unknown scheme '{scheme}': use redis://, rediss://, valkey://, valkeys://, unix://, \
+                         redis+sentinel://, rediss+sentinel:// or embedded://"
+                    ),
                 ));
             }
             _ => return Err(bad_url(url, NO_SCHEME)),
@@ -121,15 +163,22 @@ impl Config {
         };
         let mut config = Self {
             address,
+            tls: has_tls.then(Tls::default),
             username: some_text(decode(username, url, "user name")?),
             password: password.map(|p| decode(p, url, "password")).transpose()?,
+            provider: None,
             db: 0,
             client_name: None,
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(5),
         };
-        config.db = database(&parsed, &config.address, url)?;
+        config.db = database(&parsed, &config.address, db_in_path, url)?;
         for (name, value) in parsed.query_pairs() {
+            if let Address::Sentinel(sentinels) = &mut config.address
+                && sentinels.set(&name, &value).map_err(|error| bad_url(url, &error.to_string()))?
+            {
+                continue;
+            }
             match name.as_ref() {
                 "db" => {}
                 "protocol" if value == "resp3" || value == "3" => {}
@@ -137,9 +186,13 @@ impl Config {
                 "user" | "username" => config.username = some_text(value.into_owned()),
                 "pass" | "password" => config.password = Some(value.into_owned()),
                 "client_name" => config.client_name = Some(checked_client_name(value.into_owned())?),
+                name if name.starts_with("ssl_") => {
+                    ssl.set(name, &value).map_err(|error| bad_url(url, &error.to_string()))?;
+                }
                 other => return Err(bad_url(url, &format!("unknown parameter '{other}'"))),
             }
         }
+        config.set_tls(ssl).map_err(|error| bad_url(url, &error.to_string()))?;
         Ok(config)
     }
 
@@ -165,7 +218,61 @@ impl Config {
         }
         self.username = options.username.or(self.username);
         self.password = options.password.or(self.password);
+        self.set_tls(options.ssl)?;
         Ok(self)
+    }
+
+    /// The config with credentials that are asked for at each connect, in place of a user name and a password.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration): there is no TLS to the server, and `in_the_clear`,
+    /// which allows that, is false. Sockets of this machine need none.
+    pub fn with_credentials(
+        mut self,
+        provider: Arc<dyn CredentialProvider>,
+        in_the_clear: bool,
+    ) -> Result<Self> {
+        if self.tls.is_none() && !self.address.is_local() && !in_the_clear {
+            return Err(Error::configuration(
+                "CREDENTIALS would be sent in the clear: begin the URL with rediss:// or valkeys://, or set \
+                 ALLOW_PLAINTEXT_CREDENTIALS to True for a network that is yours alone",
+            ));
+        }
+        self.provider = Some(Provider(provider));
+        Ok(self)
+    }
+
+    /// Which certificates of the server are taken: `full` for those that a trusted CA gave to the host, `chain` for those
+    /// of any host (`ssl_check_hostname=false`), `none` for all (`ssl_cert_reqs=none`). None without TLS.
+    ///
+    /// ```
+    /// use vcache::Config;
+    ///
+    /// assert_eq!(Config::from_url("rediss://localhost")?.tls_verification(), Some("full"));
+    /// # Ok::<(), vcache::Error>(())
+    /// ```
+    pub fn tls_verification(&self) -> Option<&'static str> {
+        self.tls.as_ref().map(|tls| match tls.verify {
+            Verify::Full => "full",
+            Verify::Chain => "chain",
+            Verify::Nothing => "none",
+        })
+    }
+
+    fn set_tls(&mut self, options: SslOptions) -> Result<()> {
+        match (self.tls.take(), options.first()) {
+            (Some(tls), _) => self.tls = Some(tls.with(options)?),
+            (None, None) => {}
+            (None, Some(name)) => {
+                return Err(Error::configuration(format!(
+                    "{name} is set, but there is no TLS in the URL: begin it with rediss:// or valkeys://"
+                )));
+            }
+        }
+        if let Address::Sentinel(sentinels) = &mut self.address {
+            sentinels.set_tls(self.tls.as_ref())?;
+        }
+        Ok(())
     }
 }
 
@@ -179,103 +286,6 @@ impl fmt::Display for Config {
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Config({self})")
-    }
-}
-
-const NO_SCHEME: &str = "it has no scheme: begin it with redis://, valkey://, unix:// or embedded://";
-
-/// What to do about a password that ends a URL's host in the middle.
-const ENCODE: &str = "it has an '@' behind a '/', '?' or '#'. If the user name or the password holds one of these \
-    characters, percent-encode it: '/' is %2F, '?' is %3F, '#' is %23, '@' is %40. Or give the password beside the \
-    URL, as the option PASSWORD";
-
-/// An error about a URL, which is not shown: each part of it may be a part of a password that is not encoded.
-fn bad_url(url: &str, reason: &str) -> Error {
-    match parts(url) {
-        // The reason may show what was taken for a port, a database or a parameter.
-        Some((scheme, rest)) if is_cut_off(rest) => {
-            Error::configuration(format!("bad URL {scheme}://...: {ENCODE}"))
-        }
-        Some((scheme, _)) => Error::configuration(format!("bad URL {scheme}://...: {reason}")),
-        None => Error::configuration(format!("bad URL: {NO_SCHEME}")),
-    }
-}
-
-/// The scheme, and what follows it.
-fn parts(url: &str) -> Option<(&str, &str)> {
-    let (scheme, rest) = url.split_once("://")?;
-    let is_scheme = scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
-    (!scheme.is_empty() && is_scheme).then_some((scheme, rest))
-}
-
-/// Whether an `@` stands where it separates nothing, so that what is before it was probably to be a password.
-fn is_cut_off(rest: &str) -> bool {
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    // A path that begins at once, as that of a socket does, may have one.
-    end > 0 && rest[end..].contains('@')
-}
-
-/// A URL of a socket without its user name and password, and these: the crate `url` takes them only before a host.
-fn without_userinfo(url: &str) -> (Cow<'_, str>, Option<&str>) {
-    if let Some((scheme @ ("unix" | "redis+unix" | "valkey+unix"), rest)) = parts(url)
-        && let end = rest.find(['/', '?', '#']).unwrap_or(rest.len())
-        && let Some(at) = rest[..end].rfind('@')
-    {
-        return (Cow::Owned(format!("{scheme}://{}", &rest[at + 1..])), Some(&rest[..at]));
-    }
-    (Cow::Borrowed(url), None)
-}
-
-fn decode(text: &str, url: &str, part: &str) -> Result<String> {
-    percent_decode_str(text)
-        .decode_utf8()
-        .map(std::borrow::Cow::into_owned)
-        .map_err(|_| bad_url(url, &format!("the {part} is not UTF-8")))
-}
-
-fn some_text(text: String) -> Option<String> {
-    (!text.is_empty()).then_some(text)
-}
-
-fn tcp_address(parsed: &Url, url: &str) -> Result<Address> {
-    let host = parsed.host_str().filter(|host| !host.is_empty());
-    let host = host.ok_or_else(|| bad_url(url, "it names no host"))?;
-    let port = parsed.port().unwrap_or(DEFAULT_PORT);
-    if port == 0 {
-        return Err(bad_url(url, "port 0 cannot be connected to"));
-    }
-    let host = decode(host, url, "host")?;
-    if host.contains([',', ';']) {
-        return Err(bad_url(url, "it names several hosts: give one server"));
-    }
-    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).map_or(host.clone(), str::to_owned);
-    Ok(Address::Tcp { host, port })
-}
-
-fn unix_address(parsed: &Url, url: &str) -> Result<Address> {
-    // `unix://relative/path` puts the first folder into the host part: an absolute path has three slashes.
-    if parsed.host_str().is_some_and(|host| !host.is_empty()) {
-        return Err(bad_url(url, "the path must be absolute: unix:///run/valkey.sock"));
-    }
-    let path = decode(parsed.path(), url, "path")?;
-    if path.is_empty() || path == "/" {
-        return Err(bad_url(url, "it names no socket: unix:///run/valkey.sock"));
-    }
-    Ok(Address::Unix(path.into()))
-}
-
-fn database(parsed: &Url, address: &Address, url: &str) -> Result<i64> {
-    let in_query = parsed.query_pairs().find(|(name, _)| name == "db").map(|(_, value)| value.into_owned());
-    let in_path = match address {
-        Address::Tcp { .. } => Some(parsed.path().trim_matches('/').to_owned()),
-        Address::Unix(_) => None,
-    };
-    match in_query.or(in_path).filter(|text| !text.is_empty()) {
-        None => Ok(0),
-        Some(text) => match text.parse() {
-            Ok(db) if db >= 0 => Ok(db),
-            _ => Err(bad_url(url, &format!("'{text}' is not a database number"))),
-        },
     }
 }
 
@@ -312,6 +322,8 @@ mod tests {
             ("redis://localhost:6380/3", "localhost:6380/3"),
             ("valkey://user:p%40ss@h/0", "h:6379"),
             ("redis://[::1]:7000", "[::1]:7000"),
+            ("rediss://h/2", "h:6379/2"),
+            ("valkeys://h?ssl_cert_reqs=none", "h:6379"),
             ("unix:///run/v.sock?db=2", "unix:/run/v.sock/2"),
             ("valkey+unix:///run/v.sock", "unix:/run/v.sock"),
         ] {
@@ -330,7 +342,10 @@ mod tests {
             ("redis://:secret@h/-1", "not a database number"),
             ("redis://:secret@h?nonsense=secret", "unknown parameter 'nonsense'"),
             ("unix://secret@relative/v.sock", "absolute"),
-            ("rediss://:secret@h", "TLS"),
+            ("rediss://:secret@h?ssl_cert_reqs=maybe", "required, optional or none"),
+            ("rediss://:secret@h#secure", "'#'"),
+            ("redis://:secret@h#insecure", "'#'"),
+            ("redis://:secret@h?ssl_ca_certs=/ca.pem", "rediss://"),
             ("redis://:secret@", "empty host"),
             ("redis://:secret", "empty host"),
             ("redis://host:secret", "invalid port"),
@@ -403,6 +418,24 @@ mod tests {
             let error = Config::from_url("redis://h").unwrap().with_options(options).unwrap_err();
             assert!(error.to_string().contains("RESPONSE_TIMEOUT"), "{error}");
         }
+    }
+
+    #[test]
+    fn tls_is_in_the_scheme_and_how_in_query_and_options() {
+        let tls = |url: &str| Config::from_url(url).unwrap().tls;
+        assert!(tls("redis://h").is_none() && tls("unix:///v.sock").is_none());
+        assert_eq!(tls("rediss://h").unwrap().verify, Verify::Full);
+        assert_eq!(tls("rediss://h#insecure").unwrap().verify, Verify::Nothing);
+        assert_eq!(tls("valkeys://h?ssl_check_hostname=false").unwrap().verify, Verify::Chain);
+        let ssl = SslOptions { cert_reqs: Some("none".to_owned()), ..SslOptions::default() };
+        let options = || Options { ssl: ssl.clone(), ..Options::default() };
+        let config =
+            Config::from_url("rediss://h?ssl_certfile=c.pem").unwrap().with_options(options()).unwrap();
+        let tls = config.tls.unwrap();
+        assert_eq!(tls.verify, Verify::Nothing);
+        assert!(tls.identity.is_some());
+        let error = Config::from_url("redis://h").unwrap().with_options(options()).unwrap_err().to_string();
+        assert!(error.contains("rediss://"), "{error}");
     }
 
     #[test]

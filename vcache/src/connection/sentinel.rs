@@ -1,0 +1,136 @@
+//! Asking sentinels where the primary is. Blocking, for connector threads.
+//!
+//! They are asked at each connect. The first has a head start before the next one is asked as well, each on a thread that ends
+//! with its answer, so that a sentinel which is dead, or hangs, holds nothing up. Which answer comes first counts; whether the
+//! server there is a primary, its own handshake tells.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use redis::Value;
+
+use super::command::Packet;
+use super::exchange::{Broken, exchange};
+use super::race;
+use super::resp::Reader;
+use super::socket::Socket;
+use super::tls::{self, TlsSocket};
+use super::transport::Transport;
+use crate::config::Sentinels;
+
+/// How long a sentinel may think before the next one is asked as well.
+const HEAD_START: Duration = Duration::from_millis(50);
+
+/// The host and the port of the primary.
+///
+/// # Errors
+/// Why not, in words: what the sentinels said.
+pub(super) fn primary(sentinels: &Sentinels, turn: usize, until: Instant) -> Result<(String, u16), String> {
+    let sentinels = Arc::new(sentinels.clone());
+    let count = sentinels.hosts.len();
+    let (answers, answered) = mpsc::channel();
+    let mut refusals: Vec<String> = Vec::new();
+    let mut asked = 0;
+    while refusals.len() < count {
+        if asked < count {
+            // Another one begins each time: one that is behind the others is not asked first for ever.
+            let number = (turn + asked) % count;
+            asked += 1;
+            let (sentinels, answers) = (Arc::clone(&sentinels), answers.clone());
+            let started = thread::Builder::new()
+                .name("vcache-sentinel".into())
+                .stack_size(512 * 1024)
+                .spawn(move || answers.send(ask(&sentinels, number, until)));
+            if let Err(error) = started {
+                refusals.push(format!("cannot start a thread: {error}"));
+                continue;
+            }
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        let patience = if asked < count { left.min(HEAD_START) } else { left };
+        match answered.recv_timeout(patience) {
+            Ok(Ok(found)) => return Ok(found),
+            Ok(Err(refusal)) => refusals.push(refusal),
+            Err(RecvTimeoutError::Timeout) if left > patience => {}
+            Err(_) => {
+                refusals.push("no answer from the others in time".to_owned());
+                break;
+            }
+        }
+    }
+    Err(format!("no sentinel says where '{}' is: {}", sentinels.service, refusals.join("; ")))
+}
+
+/// Asks one. An error names it.
+fn ask(sentinels: &Sentinels, number: usize, until: Instant) -> Result<(String, u16), String> {
+    let (host, port) = &sentinels.hosts[number];
+    try_to_ask(sentinels, host, *port, until).map_err(|why| format!("{host}:{port}: {why}"))
+}
+
+fn try_to_ask(sentinels: &Sentinels, host: &str, port: u16, until: Instant) -> Result<(String, u16), String> {
+    let in_words = |error: io::Error| match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "no answer in time".to_owned(),
+        _ => error.to_string(),
+    };
+    let found: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(in_words)?.collect();
+    let (socket, _) = race::connect(&race::in_turns(found), until).map_err(in_words)?;
+    rustix::io::ioctl_fionbio(&socket, false).map_err(|error| in_words(error.into()))?;
+    let socket = Socket::new(socket);
+    let mut transport = match &sentinels.tls {
+        None => Transport::Plain(socket),
+        Some(tls) => match TlsSocket::connect(socket, tls, &[host], until) {
+            Ok(socket) => Transport::Tls(Box::new(socket)),
+            Err(tls::Failure::Io(error)) => return Err(in_words(error)),
+            Err(tls::Failure::Refused(words)) => return Err(words),
+        },
+    };
+    let packet = question(sentinels);
+    let (mut reader, mut replies) = (Reader::new(), Vec::new());
+    let outcome = exchange(&packet, &mut transport, until, &mut reader, &mut replies);
+    if let Some(Value::ServerError(error)) =
+        replies.iter().find(|reply| matches!(reply, Value::ServerError(_)))
+    {
+        let words = format!("{} {}", error.code(), error.details().unwrap_or_default());
+        return Err(match error.code() {
+            "WRONGPASS" | "NOAUTH" => format!("check sentinel_username and sentinel_password ({words})"),
+            "ERR" if words.contains("unknown command") => "this is no sentinel".to_owned(),
+            _ => words,
+        });
+    }
+    match outcome {
+        Ok(()) => {}
+        Err(Broken::Io(error)) => return Err(in_words(error)),
+        Err(Broken::Protocol(text)) => return Err(format!("this is no sentinel ({text})")),
+    }
+    replies.last().and_then(address).ok_or_else(|| format!("it does not know '{}'", sentinels.service))
+}
+
+fn question(sentinels: &Sentinels) -> Packet {
+    let mut packet = Packet::unchecked();
+    match (sentinels.username.as_deref(), sentinels.password.as_deref()) {
+        (None, None) => {}
+        (None, Some(password)) => {
+            packet.then("AUTH", 1).arg(password.as_bytes());
+        }
+        (Some(user), password) => {
+            packet.then("AUTH", 2).arg(user.as_bytes()).arg(password.unwrap_or_default().as_bytes());
+        }
+    }
+    packet.then("SENTINEL", 2).arg(b"GET-MASTER-ADDR-BY-NAME").arg(sentinels.service.as_bytes());
+    packet
+}
+
+/// The address in an answer; None if the sentinel knows none.
+fn address(reply: &Value) -> Option<(String, u16)> {
+    let Value::Array(parts) = reply else { return None };
+    let text = |part: &Value| match part {
+        Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
+        _ => None,
+    };
+    let [host, port] = parts.as_slice() else { return None };
+    Some((text(host)?, text(port)?.parse().ok()?))
+}
