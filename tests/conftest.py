@@ -14,9 +14,9 @@ import django
 import pytest
 from django.conf import settings
 from support import chromium, postgres
+from support import server as servers
 from support.caches import make_cache
 from support.driver import LOOPS, AsyncDriven, open_runner
-from support import server as servers
 from support.server import ValkeyServer, redis_binary
 
 # Some tests panic a thousand times, and a backtrace each takes minutes to resolve. The programs that tests start

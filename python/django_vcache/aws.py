@@ -1,7 +1,7 @@
 """Tokens of AWS' identity and access management, for ElastiCache and MemoryDB: what ``"CREDENTIALS": "aws"`` asks for.
 
-A token is a request for ``connect`` that AWS' keys have signed. It is good for 15 minutes, and a connection for 12 hours
-after it authenticated with one.
+A token is a request for ``connect`` that AWS' keys have signed. It is good for 15 minutes, and a connection for 12
+hours after it authenticated with one.
 """
 
 import re
@@ -15,7 +15,9 @@ _SECONDS = 900
 _ELASTICACHE = re.compile(
     r"(?:(?:master|replica|clustercfg)\.)?(?P<name>[^.]+)\.(?:[^.]+\.)*(?P<region>[a-z]+\d+)\.cache\.amazonaws\.com(?:\.cn)?"
 )
-_SERVERLESS = re.compile(r"(?P<name>[^.]+)-[a-z0-9]{6}\.serverless\.(?P<region>[a-z0-9]+)\.cache\.amazonaws\.com(?:\.cn)?")
+_SERVERLESS = re.compile(
+    r"(?P<name>[^.]+)-[a-z0-9]{6}\.serverless\.(?P<region>[a-z0-9]+)\.cache\.amazonaws\.com(?:\.cn)?"
+)
 _MEMORYDB = re.compile(r"clustercfg\.(?P<name>[^.]+)\.[^.]+\.memorydb\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 _DIRECTIONS = {"n": "north", "s": "south", "e": "east", "w": "west", "c": "central"}
 
@@ -96,9 +98,7 @@ def token_for(host: str, user: str) -> Token:
         return Token(user, found["name"], found["region"], service="memorydb")
     if found := _ELASTICACHE.fullmatch(host):
         return Token(user, found["name"], _region(found["region"]))
-    raise ValueError(
-        f"{host!r} is no host of ElastiCache or MemoryDB: make a django_vcache.aws.Token with their names, and write that"
-    )
+    raise ValueError(f"{host!r} is no host of ElastiCache or MemoryDB: make a django_vcache.aws.Token with their names")
 
 
 def _region(short: str) -> str:

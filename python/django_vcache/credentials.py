@@ -50,7 +50,9 @@ def provider(url: str, options: Mapping[str, Any], wrong: Wrong) -> object | Non
             try:
                 given = given()
             except TypeError as error:
-                raise wrong(f"OPTIONS['CREDENTIALS'] is a class that cannot be made without arguments: {error}") from error
+                raise wrong(
+                    f"OPTIONS['CREDENTIALS'] is a class that cannot be made without arguments: {error}"
+                ) from error
     if callable(given) or callable(getattr(given, "get_credentials", None)):
         return given  # type: ignore[no-any-return]
     raise wrong(

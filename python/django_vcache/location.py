@@ -18,8 +18,8 @@ Wrong = Callable[[str], ConfigurationError]
 
 
 def url_of(location: object, options: Mapping[str, Any], wrong: Wrong) -> str:
-    """The one URL of a cache: that in LOCATION, with ``embedded://`` resolved to the socket of a running server, or that of
-    Sentinel which OPTIONS make.
+    """The one URL of a cache: that in LOCATION, with ``embedded://`` resolved to the socket of a running server, or
+    that of Sentinel which OPTIONS make.
 
     Args:
         location: LOCATION.

@@ -46,7 +46,10 @@ def flattened(options: Mapping[str, Any], wrong: Wrong) -> Mapping[str, Any]:
                 found["CREDENTIALS"] = value
                 continue
             if not is_setting(name):
-                advice = advice_on(str(name)) or "There is no pool: only credential_provider and the settings of TLS (ssl_*) are read here."
+                advice = (
+                    advice_on(str(name))
+                    or "There is no pool: only credential_provider and the settings of TLS (ssl_*) are read here."
+                )
                 raise wrong(f"OPTIONS[{pool!r}] has {name!r}. {advice}")
             found[name] = value
     return found

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyDict, PyList, PyString};
 use vcache::{CredentialProvider, Credentials};
 
 /// A callable without arguments, or an object of redis-py's with `get_credentials`.
@@ -47,6 +47,10 @@ fn read(found: &Bound<'_, PyAny>) -> PyResult<Credentials> {
             password: password.extract()?,
             expires_at: value("expires_at")?.map(|at| moment(&at)).transpose()?,
         });
+    }
+    // As some write a pair.
+    if let Ok(list) = found.cast::<PyList>() {
+        return read(list.to_tuple().as_any());
     }
     let (username, password) = if found.is_instance_of::<PyString>() {
         (None, found.extract()?)

@@ -1,5 +1,5 @@
-"""Credentials that are asked for: at each connection, again when they are about to expire, once more when the server refuses
-them; and never shown."""
+"""Credentials that are asked for: at each connection, again when they are about to expire, once more when the server
+refuses them; and never shown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -45,7 +45,9 @@ class Mint:
                 self.wrong -= 1
                 password = "s3cr3t-wrong"
             else:
-                self._server.execute("ACL", "SETUSER", self._user, "on", "resetpass", f">{password}", "~*", "&*", "+@all")
+                self._server.execute(
+                    "ACL", "SETUSER", self._user, "on", "resetpass", f">{password}", "~*", "&*", "+@all"
+                )
             found: dict[str, Any] = {"username": self._user, "password": password}
             if self.lives is not None:
                 found["expires_at"] = time.time() + self.lives
@@ -95,7 +97,9 @@ def test_a_password_alone_is_of_the_user_that_is_set(fresh_server: ValkeyServer,
     assert cache.execute("ACL", "WHOAMI") == b"app"
 
 
-def test_it_is_asked_for_each_connection_on_a_thread_of_its_own(mint: Mint, fresh_server: ValkeyServer, drive: Any) -> None:
+def test_it_is_asked_for_each_connection_on_a_thread_of_its_own(
+    mint: Mint, fresh_server: ValkeyServer, drive: Any
+) -> None:
     with Proxy(fresh_server) as proxy:
         cache = drive(make_cache(proxy.url, CREDENTIALS=mint, **CLEAR))
         for number in (1, 2, 3):
@@ -121,7 +125,9 @@ def test_tokens_that_the_server_refuses_are_told_without_them(mint: Mint, fresh_
     assert mint.minted == 2
 
 
-def test_a_living_connection_authenticates_anew_before_its_token_expires(fresh_server: ValkeyServer, drive: Any) -> None:
+def test_a_living_connection_authenticates_anew_before_its_token_expires(
+    fresh_server: ValkeyServer, drive: Any
+) -> None:
     mint = Mint(fresh_server, lives=1.0)
     with Proxy(fresh_server) as proxy:
         cache = drive(make_cache(proxy.url, CREDENTIALS=mint, **CLEAR))
@@ -132,19 +138,6 @@ def test_a_living_connection_authenticates_anew_before_its_token_expires(fresh_s
 
         wait_until(renewed, what="it was asked twice more")
         assert proxy.accepted == 1
-
-
-def test_an_idle_loop_authenticates_anew(fresh_server: ValkeyServer, run: Any) -> None:
-    mint = Mint(fresh_server, lives=1.0)
-    cache = make_cache(fresh_server.tcp_url, CREDENTIALS=mint, **CLEAR)
-
-    async def idle() -> None:
-        await cache.aset("k", 1)
-        while mint.minted < 3:
-            await asyncio.sleep(0.01)
-        assert await cache.aget("k") == 1
-
-    run(idle())
 
 
 def test_a_failure_leaves_the_connection_as_it_is(

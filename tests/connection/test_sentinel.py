@@ -64,7 +64,7 @@ def test_a_failover_is_followed_by_a_connection_that_lives(watched: Watched, dri
     assert works(cache)
     watched.fail_over()
     # The old primary stays up, as a replica that refuses writes.
-    assert cache.execute("SET", "after", "1") == "OK"
+    assert cache.execute("SET", "after", "1") == b"OK"
     assert works(cache)
     assert port_of(cache) == watched.primary.port
 

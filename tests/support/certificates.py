@@ -1,5 +1,5 @@
-"""Certificates made at test time: a CA that servers are verified by, and one that is not trusted; for servers the right name,
-the address, a wrong name, one that has expired; for clients. The files are PEM and go with the process.
+"""Certificates made at test time: a CA that servers are verified by, and one that is not trusted; for servers the right
+name, the address, a wrong name, one that has expired; for clients. The files are PEM and go with the process.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 
+from support.resp import ServerError
 from support.server import ValkeyServer, wait_until
 
 SERVICE = "mymaster"
@@ -105,8 +106,17 @@ class Watched:
     def fail_over(self) -> None:
         """Has the replica become the primary, and waits for that. The old one stays up, as a replica."""
         new = self.replica
-        self.sentinels[0].execute("SENTINEL", "FAILOVER", SERVICE)
+        wait_until(self._begins_to_fail_over, what="a failover that begins")
         self.wait_for(new)
+
+    def _begins_to_fail_over(self) -> bool:
+        try:
+            return self.sentinels[0].execute("SENTINEL", "FAILOVER", SERVICE) == "OK"
+        except ServerError as error:
+            # The one before is not quite over.
+            if not str(error).startswith(("NOGOODSLAVE", "INPROG")):
+                raise
+            return False
 
     def wait_for(self, new: ValkeyServer) -> None:
         """Until all sentinels that live name this one."""

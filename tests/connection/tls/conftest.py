@@ -1,5 +1,5 @@
-"""Servers with TLS. They are Debian's redis-server; without one these tests are skipped, which the summary says, and with
-VCACHE_REQUIRE_REDIS in the environment they fail."""
+"""Servers with TLS. They are Debian's redis-server; without one these tests are skipped, which the summary says, and
+with VCACHE_REQUIRE_REDIS in the environment they fail."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Calls over TLS: what is read is what was written, whatever its size, however many there are, and however the network cuts
-the bytes."""
+"""Calls over TLS: what is read is what was written, whatever its size, however many there are, and however the network
+cuts the bytes."""
 
 from __future__ import annotations
 

@@ -129,9 +129,7 @@ def test_a_server_that_wants_a_clients_certificate_gets_it(drive: Any) -> None:
         message = refusal(bare(server), ssl_ca_certs=str(CA))
         assert "ssl_certfile" in message
         wrong = authority("unknown").issue("app@example.com")
-        message = refusal(
-            bare(server), ssl_ca_certs=str(CA), ssl_certfile=wrong.certificate, ssl_keyfile=wrong.key
-        )
+        message = refusal(bare(server), ssl_ca_certs=str(CA), ssl_certfile=wrong.certificate, ssl_keyfile=wrong.key)
         assert "refused the client's certificate" in message
 
 
@@ -143,6 +141,7 @@ def test_files_are_read_again_when_they_have_changed(tmp_path: Path) -> None:
         with pytest.raises(ConnectionError, match="not trusted"):
             cache.get("k")
         trusted.write_text(CA.read_text() + authority("unknown").certificate.read_text())
+
         def answers() -> bool:
             try:
                 return works(cache)

@@ -34,7 +34,7 @@ def refused(location: str, **options: Any) -> str:
         ({"SSL_CA_CERTS": "a", "ssl_ca_certs": "b"}, "twice"),
         ({"ssl": True}, "rediss://"),
         ({"CONNECTION_POOL_KWARGS": {"max_connections": 50}}, "Remove it: a process has one connection"),
-        ({"CONNECTION_POOL_KWARGS": {"nonsense": 50}}, "only the settings of TLS"),
+        ({"CONNECTION_POOL_KWARGS": {"nonsense": 50}}, "only credential_provider and the settings of TLS"),
         ({"CONNECTION_POOL_KWARGS": "ssl"}, "must be a dict, not str"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,

@@ -15,7 +15,7 @@ pub(super) const NO_SCHEME: &str =
     "it has no scheme: begin it with redis://, valkey://, unix:// or embedded://";
 
 /// What to do about a password that ends a URL's host in the middle.
-const ENCODE: &str = "it has an '@' behind a '/', '?' or '#'. If the user name or the password holds one of these \
+pub(super) const ENCODE: &str = "it has an '@' behind a '/', '?' or '#'. If the user name or the password holds one of these \
     characters, percent-encode it: '/' is %2F, '?' is %3F, '#' is %23, '@' is %40. Or give the password beside the \
     URL, as the option PASSWORD";
 

@@ -309,6 +309,7 @@ fn checked_client_name(name: String) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::location::ENCODE;
     use super::*;
 
     fn reason(url: &str) -> String {

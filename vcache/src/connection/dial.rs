@@ -142,6 +142,9 @@ impl Dialer {
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
                 format!("{error}. Is the server running there?")
             }
+            io::ErrorKind::ConnectionReset if config.tls.is_none() => {
+                format!("{error}. If the server wants TLS, begin the URL with rediss:// or valkeys://")
+            }
             _ if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
                 format!("{error}. Raise the number of descriptors (ulimit -n) or close some")
             }

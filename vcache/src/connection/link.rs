@@ -44,7 +44,7 @@ pub(super) struct Up {
     /// The server is no primary any more: no call is sent there, and the link is dropped when those under way are answered.
     pub(super) leaves: bool,
     /// When it authenticates anew, if its credentials expire.
-    pub(super) renewal: Option<Renewal>,
+    pub(super) renewal: Option<Box<Renewal>>,
 }
 
 impl Up {
@@ -57,7 +57,7 @@ impl Up {
             last_words: None,
             probed_until: None,
             leaves: false,
-            renewal: established.renew_at.map(Renewal::new),
+            renewal: established.renew_at.map(|due| Box::new(Renewal::new(due))),
         }
     }
 

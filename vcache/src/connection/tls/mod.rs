@@ -186,7 +186,8 @@ impl TlsSocket {
                     _ if have > 0 => Ok(have),
                     Taken::Io(error) => Err(error),
                     Taken::Tls(error) => {
-                        Err(io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {error}")))
+                        // With TLS 1.3 a server tells only now that it does not take the client's certificate.
+                        Err(io::Error::new(io::ErrorKind::InvalidData, words::of(&error, "the server")))
                     }
                 };
             }
