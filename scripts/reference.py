@@ -82,6 +82,13 @@ PAGES = (
         "[Settings](../settings.md), [async](../../topics/async.md)",
     ),
     Page(
+        "aws.md",
+        "Tokens of AWS",
+        "`django_vcache.aws`: credentials for ElastiCache and MemoryDB that IAM gives out.",
+        (Part("django_vcache.aws"),),
+        "[TLS and credentials](../../deployment/tls.md)",
+    ),
+    Page(
         "admission.md",
         "Admission",
         "`django_vcache.admission`: throttles, quotas, gates, streams, decisions, and the decorator for views.",

@@ -230,7 +230,10 @@ class Client:
         on_unscripted: Callable[[str], None],
     ) -> Client: ...
     @property
-    def tls(self) -> Literal["full", "chain", "none"] | None: ...
+    def tls(self) -> Literal["full", "chain", "none"] | None:
+        """Which certificates of the server are taken: "full", "chain" for those of any host, "none" for all; None
+        without TLS.
+        """
     def publish(self, alias: str) -> None:
         """Makes this connection the one that Rust knows by `alias`: hot paths run on it."""
     def get(self, cache: BaseCache, key: Any, default: Any, version: Any) -> Any: ...
