@@ -42,7 +42,6 @@ FOREIGN = (
         "Write `IGNORE_EXCEPTIONS` into the OPTIONS of each alias that is to ignore errors.",
     ),
     Foreign(("ssl", "SSL", "use_ssl"), "Begin the URL in `LOCATION` with `rediss://` or `valkeys://`."),
-    Foreign(("ssl_context",), "Write what it says as `ssl_ca_certs`, `ssl_certfile` and the other settings of TLS."),
     Foreign(
         ("credential_provider", "CREDENTIAL_PROVIDER"),
         "Write `CREDENTIALS`: redis-py's object, or the path of a function that returns a user name and a password.",

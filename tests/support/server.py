@@ -89,7 +89,7 @@ class ValkeyServer:
     `users` are ACL lines without the leading word ("alice on >pw ~* &* +@all"); any other keyword
     is a line of the configuration file, underscores read as dashes: `maxmemory="10mb"`. `binary` is
     another server than the one all tests run against. `tls` is the pair of files that it shows; True for a
-    certificate of `certificates.authority()` for this machine. `clients` is the file with the CA that clients' own
+    certificate of `certificates.authority()` for this machine. `client_ca` is the file with the CA that clients' own
     certificates must be of; without it they need none.
     """
 
@@ -100,7 +100,7 @@ class ValkeyServer:
         requirepass: str | None = None,
         users: Sequence[str] = (),
         tls: certificates.Pair | bool | None = None,
-        clients: Path | None = None,
+        client_ca: Path | None = None,
         **config: str | int,
     ) -> None:
         # A Unix socket's path has to fit in about 100 bytes, which macOS's own TMPDIR does not.
@@ -109,7 +109,7 @@ class ValkeyServer:
         self.port = 0
         tls = every_server_has_tls and binary is None if tls is None else tls
         self.tls = certificates.server_pair() if tls is True else tls or None
-        self.clients = clients
+        self.client_ca = client_ca
         self._binary = binary or (tls_binary() if self.tls else server_binary())
         self._password = requirepass
         self._users = users
@@ -294,8 +294,8 @@ class ValkeyServer:
                 f"tls-port {self.port}",
                 f"tls-cert-file {self.tls.certificate}",
                 f"tls-key-file {self.tls.key}",
-                f"tls-ca-cert-file {self.clients or certificates.authority().certificate}",
-                f"tls-auth-clients {'yes' if self.clients else 'no'}",
+                f"tls-ca-cert-file {self.client_ca or certificates.authority().certificate}",
+                f"tls-auth-clients {'yes' if self.client_ca else 'no'}",
             ]
         if self._password is not None:
             lines.append(f"requirepass {self._password}")

@@ -123,7 +123,7 @@ def test_the_fragment_insecure_is_the_same(caplog: pytest.LogCaptureFixture) -> 
 
 def test_a_server_that_wants_a_clients_certificate_gets_it(drive: Any) -> None:
     client = authority("clients").issue("app@example.com")
-    with ValkeyServer(tls=True, clients=authority("clients").certificate) as server:
+    with ValkeyServer(tls=True, client_ca=authority("clients").certificate) as server:
         given = {"ssl_ca_certs": str(CA), "ssl_certfile": client.certificate, "ssl_keyfile": client.key}
         assert works(drive(make_cache(bare(server), **given)))
         message = refusal(bare(server), ssl_ca_certs=str(CA))
