@@ -58,6 +58,14 @@ class Sentinel(ValkeyServer):
         return lines
 
 
+def _is_replica(server: ValkeyServer) -> bool:
+    try:
+        return server.info("replication")["role"] == "slave"
+    except OSError:
+        # Sentinel closes all connections of a server that it makes a replica.
+        return False
+
+
 class Watched:
     """A primary, its replica, and three sentinels that have found each other."""
 
@@ -104,10 +112,12 @@ class Watched:
         return self.second if self.primary is self.first else self.first
 
     def fail_over(self) -> None:
-        """Has the replica become the primary, and waits for that. The old one stays up, as a replica."""
-        new = self.replica
+        """Has the replica become the primary, and waits for that. The old one stays up, as a replica; until it is one,
+        it goes on taking writes, which are lost."""
+        new, old = self.replica, self.primary
         wait_until(self._begins_to_fail_over, what="a failover that begins")
         self.wait_for(new)
+        wait_until(lambda: _is_replica(old), what="the old primary as a replica")
 
     def _begins_to_fail_over(self) -> bool:
         try:

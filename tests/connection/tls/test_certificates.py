@@ -179,4 +179,4 @@ def test_the_other_protocol_on_the_port_is_told(server: ValkeyServer) -> None:
     assert "rediss://" in refusal(f"redis://127.0.0.1:{server.port}/0")
     with ValkeyServer(tls=False) as plain:
         message = refusal(bare(plain), ssl_ca_certs=str(CA))
-        assert "does not speak TLS: begin the URL with redis://" in message
+        assert "Does it speak TLS on this port?" in message

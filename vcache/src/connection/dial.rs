@@ -137,7 +137,9 @@ impl Dialer {
         let config = &self.config;
         let reason = match error.kind() {
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
-                format!("no answer within {} s (CONNECT_TIMEOUT)", config.connect_timeout.as_secs_f64())
+                let seconds = config.connect_timeout.as_secs_f64();
+                let hint = if config.tls.is_some() { ". Does it speak TLS on this port?" } else { "" };
+                format!("no answer within {seconds} s (CONNECT_TIMEOUT){hint}")
             }
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
                 format!("{error}. Is the server running there?")
