@@ -26,7 +26,7 @@ class VcacheConfig(AppConfig):
             follow(is_runserver=_is_child_of_runserver())
 
     def ready(self) -> None:
-        from django_vcache import checks as _  # noqa: F401
+        import django_vcache.checks  # noqa: F401
         from django_vcache._warming import warm_up_at_start
         from django_vcache.admission import checks  # noqa: F401
         from django_vcache.routing import _checks  # noqa: F401

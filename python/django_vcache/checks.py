@@ -21,8 +21,8 @@ def check_certificates(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Whether certificates of servers are verified. Nothing is sent."""
     return [
         Warning(
-            f"The cache alias {alias!r} takes any certificate: who comes between this machine and its server can read "
-            "and change what the cache holds.",
+            f"The cache alias {alias!r} takes any certificate: a machine between this one and its server can read and "
+            "change what the cache holds.",
             hint="Give the CA's certificate as ssl_ca_certs, and drop ssl_cert_reqs=none.",
             id="vcache.W007",
         )

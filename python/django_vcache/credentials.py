@@ -4,8 +4,7 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from django.utils.module_loading import import_string
-
+from ._imported import imported
 from .exceptions import ConfigurationError
 
 __all__ = ["provider"]
@@ -41,20 +40,9 @@ def provider(url: str, options: Mapping[str, Any], wrong: Wrong) -> object | Non
             return token_for(parsed.hostname or "", user)
         except (ValueError, ImportError) as error:
             raise wrong(f"OPTIONS['CREDENTIALS'] is 'aws': {error}") from error
-    if isinstance(given, str):
-        try:
-            given = import_string(given)
-        except ImportError as error:
-            raise wrong(f"OPTIONS['CREDENTIALS']: {error}") from error
-        if isinstance(given, type):
-            try:
-                given = given()
-            except TypeError as error:
-                raise wrong(
-                    f"OPTIONS['CREDENTIALS'] is a class that cannot be made without arguments: {error}"
-                ) from error
+    given = imported(given, "OPTIONS['CREDENTIALS']", wrong)
     if callable(given) or callable(getattr(given, "get_credentials", None)):
-        return given  # type: ignore[no-any-return]
+        return given
     raise wrong(
         "OPTIONS['CREDENTIALS'] must be a function, its dotted path, an object with get_credentials, or \"aws\", not "
         f"{type(given).__name__}"

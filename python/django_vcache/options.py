@@ -11,6 +11,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from . import _vcache, credentials, sentinel, tls
+from ._imported import imported
 from ._names import hint_for
 from .exceptions import ConfigurationError
 from .foreign import advice_on, advice_on_serializer
@@ -237,22 +238,13 @@ def hold_embedded() -> None:
 def _serializer(choice: object, wrong: Wrong) -> tuple[str, Any, Any]:
     if isinstance(choice, str) and choice in SERIALIZERS:
         return choice, None, None
-    custom = choice
     if isinstance(choice, str):
         if "." not in choice:
             known = ", ".join(SERIALIZERS)
             raise wrong(f"OPTIONS['SERIALIZER'] must be one of {known} or a dotted path, not {choice!r}")
         if advice := advice_on_serializer(choice):
             raise wrong(f"OPTIONS['SERIALIZER'] is {choice!r}. {advice}")
-        try:
-            custom = import_string(choice)
-        except ImportError as error:
-            raise wrong(f"OPTIONS['SERIALIZER']: {error}") from error
-    if isinstance(custom, type):
-        try:
-            custom = custom()
-        except TypeError as error:
-            raise wrong(f"OPTIONS['SERIALIZER'] {choice!r} cannot be made without arguments: {error}") from error
+    custom = imported(choice, "OPTIONS['SERIALIZER']", wrong)
     try:
         return "custom", custom.dumps, custom.loads  # type: ignore[attr-defined]
     except AttributeError as error:

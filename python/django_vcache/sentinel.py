@@ -77,7 +77,7 @@ def _host(sentinel: object, wrong: Wrong) -> str:
 
 
 def _arguments(given: object, wrong: Wrong) -> dict[str, str]:
-    """SENTINEL_KWARGS as parameters of the URL. TLS with sentinels is a setting of its own there."""
+    """SENTINEL_KWARGS as parameters of the URL. `sentinel_ssl` is always among them."""
     if not isinstance(given, Mapping):
         raise wrong(f"OPTIONS['SENTINEL_KWARGS'] must be a dict, not {type(given).__name__}")
     query = {"sentinel_ssl": "false"}

@@ -98,8 +98,8 @@ def _text(value: object) -> str | None:
 def warn_of_no_verification(alias: str) -> None:
     """A line in the log: the certificates of an alias' server are not looked at."""
     logger.warning(
-        "cache '%s': ssl_cert_reqs is none, so that any certificate is taken. The connection is encrypted, but whoever "
-        "can come between this machine and the server can read and change what it carries. Give the CA's certificate "
-        "as ssl_ca_certs instead",
+        "cache '%s': any certificate is taken (ssl_cert_reqs=none). The connection is encrypted, but a machine between "
+        "this one and the server can read and change what it carries. Give the CA's certificate as ssl_ca_certs "
+        "instead",
         alias,
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from support.caches import make_cache
+from support.load import works_again
 from support.sentinels import SERVICE, Sentinel, Watched
 from support.server import ValkeyServer, wait_until
 
@@ -193,14 +194,7 @@ def test_a_primary_that_is_killed_is_replaced_by_the_next() -> None:
         old, new = watched.primary, watched.replica
         old.kill()
         watched.wait_for(new)
-
-        def answers() -> bool:
-            try:
-                return works(cache)
-            except ConnectionError:
-                return False
-
-        wait_until(answers, what="the new primary answers")
+        wait_until(lambda: works_again(cache), what="the new primary answers")
         assert port_of(cache) == new.port
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.caches import make_cache
+from support.load import works_again
 from support.proxy import Proxy
 from support.server import ValkeyServer, wait_until
 
@@ -84,15 +85,7 @@ def test_a_server_that_was_restarted_is_found_again(fresh_server: ValkeyServer, 
     cache = drive(make_cache(fresh_server))
     cache.set("k", 1)
     fresh_server.restart()
-    wait_until(lambda: _answers(cache), what="the cache answers again")
-
-
-def _answers(cache: Any) -> bool:
-    try:
-        cache.set("k", 2)
-    except ConnectionError:
-        return False
-    return cache.get("k") == 2
+    wait_until(lambda: works_again(cache), what="the cache answers again")
 
 
 def test_a_line_that_is_dead_is_found_out(server: ValkeyServer, drive: Any) -> None:

@@ -1,5 +1,5 @@
-//! Reading a URL: where the server is, who we are, and what stands in the query. What is wrong with one is told without
-//! showing it, since each part of it may be a part of a password.
+//! Reading a URL: where the server is, who we are, and what stands in the query. Its errors do
+//! not show it, since each part of it may be a part of a password.
 
 use std::borrow::Cow;
 

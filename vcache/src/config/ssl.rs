@@ -20,8 +20,8 @@ use crate::error::{Error, Result};
 #[derive(Clone, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SslOptions {
-    /// `required`, the default; `optional`, which is the same for a client; or `none`: every certificate is taken, so
-    /// that the connection is encrypted, and anybody between here and the server can read it all the same.
+    /// `required`, the default; `optional`, which is the same for a client; or `none`: every certificate is
+    /// taken. The connection is then encrypted, but who comes between here and the server can read it.
     pub cert_reqs: Option<String>,
     /// Whether the certificate must be one for the URL's host. Default true.
     pub check_hostname: Option<bool>,

@@ -12,9 +12,9 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, DEFAULT_VERSIONS};
 
+use super::Failure;
 use super::roots::{certificates, read, trusted};
-use super::verifier::{AnyHost, Anybody};
-use super::{Failure, words};
+use super::verifier::Forgiving;
 use crate::config::{Identity, Tls, Verify};
 use crate::fork::PerProcess;
 use crate::sync::lock;
@@ -63,22 +63,22 @@ fn make(tls: &Tls) -> Result<ClientConfig, String> {
     let provider = Arc::new(provider());
     let only_1_3: &[_] = &[&rustls::version::TLS13];
     let versions = if tls.only_1_3 { only_1_3 } else { DEFAULT_VERSIONS };
-    let in_words = |error: &rustls::Error| format!("TLS cannot be set up: {}", words::of(error, ""));
     // NOTE: never the process' default provider, which belongs to the program that we are a guest in.
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)
-        .map_err(|error| in_words(&error))?;
-    let builder = match tls.verify {
-        Verify::Nothing => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))),
-        Verify::Full | Verify::Chain => {
-            let strict = WebPkiServerVerifier::builder_with_provider(trusted(tls)?, provider)
+        .map_err(|error| format!("TLS cannot be set up: {error}"))?;
+    let strict = match tls.verify {
+        Verify::Nothing => None,
+        Verify::Full | Verify::Chain => Some(
+            WebPkiServerVerifier::builder_with_provider(trusted(tls)?, Arc::clone(&provider))
                 .build()
-                .map_err(|error| format!("TLS cannot be set up: {error}"))?;
-            if tls.verify == Verify::Chain {
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyHost(strict)))
-            } else {
-                builder.with_webpki_verifier(strict)
-            }
+                .map_err(|error| format!("TLS cannot be set up: {error}"))?,
+        ),
+    };
+    let builder = match (tls.verify, strict) {
+        (Verify::Full, Some(strict)) => builder.with_webpki_verifier(strict),
+        (_, strict) => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Forgiving { strict, provider }))
         }
     };
     let Some(Identity { certificate, key }) = &tls.identity else { return Ok(builder.with_no_client_auth()) };

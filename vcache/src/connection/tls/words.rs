@@ -22,8 +22,8 @@ pub(super) fn of(error: &Error, host: &str) -> String {
 fn certificate(why: &CertificateError, host: &str) -> String {
     match why {
         CertificateError::UnknownIssuer => "the server's certificate is of a CA that is not trusted: give the CA's \
-             certificate as ssl_ca_certs. For one that signed itself, give that, or, if nobody can come in between, \
-             ssl_cert_reqs=none"
+             certificate as ssl_ca_certs. A certificate that signed itself is its own CA's. On a network that is \
+             yours alone, ssl_cert_reqs=none takes any certificate"
             .to_owned(),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "the server's certificate has expired, or this machine's clock is wrong".to_owned()
