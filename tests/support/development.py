@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from django_vcache.crates.project import Crate
+from support.guests import QUICK_BUILD
 from support.server import wait_until
 
 # A compiler on a busy machine.
@@ -73,6 +74,7 @@ def serve(served: Served, target: Path, paths: Sequence[Path]) -> Iterator[Serve
     process = subprocess.Popen(
         [sys.executable, str(served.folder / "manage.py"), "runserver", f"127.0.0.1:{served.port}"],
         env=os.environ
+        | QUICK_BUILD
         | {
             "CARGO_TARGET_DIR": str(target),
             "PYTHONPATH": os.pathsep.join(map(str, paths)),

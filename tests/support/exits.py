@@ -12,7 +12,7 @@ from support.caches import cache_setting
 from support.programs import Program
 from support.server import ValkeyServer
 
-RUNS = int(os.environ.get("VCACHE_TEST_EXITS", "20"))
+RUNS = int(os.environ.get("VCACHE_TEST_EXITS", "8"))
 
 # `busy(count, call)` has so many daemon threads call without end, and returns when all have begun; `busy_loops` is the
 # same for a coroutine function, with a loop in each thread. The threads take the GIL from each other at every chance,

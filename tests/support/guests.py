@@ -1,12 +1,13 @@
 """Guests: extension modules that are compiled apart from the wheel and share its connection. They are built here for
-the interpreter that runs the tests, each in a target folder of its own, with its own lock file, and one of them by
-another compiler than the wheel's where there is one.
+the interpreter that runs the tests, each with its own lock file, and one of them by another compiler than the wheel's
+where there is one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import faulthandler
+import fcntl
 import functools
 import os
 import re
@@ -28,11 +29,22 @@ ROOT = Path(__file__).parents[2]
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-# What is built in release mode here is not measured: a crate's own profile would take minutes to optimize it.
+# Nothing that is built here is measured. A crate's own profile would take minutes to optimize it.
 QUICK_BUILD = {
-    "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16",
-    "CARGO_PROFILE_RELEASE_LTO": "off",
-    "CARGO_PROFILE_RELEASE_OPT_LEVEL": "1",
+    "CARGO_INCREMENTAL": "0",
+    "CARGO_PROFILE_DEV_DEBUG": "line-tables-only",
+    "CARGO_PROFILE_DEV_OPT_LEVEL": "0",
+}
+
+# What is built for the interpreter to import: crates that depend on the same share what was compiled for one. It is
+# apart from the workspace's own folder, where pyo3 is built to embed the interpreter. What maturin sets for pyo3 is set
+# here too: if it changed, pyo3 would be built anew.
+EXTENSIONS = ROOT / ".build" / "extensions" / PYTHON
+EXTENSION_BUILD = QUICK_BUILD | {
+    "CARGO_TARGET_DIR": str(EXTENSIONS),
+    "PYO3_BUILD_EXTENSION_MODULE": "1",
+    "PYO3_ENVIRONMENT_SIGNATURE": f"cpython-{PYTHON}-{sys.maxsize.bit_length() + 1}bit",
+    "PYO3_PYTHON": sys.executable,
 }
 
 
@@ -51,33 +63,27 @@ class Guest:
         """The compiled library; AssertionError with what cargo said if it cannot be."""
         # A compiler may need longer than any test that hangs.
         faulthandler.cancel_dump_traceback_later()
-        target = ROOT / ".build" / "guests" / f"{self.name}-{PYTHON}"
-        environment = (
-            os.environ
-            | QUICK_BUILD
-            | {
-                "CARGO_TARGET_DIR": str(target),
-                "PYO3_PYTHON": sys.executable,
-                "PYO3_BUILD_EXTENSION_MODULE": "1",
-            }
-        )
+        environment = os.environ | EXTENSION_BUILD
         if self.another_compiler and (compiler := another_compiler()):
             environment["RUSTUP_TOOLCHAIN"] = compiler
-        command = ["cargo", "build", "--release", "--locked", "--quiet"]
+        command = ["cargo", "build", "--locked", "--quiet"]
         if features:
             command += ["--features", ",".join(features)]
         built = subprocess.run(command, cwd=self.crate, env=environment, stderr=subprocess.PIPE, text=True, check=False)
         assert built.returncode == 0, f"{' '.join(command)} failed in {self.crate}:\n{built.stderr}"
-        return target / "release" / self.library
+        return EXTENSIONS / "debug" / self.library
 
     def install(self, folder: Path, *features: str) -> None:
         """Build it and put it into a folder, to be imported from there."""
-        library = self.build(*features)
         if self.sources is not None:
             shutil.copytree(
                 self.sources, folder / self.sources.name, ignore=shutil.ignore_patterns("__pycache__", "*.so")
             )
-        shutil.copyfile(library, folder / self.extension)
+        EXTENSIONS.mkdir(parents=True, exist_ok=True)
+        # Another process may build it with other features, whose library is at the same place.
+        with open(EXTENSIONS / f"{self.name}.lock", "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            shutil.copyfile(self.build(*features), folder / self.extension)
 
 
 QUOTA = Guest(
