@@ -4,6 +4,7 @@ configured once, with no cache of ours; a test that needs `settings.CACHES` over
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import weakref
@@ -34,6 +35,9 @@ settings.configure(
 )
 django.setup()
 
+# Ten thousand tests are collected, and stay until the end: nothing of them is garbage, to look for.
+gc.disable()
+
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
@@ -59,6 +63,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(
         key=lambda item: next((at for at, name in enumerate(LONGEST) if item.nodeid.startswith(name)), len(LONGEST))
     )
+
+
+def pytest_collection_finish() -> None:
+    # Nor is it looked through when a test collects its own garbage, which would take seconds each time.
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
