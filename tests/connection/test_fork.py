@@ -45,10 +45,10 @@ own = own_id()
 def child():
     assert cache.get("warm") == 1
     report(own_id())
-    check(f"child {os.getpid()}", 1000)
-    run(acheck(f"child {os.getpid()} alone", 200))
-    run(acrowd(f"child {os.getpid()}", 20, 50))
-    in_threads(4, lambda number: check(f"child {os.getpid()} {number}", 100))
+    check(f"child {os.getpid()}", 200)
+    run(acheck(f"child {os.getpid()} alone", 50))
+    run(acrowd(f"child {os.getpid()}", 20, 10))
+    in_threads(4, lambda number: check(f"child {os.getpid()} {number}", 30))
 
 codes = under_load(lambda: [join(fork(child)) for _ in range(10)])
 check("parent", 100)

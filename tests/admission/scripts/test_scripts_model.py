@@ -1,6 +1,6 @@
 """Random histories: the scripts answer what the model answers, keep what it keeps, and write nothing else.
 
-They are the same hundred each time, unless the environment asks for others: VCACHE_TEST_HISTORIES is how many, and
+They are the same thirty each time, unless the environment asks for others: VCACHE_TEST_HISTORIES is how many, and
 VCACHE_TEST_SEED is what they are drawn from, a number of the moment if it is not given. A failure names both. Thousands
 take minutes: `-o faulthandler_timeout=0` has pytest wait for them.
 """
@@ -22,7 +22,7 @@ from support.resp import ServerError
 from support.server import ValkeyServer
 
 # NOTE: a history that fails is reported as it was found: making it smaller takes minutes, and a hang ends the tests.
-usual = settings(derandomize=True, deadline=None, max_examples=100, database=None, phases=[Phase.generate])
+usual = settings(derandomize=True, deadline=None, max_examples=30, database=None, phases=[Phase.generate])
 
 SECOND = 1_000_000
 HOUR = 3_600_000  # milliseconds
