@@ -17,6 +17,7 @@ from django.conf import settings
 from support import chromium, postgres
 from support import server as servers
 from support.caches import make_cache
+from support.clusters import ClusterServer
 from support.driver import LOOPS, AsyncDriven, open_runner
 from support.server import ValkeyServer, redis_binary
 
@@ -72,7 +73,11 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--over", choices=["tls"], help="every server of the tests speaks TLS")
+    parser.addoption(
+        "--over",
+        choices=["tls", "cluster"],
+        help="every server of the tests speaks TLS, or the session's is a cluster of three nodes",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -89,9 +94,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[ValkeyServer]:
+def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer | ClusterServer]:
     """The session's server. It is empty when a test begins; do not kill, pause or configure it."""
-    with ValkeyServer() as server:
+    with ClusterServer() if request.config.getoption("--over") == "cluster" else ValkeyServer() as server:
         yield server
 
 

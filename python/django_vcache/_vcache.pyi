@@ -215,6 +215,8 @@ class Client:
         password: str | None,
         db: int | None,
         ssl: list[tuple[str, str]],
+        cluster: bool | None,
+        address_map: dict[str, str],
         credentials: object | None,
         allow_plaintext_credentials: bool,
         serializer: str,

@@ -61,8 +61,8 @@ FOREIGN = (
     # What there is no need for.
     Foreign(
         ("CLIENT_CLASS", "CLIENT_CLASS_KWARGS"),
-        "Remove it: there is one client. What the sharded, replicating and cluster clients do is not supported yet; "
-        "Sentinel needs `SENTINELS` beside it.",
+        "Remove it: there is one client. A cluster is found out by the server in `LOCATION`; Sentinel needs "
+        "`SENTINELS` beside it. What the sharded and replicating clients do is not supported yet.",
     ),
     Foreign(
         ("REDIS_CLIENT_CLASS", "BASE_CLIENT_CLASS", "DRIVER_CLASS"),
@@ -181,7 +181,7 @@ FOREIGN = (
     ),
     Foreign(
         ("CLUSTER_MODE", "cluster_*", "startup_nodes"),
-        "Clusters are not supported yet: name one standalone server, or keep your backend for this alias.",
+        "Remove it: name one node of the cluster in `LOCATION`, or several in a list. The rest is found out.",
     ),
     Foreign(
         ("CLIENT_SIDE_CACHE", "cache", "cache_*", "client_cache"),

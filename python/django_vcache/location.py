@@ -4,7 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 
@@ -40,12 +40,7 @@ def url_of(location: object, options: Mapping[str, Any], wrong: Wrong) -> str:
         return sentinel.url_of(servers, options, wrong)
     if not servers:
         raise wrong("LOCATION is missing: give the server's URL, such as redis://localhost:6379/1")
-    if len(servers) > 1:
-        raise wrong(
-            f"LOCATION names {len(servers)} servers: name one, the primary. Replicas, shards and clusters are not "
-            "supported yet"
-        )
-    [location] = servers
+    location = servers[0] if len(servers) == 1 else _joined(servers, wrong)
     if location.startswith("embedded:"):
         from .embedded import resolve
 
@@ -54,6 +49,47 @@ def url_of(location: object, options: Mapping[str, Any], wrong: Wrong) -> str:
         except (ValueError, ImportError, OSError, RuntimeError) as error:
             raise wrong(str(error)) from error
     return location
+
+
+def _joined(servers: list[str], wrong: Wrong) -> str:
+    """One URL of several: nodes of a cluster, or a primary and its replicas, which differ in host and port only."""
+    first = _Parts.of(servers[0])
+    hosts = [first.host]
+    for number, server in enumerate(servers[1:], start=2):
+        if "://" not in server:
+            hosts.append(server)
+            continue
+        other = _Parts.of(server)
+        if other.scheme not in ("redis", "rediss", "valkey", "valkeys"):
+            raise wrong(
+                f"LOCATION names {len(servers)} servers, and number {number} is a {other.scheme}:// URL: several "
+                "must be reached by host and port"
+            )
+        if other._replace(host="") != first._replace(host=""):
+            # Their passwords are not shown.
+            raise wrong(
+                f"LOCATION names {len(servers)} servers, and number {number} differs from the first in more than host "
+                "and port: nodes of a cluster, or a primary and its replicas, have one scheme, user, password and "
+                "database"
+            )
+        hosts.append(other.host)
+    return f"{first.scheme}://{first.user}{','.join(hosts)}{first.rest}"
+
+
+class _Parts(NamedTuple):
+    """A URL of one server."""
+
+    scheme: str
+    user: str
+    host: str
+    rest: str
+
+    @classmethod
+    def of(cls, url: str) -> "_Parts":
+        scheme, _, rest = url.partition("://")
+        end = re.search(r"[/?#]|$", rest).start()  # type: ignore[union-attr]
+        user, at, host = rest[:end].rpartition("@")
+        return cls(scheme, user + at, host, rest[end:])
 
 
 def embedded_url(location: object) -> str | None:

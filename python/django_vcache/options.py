@@ -29,7 +29,7 @@ _TEXT = ("CLIENT_NAME", "USERNAME", "PASSWORD")
 _SECONDS = ("CONNECT_TIMEOUT", "RESPONSE_TIMEOUT")
 _INTEGERS = {"DB": 0, "COMPRESS_MIN_LEN": 1, "MAX_VALUE_LEN": 1}
 """The least that each may be."""
-_MAY_BE_NONE = ("DB", "COMPRESS_MIN_LEN", "CREDENTIALS", *_TEXT, *_SECONDS)
+_MAY_BE_NONE = ("DB", "COMPRESS_MIN_LEN", "CREDENTIALS", "CLUSTER", "ADDRESS_MAP", *_TEXT, *_SECONDS)
 _KNOWN = (
     *_TEXT,
     *_SECONDS,
@@ -39,6 +39,8 @@ _KNOWN = (
     "IGNORE_EXCEPTIONS",
     "CREDENTIALS",
     "ALLOW_PLAINTEXT_CREDENTIALS",
+    "CLUSTER",
+    "ADDRESS_MAP",
     # Django's own, which it also allows here; the server does its own culling.
     "MAX_ENTRIES",
     "CULL_FREQUENCY",
@@ -152,6 +154,8 @@ def _build(alias: str, url: str, key_prefix: str, options: Mapping[str, Any], se
             password=options.get("PASSWORD"),
             db=options.get("DB"),
             ssl=tls.texts(options, wrong),
+            cluster=options.get("CLUSTER"),
+            address_map=_addresses(options.get("ADDRESS_MAP"), wrong),
             credentials=credentials.provider(url, options, wrong),
             allow_plaintext_credentials=options.get("ALLOW_PLAINTEXT_CREDENTIALS", False),
             serializer=serializer,
@@ -208,10 +212,28 @@ def _check(name: str, value: object, wrong: Wrong) -> None:
         least = _INTEGERS[name]
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise wrong(f"{shown} must be an integer of at least {least}, not {value!r}")
-    if name in ("IGNORE_EXCEPTIONS", "ALLOW_PLAINTEXT_CREDENTIALS") and not isinstance(value, bool):
+    if name in ("IGNORE_EXCEPTIONS", "ALLOW_PLAINTEXT_CREDENTIALS", "CLUSTER") and not isinstance(value, bool):
         raise wrong(f"{shown} must be True or False, not {value!r}")
     if name == "CLEAR" and value not in CLEAR:
         raise wrong(f"{shown} must be one of {', '.join(CLEAR)}, not {value!r}")
+
+
+def _addresses(given: object, wrong: Wrong) -> dict[str, str]:
+    """ADDRESS_MAP: each a host and a port, or a host, as a string or as a tuple."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise wrong(f"OPTIONS['ADDRESS_MAP'] must be a dict, not {type(given).__name__}")
+
+    def text(address: object) -> str:
+        match address:
+            case str():
+                return address
+            case (str(host), int(port)):
+                return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        raise wrong(f"OPTIONS['ADDRESS_MAP'] has {address!r}: write 'host:port', or ('host', port), or a host alone")
+
+    return {text(announced): text(reached) for announced, reached in given.items()}
 
 
 def configured() -> Iterator[tuple[str, Mapping[str, Any]]]:

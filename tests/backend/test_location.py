@@ -75,18 +75,40 @@ def test_commas_in_a_path_and_in_a_password_are_not_separators(drive: Any) -> No
 
 
 @pytest.mark.parametrize(
-    ("location", "count"),
+    "location",
     [
-        (["redis://:s3cr3t@one:6379", "redis://:s3cr3t@two:6379"], 2),
-        ("redis://:s3cr3t@one:6379,redis://:s3cr3t@two:6379", 2),
-        ("redis://:s3cr3t@one:6379; redis://:s3cr3t@two:6379;redis://three", 3),
-        ("redis://:s3cr3t@one:6379,two:6379/1", 2),
-        (["redis://one", "redis://:s3cr3t@two,three"], 3),
-        ("unix:///run/one.sock,unix:///run/two.sock", 2),
+        ["redis://127.0.0.1:1", "redis://127.0.0.1:{port}"],
+        "redis://127.0.0.1:1,redis://127.0.0.1:{port}",
+        "redis://127.0.0.1:1; 127.0.0.1:{port};redis://127.0.0.1:2",
+        "redis://127.0.0.1:1,127.0.0.1:{port}",
     ],
 )
-def test_several_servers_are_refused_with_their_number(location: Any, count: int) -> None:
-    assert f"LOCATION names {count} servers: name one, the primary" in message_for(location)
+def test_several_servers_are_tried_in_turn(server: ValkeyServer, drive: Any, location: Any) -> None:
+    named = [each.format(port=server.port) for each in ([location] if isinstance(location, str) else location)]
+    assert works(drive(make_cache(named)))
+
+
+@pytest.mark.parametrize(
+    ("location", "words"),
+    [
+        (
+            ["redis://:s3cr3t@one:6379", "redis://:other@two:6379"],
+            "2 servers, and number 2 differs from the first in more",
+        ),
+        (
+            "redis://:s3cr3t@one; redis://:s3cr3t@two;redis://three",
+            "3 servers, and number 3 differs from the first in more",
+        ),
+        (["redis://one/1", "redis://two/2"], "2 servers, and number 2 differs from the first in more"),
+        (["redis://one", "rediss://two"], "2 servers, and number 2 differs from the first in more"),
+        ("unix:///run/one.sock,unix:///run/two.sock", "2 servers, and number 2 is a unix:// URL"),
+    ],
+)
+def test_several_servers_that_are_not_alike_are_refused(location: Any, words: str) -> None:
+    message = message_for(location)
+    assert words in message
+    assert "s3cr3t" not in message
+    assert "other" not in message
 
 
 @pytest.mark.parametrize("cut", ["/", "#", "?"])
@@ -145,9 +167,9 @@ BAD = {
     "negative database": "redis://user:s3cr3t@localhost:6379/-1",
     "database of a socket": "unix:///tmp/vcache-no-such.sock?db=zero",
     "no path": "unix://?db=0",
-    "two in a list": ["redis://:s3cr3t@one:6379", "redis://:s3cr3t@two:6379"],
-    "two with a comma": "redis://:s3cr3t@one:6379,redis://:s3cr3t@two:6379",
-    "two with a semicolon": "redis://:s3cr3t@one:6379;redis://:s3cr3t@two:6379",
+    "two in a list": ["redis://:s3cr3t@one:6379", "redis://:s3cr3t@two:6379/1"],
+    "two with a comma": "redis://:s3cr3t@one:6379,redis://:s3cr3t@two:6379/1",
+    "two with a semicolon": "redis://:s3cr3t@one:6379;redis://:s3cr3t@two:6379/1",
 }
 
 

@@ -28,5 +28,5 @@ def make_cache(server: ValkeyServer | str | list[str], **options: Any) -> Any:
     """A `ValkeyCache` on a server, or on any LOCATION."""
     from django_vcache import ValkeyCache
 
-    location = server.url if isinstance(server, ValkeyServer) else server
+    location = server.url if hasattr(server, "url") else server
     return ValkeyCache(location, cache_params(options))

@@ -204,6 +204,13 @@ impl Error {
         Self::new(ErrorKind::Timeout, message)
     }
 
+    /// What a server of a cluster says of keys in two slots.
+    #[cfg(feature = "driver")]
+    pub(crate) fn cross_slot(message: impl Into<String>) -> Self {
+        let code = Some("CROSSSLOT".to_owned());
+        Self(Arc::new(Inner { code, ..Inner::new(ErrorKind::Response, message) }))
+    }
+
     pub(crate) fn response(error: &ServerError) -> Self {
         let code = error.code().to_owned();
         let message = match error.details() {
@@ -235,8 +242,8 @@ impl Error {
         Self(Arc::new(inner))
     }
 
-    /// The same error, with what to do about it behind its text.
-    #[cfg(feature = "admission")]
+    /// The same error, with what to do about it, or more of what is known, behind its text.
+    #[cfg(any(feature = "driver", feature = "admission"))]
     pub(crate) fn with_hint(&self, hint: &str) -> Self {
         let mut inner = (*self.0).clone();
         inner.message = format!("{}; {hint}", inner.message);

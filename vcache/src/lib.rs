@@ -139,7 +139,7 @@ pub use config::{Config, CredentialProvider, Credentials, Options, SslOptions};
 pub use connection::{Connection, Packet, ReplyFuture, connection, connection_for};
 #[cfg(feature = "driver")]
 pub use connection::{
-    RoundTrip, Watched, configure, publish, record_round_trips, recorded_round_trips,
+    Primaries, RoundTrip, Watched, configure, publish, record_round_trips, recorded_round_trips,
     stop_recording_round_trips, unconfigure,
 };
 pub use error::{Error, ErrorKind, Result};

@@ -4,6 +4,7 @@
 //! A client belongs to one configured alias and is shared by all its backend objects, of which Django makes one per
 //! thread or request; what can differ between those, and change at run time, is asked of the backend object in each call.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
@@ -64,7 +65,7 @@ methods! {
         #[new]
         #[pyo3(signature = (
             alias, url, *, key_prefix, connect_timeout, response_timeout, client_name, username, password, db, ssl,
-            credentials, allow_plaintext_credentials, serializer, dumps, loads, compress_min_len, max_value_len, signing_keys, ignore_exceptions, on_miss, on_error, on_untracked,
+            cluster, address_map, credentials, allow_plaintext_credentials, serializer, dumps, loads, compress_min_len, max_value_len, signing_keys, ignore_exceptions, on_miss, on_error, on_untracked,
             on_unscripted
         ))]
         #[expect(clippy::too_many_arguments, reason = "one keyword for each option, called in one place")]
@@ -80,6 +81,8 @@ methods! {
             password: Option<String>,
             db: Option<i64>,
             ssl: Vec<(String, String)>,
+            cluster: Option<bool>,
+            address_map: BTreeMap<String, String>,
             credentials: Option<Py<PyAny>>,
             allow_plaintext_credentials: bool,
             serializer: &str,
@@ -99,7 +102,7 @@ methods! {
                 settings.set(name, value)?;
             }
             let options =
-                Options { connect_timeout, response_timeout, client_name, username, password, db, ssl: settings };
+                Options { connect_timeout, response_timeout, client_name, username, password, db, ssl: settings, cluster, address_map };
             let mut config = Config::from_url(url)?.with_options(options)?;
             if let Some(provider) = credentials {
                 config = config.with_credentials(Arc::new(Asked(provider)), allow_plaintext_credentials)?;

@@ -9,7 +9,7 @@ use url::Url;
 use super::Address;
 use crate::error::{Error, Result};
 
-const DEFAULT_PORT: u16 = 6379;
+pub(super) const DEFAULT_PORT: u16 = 6379;
 
 pub(super) const NO_SCHEME: &str =
     "it has no scheme: begin it with redis://, valkey://, unix:// or embedded://";
@@ -67,19 +67,56 @@ pub(super) fn some_text(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-pub(super) fn tcp_address(parsed: &Url, url: &str) -> Result<Address> {
+/// A URL with the first of its hosts only, which the crate `url` can read, and all hosts, if there are several.
+pub(super) fn split_hosts(url: &str) -> Option<(String, Vec<&str>)> {
+    let (scheme, rest) = parts(url)?;
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let start = rest[..end].rfind('@').map_or(0, |at| at + 1);
+    let hosts: Vec<_> = rest[start..end].split([',', ';']).map(str::trim).collect();
+    let first = hosts.first()?;
+    Some((format!("{scheme}://{}{first}{}", &rest[..start], &rest[end..]), hosts))
+}
+
+/// The hosts and ports of servers, each as a URL has it.
+pub(super) fn servers(hosts: &[&str], default_port: u16, url: &str) -> Result<Vec<(String, u16)>> {
+    let mut found = Vec::new();
+    for host in hosts.iter().filter(|host| !host.is_empty()) {
+        let one = Url::parse(&format!("redis://{host}")).map_err(|error| bad_url(url, &error.to_string()))?;
+        found.push(server(&one, default_port, url)?);
+    }
+    if found.is_empty() {
+        return Err(bad_url(url, "it names no host"));
+    }
+    Ok(found)
+}
+
+fn server(parsed: &Url, default_port: u16, url: &str) -> Result<(String, u16)> {
     let host = parsed.host_str().filter(|host| !host.is_empty());
     let host = host.ok_or_else(|| bad_url(url, "it names no host"))?;
-    let port = parsed.port().unwrap_or(DEFAULT_PORT);
+    let port = parsed.port().unwrap_or(default_port);
     if port == 0 {
         return Err(bad_url(url, "port 0 cannot be connected to"));
     }
     let host = decode(host, url, "host")?;
-    if host.contains([',', ';']) {
-        return Err(bad_url(url, "it names several hosts: give one server"));
-    }
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).map_or(host.clone(), str::to_owned);
+    Ok((host, port))
+}
+
+/// Where one server is, or several are: nodes of a cluster, or a primary and its replicas.
+pub(super) fn tcp_address(parsed: &Url, hosts: &[&str], url: &str) -> Result<Address> {
+    if hosts.len() > 1 {
+        return Ok(Address::Several(servers(hosts, DEFAULT_PORT, url)?));
+    }
+    let (host, port) = server(parsed, DEFAULT_PORT, url)?;
     Ok(Address::Tcp { host, port })
+}
+
+/// Reads `host:port`, the host of an IPv6 address in brackets.
+pub(super) fn host_and_port(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    (!host.is_empty()).then(|| (host.to_owned(), port))
 }
 
 pub(super) fn unix_address(parsed: &Url, url: &str) -> Result<Address> {
@@ -98,8 +135,8 @@ pub(super) fn unix_address(parsed: &Url, url: &str) -> Result<Address> {
 pub(super) fn database(parsed: &Url, address: &Address, found: Option<String>, url: &str) -> Result<i64> {
     let in_query = parsed.query_pairs().find(|(name, _)| name == "db").map(|(_, value)| value.into_owned());
     let in_path = match address {
-        Address::Tcp { .. } => Some(parsed.path().trim_matches('/').to_owned()),
-        Address::Unix(_) => None,
+        Address::Tcp { .. } | Address::Several(_) => Some(parsed.path().trim_matches('/').to_owned()),
+        Address::Unix(_) | Address::Node { .. } => None,
         Address::Sentinel(_) => found,
     };
     match in_query.or(in_path).filter(|text| !text.is_empty()) {

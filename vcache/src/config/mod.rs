@@ -6,6 +6,7 @@ mod location;
 mod sentinel;
 mod ssl;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,6 +38,14 @@ pub(crate) enum Address {
     Unix(PathBuf),
     /// Where sentinels say.
     Sentinel(Box<Sentinels>),
+    /// Nodes of a cluster, or a primary and its replicas.
+    Several(Vec<(String, u16)>),
+    /// One node of a cluster, and other names that its certificate may have.
+    Node {
+        host: String,
+        port: u16,
+        names: Vec<String>,
+    },
 }
 
 impl Address {
@@ -44,13 +53,39 @@ impl Address {
     pub(crate) fn is_local(&self) -> bool {
         matches!(self, Self::Unix(_))
     }
+
+    /// The hosts that it names, of servers.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &str> {
+        let (one, several) = match self {
+            Self::Tcp { host, .. } | Self::Node { host, .. } => (Some(host.as_str()), &[][..]),
+            Self::Several(servers) => (None, servers.as_slice()),
+            Self::Unix(_) | Self::Sentinel(_) => (None, &[][..]),
+        };
+        one.into_iter().chain(several.iter().map(|(host, _)| host.as_str()))
+    }
+}
+
+/// A host and a port, as URLs have them.
+struct HostPort<'a>(&'a str, u16);
+
+impl fmt::Display for HostPort<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(host, port) = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Tcp { host, port } | Self::Node { host, port, .. } => HostPort(host, *port).fmt(f),
+            Self::Several(servers) => {
+                for (number, (host, port)) in servers.iter().enumerate() {
+                    f.write_str(if number > 0 { "," } else { "" })?;
+                    HostPort(host, *port).fmt(f)?;
+                }
+                Ok(())
+            }
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Sentinel(sentinels) => write!(f, "{sentinels}"),
         }
@@ -77,6 +112,12 @@ pub struct Options {
     pub db: Option<i64>,
     /// How TLS is spoken, if the URL is one with it.
     pub ssl: SslOptions,
+    /// Whether a server that is one of a cluster's leads to the others. Default true. With false it is used as if it were
+    /// alone.
+    pub cluster: Option<bool>,
+    /// Where nodes of a cluster are that announce addresses which cannot be reached from here: from `host:port` to
+    /// `host:port`, or from host to host.
+    pub address_map: BTreeMap<String, String>,
 }
 
 /// A validated connection config.
@@ -102,12 +143,18 @@ pub struct Config {
     pub(crate) client_name: Option<String>,
     pub(crate) connect_timeout: Duration,
     pub(crate) response_timeout: Duration,
+    /// Whether a server that is one of a cluster's leads to the others.
+    pub(crate) cluster: bool,
+    /// Where nodes of a cluster are that announce other addresses.
+    pub(crate) address_map: BTreeMap<String, String>,
 }
 
 impl Config {
     /// Reads `redis://`, `valkey://` (`[user[:password]@]host[:port][/db]`), the same with TLS as `rediss://` and
     /// `valkeys://`, and `unix://` (`[user[:password]@]/path[?db=N]`) URLs. The settings of [`SslOptions`] may stand in the
     /// query, as in `rediss://host?ssl_ca_certs=/etc/ca.pem`.
+    ///
+    /// Several hosts, as in `redis://n1:6379,n2:6379`, are nodes of a cluster, or a primary and its replicas.
     ///
     /// With Sentinel: `redis+sentinel://`, `valkey+sentinel://` or `sentinel://`, and with TLS `rediss+sentinel://`,
     /// `valkeys+sentinel://` or `sentinels://`, as `[user[:password]@]host[:port][,host[:port]...]/service[/db]`. The user is
@@ -118,7 +165,11 @@ impl Config {
     /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) that says which part is wrong.
     pub fn from_url(url: &str) -> Result<Self> {
         let (text, userinfo) = without_userinfo(url);
-        let (text, hosts) = sentinel::split(url).unwrap_or_else(|| (text.into_owned(), Vec::new()));
+        let (text, hosts) = match location::split_hosts(url) {
+            Some((text, hosts)) if hosts.len() > 1 => (text, hosts),
+            Some((_, hosts)) => (text.into_owned(), hosts),
+            None => (text.into_owned(), Vec::new()),
+        };
         let parsed = Url::parse(&text).map_err(|error| bad_url(url, &format!("{error}")))?;
         let of_sentinel = sentinel::scheme(parsed.scheme());
         let has_tls = of_sentinel.unwrap_or(matches!(parsed.scheme(), "rediss" | "valkeys"));
@@ -136,7 +187,7 @@ impl Config {
                 db_in_path = db;
                 Address::Sentinel(Box::new(sentinels))
             }
-            "redis" | "valkey" | "rediss" | "valkeys" => tcp_address(&parsed, url)?,
+            "redis" | "valkey" | "rediss" | "valkeys" => tcp_address(&parsed, &hosts, url)?,
             "unix" | "redis+unix" | "valkey+unix" => unix_address(&parsed, url)?,
             "embedded" => {
                 return Err(bad_url(
@@ -171,6 +222,8 @@ impl Config {
             client_name: None,
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(5),
+            cluster: true,
+            address_map: BTreeMap::new(),
         };
         config.db = database(&parsed, &config.address, db_in_path, url)?;
         for (name, value) in parsed.query_pairs() {
@@ -219,6 +272,17 @@ impl Config {
         self.username = options.username.or(self.username);
         self.password = options.password.or(self.password);
         self.set_tls(options.ssl)?;
+        self.cluster = options.cluster.unwrap_or(self.cluster);
+        for (from, to) in &options.address_map {
+            let is_address = location::host_and_port(from).is_some();
+            let is_wrong = if is_address { location::host_and_port(to).is_none() } else { to.is_empty() };
+            if is_wrong {
+                return Err(Error::configuration(format!(
+                    "ADDRESS_MAP has '{from}': '{to}': give an address for an address, as '10.0.0.1:6379':                      'localhost:7001', or a host for a host"
+                )));
+            }
+        }
+        self.address_map.extend(options.address_map);
         Ok(self)
     }
 
@@ -240,6 +304,15 @@ impl Config {
         }
         self.provider = Some(Provider(provider));
         Ok(self)
+    }
+
+    /// Where a node of a cluster is that announces this address.
+    pub(crate) fn mapped(&self, host: &str, port: u16) -> (String, u16) {
+        let full = HostPort(host, port).to_string();
+        if let Some(to) = self.address_map.get(&full).and_then(|to| location::host_and_port(to)) {
+            return to;
+        }
+        (self.address_map.get(host).map_or(host, String::as_str).to_owned(), port)
     }
 
     /// Which certificates of the server are taken: `full` for those that a trusted CA gave to the host, `chain` for those
@@ -326,6 +399,7 @@ mod tests {
             ("rediss://h/2", "h:6379/2"),
             ("valkeys://h?ssl_cert_reqs=none", "h:6379"),
             ("unix:///run/v.sock?db=2", "unix:/run/v.sock/2"),
+            ("redis://:word@n1:7000,n2,[::1]:7002/3", "n1:7000,n2:6379,[::1]:7002/3"),
             ("valkey+unix:///run/v.sock", "unix:/run/v.sock"),
         ] {
             assert_eq!(Config::from_url(url).unwrap().to_string(), shown, "{url}");
@@ -353,7 +427,6 @@ mod tests {
             ("redis://host/0?password=secret@h&nonsense=1", "percent-encode"),
             ("redis://host/0?nonsense=1&password=a@secret", "percent-encode"),
             ("redis://host#secret", "'#'"),
-            ("redis://:secret@one,two", "several hosts"),
             ("localhost:6379", "no scheme"),
             ("secret:word@localhost:6379", "no scheme"),
             (":secret@localhost:6379", "no scheme"),

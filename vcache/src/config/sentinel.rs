@@ -4,9 +4,9 @@ use std::fmt;
 
 use url::Url;
 
-use super::location::{bad_url, decode, some_text, tcp_address};
+use super::location::{bad_url, decode, servers, some_text};
 use super::ssl::flag;
-use super::{Address, SslOptions, Tls};
+use super::{HostPort, SslOptions, Tls};
 use crate::error::{Error, Result};
 
 const DEFAULT_PORT: u16 = 26_379;
@@ -63,12 +63,8 @@ impl fmt::Display for Sentinels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "'{}' of sentinel ", self.service)?;
         for (number, (host, port)) in self.hosts.iter().enumerate() {
-            let comma = if number > 0 { "," } else { "" };
-            if host.contains(':') {
-                write!(f, "{comma}[{host}]:{port}")?;
-            } else {
-                write!(f, "{comma}{host}:{port}")?;
-            }
+            f.write_str(if number > 0 { "," } else { "" })?;
+            HostPort(host, *port).fmt(f)?;
         }
         Ok(())
     }
@@ -83,29 +79,9 @@ pub(super) fn scheme(scheme: &str) -> Option<bool> {
     }
 }
 
-/// A URL with the first of its hosts only, which the crate `url` can read, and all hosts.
-pub(super) fn split(url: &str) -> Option<(String, Vec<&str>)> {
-    let (name, rest) = url.split_once("://")?;
-    scheme(name)?;
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let start = rest[..end].rfind('@').map_or(0, |at| at + 1);
-    let hosts: Vec<_> = rest[start..end].split([',', ';']).map(str::trim).collect();
-    let first = hosts.first()?;
-    Some((format!("{name}://{}{first}{}", &rest[..start], &rest[end..]), hosts))
-}
-
 /// Reads the hosts and the service. The path is `/service` or `/service/db`.
 pub(super) fn read(parsed: &Url, hosts: &[&str], url: &str) -> Result<(Sentinels, Option<String>)> {
-    let mut found = Vec::new();
-    for host in hosts.iter().filter(|host| !host.is_empty()) {
-        let one =
-            Url::parse(&format!("sentinel://{host}")).map_err(|error| bad_url(url, &error.to_string()))?;
-        let Address::Tcp { host, .. } = tcp_address(&one, url)? else { continue };
-        found.push((host, one.port().unwrap_or(DEFAULT_PORT)));
-    }
-    if found.is_empty() {
-        return Err(bad_url(url, "it names no host"));
-    }
+    let found = servers(hosts, DEFAULT_PORT, url)?;
     let mut parts = parsed.path().trim_matches('/').splitn(2, '/');
     let in_path = some_text(decode(parts.next().unwrap_or_default(), url, "name of the primary")?);
     let db = parts.next().and_then(|db| some_text(db.to_owned()));

@@ -28,6 +28,8 @@ use crate::scope::{self, Driving};
 /// How often a server without tracking is asked at first; the pauses double.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// How often a key is followed to another node.
+const MOST_MOVES: usize = 5;
 /// A key is looked at so long after its time to live, which the server rounds.
 const AFTER_EXPIRY: Duration = Duration::from_millis(2);
 
@@ -47,6 +49,10 @@ impl Receiver for Look {
 
     fn is_abandoned(&self) -> bool {
         self.slot.is_abandoned()
+    }
+
+    fn is_tied(&self) -> bool {
+        true
     }
 }
 
@@ -188,6 +194,7 @@ impl Connection {
     }
 
     async fn look_at(&self, key: Box<[u8]>) -> Result<Watched> {
+        let mut moves = 0;
         loop {
             let limits = self.limits(Blocking::No)?;
             let route = self.handle.route_to_watch(&key)?;
@@ -209,14 +216,35 @@ impl Connection {
             let look = Arc::new(Look { slot: Arc::clone(&slot), wait: Arc::clone(&watched.wait) });
             route.submit(packet, look, limits, false)?;
             let mut call = Call::new(slot, route);
-            let replies = match std::future::poll_fn(|cx| call.poll(cx)).await? {
+            let outcome = std::future::poll_fn(|cx| call.poll(cx)).await;
+            if self.is_elsewhere(&watched, outcome.as_ref().ok(), &mut moves)? {
+                continue;
+            }
+            let replies = match outcome? {
                 Value::Array(replies) => replies,
                 single => vec![single],
             };
+            if watched.value_is_lent(&replies) {
+                return watched.poll_instead().await;
+            }
             if watched.read(replies, tracking, asked)? {
                 return Ok(watched);
             }
         }
+    }
+
+    /// Whether a key turned out to be on another connection than the one that was asked: a cluster was found, or the slot
+    /// moved. It is looked at there then.
+    fn is_elsewhere(&self, watched: &Watched, replies: Option<&Value>, moves: &mut usize) -> Result<bool> {
+        let was_moved = matches!(replies, Some(Value::Array(replies)) if replies.iter().any(|reply| {
+            matches!(reply, Value::ServerError(error) if error.code() == "MOVED")
+        }));
+        if replies.is_some() && !was_moved {
+            return Ok(false);
+        }
+        *moves += 1;
+        let route = self.handle.route_to_watch(&watched.key)?;
+        Ok(*moves <= MOST_MOVES && !Arc::ptr_eq(route.driver(), &watched.driver))
     }
 }
 
@@ -236,6 +264,41 @@ fn look(key: &[u8], tracking: Tracking) -> Packet {
 }
 
 impl Watched {
+    /// Whether the answer came from a node that has the slot for a while only, or cannot answer now. What such a node says is
+    /// not tracked there.
+    fn value_is_lent(&self, replies: &[Value]) -> bool {
+        let cannot = |reply: &Value| matches!(reply, Value::ServerError(error) if matches!(error.code(), "ASK" | "TRYAGAIN" | "CLUSTERDOWN"));
+        self.driver.cluster().is_some() && replies.iter().any(cannot)
+    }
+
+    /// Looks by ordinary calls, which find their way, and again and again until the slot is in one place.
+    async fn poll_instead(mut self) -> Result<Self> {
+        let asked = Instant::now();
+        let mut get = Packet::command("GET", 1);
+        get.arg(&self.key);
+        self.value = self.connection.exchange(get, None).await?;
+        let mut left = Packet::command("PTTL", 1);
+        left.arg(&self.key);
+        let left = self.connection.exchange(left, None).await?;
+        if let Value::ServerError(error) = &self.value
+            && error.code() != "WRONGTYPE"
+        {
+            return Err(Error::response(error));
+        }
+        self.expires_after(&left, asked);
+        self.is_tracked = false;
+        Ok(self)
+    }
+
+    /// Notes when the key expires, by what `PTTL` answered.
+    fn expires_after(&mut self, left: &Value, asked: Instant) {
+        if let Value::Int(left) = left
+            && let Ok(left) = u64::try_from(*left)
+        {
+            self.expires = Some(asked + Duration::from_millis(left));
+        }
+    }
+
     /// Takes the replies of a look in. `false`: it has to be repeated, because tracking was not what it was thought to be.
     ///
     /// # Errors
@@ -252,11 +315,7 @@ impl Watched {
         if let Some(Value::ServerError(error)) = replies.iter().find(|reply| is_not_now(reply)) {
             return Err(Error::response(error));
         }
-        if let Some(Value::Int(left)) = expires
-            && let Ok(left) = u64::try_from(left)
-        {
-            self.expires = Some(asked + Duration::from_millis(left));
-        }
+        self.expires_after(&expires.unwrap_or(Value::Nil), asked);
         let refused = replies.iter().any(|reply| matches!(reply, Value::ServerError(_)));
         match (tracking, refused) {
             (Tracking::Unknown, false) => self.driver.changes().set(Tracking::On),

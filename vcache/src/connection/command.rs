@@ -291,13 +291,42 @@ impl Packet {
 
     /// Its commands, as far as they are complete.
     pub(super) fn commands(&self) -> impl Iterator<Item = (&'static Policy, Words<'_>)> {
+        self.encoded().map(|(policy, words, _)| (policy, words))
+    }
+
+    /// The same, each with its bytes.
+    pub(super) fn encoded(&self) -> impl Iterator<Item = (&'static Policy, Words<'_>, &[u8])> {
         let mut rest = &self.bytes[..];
         std::iter::from_fn(move || {
+            let before = rest;
             let words = Words::take(&mut rest)?;
             let mut names = words.clone();
             let policy = policy::find(names.next()?);
-            Some((policy.of_subcommand(names.next().unwrap_or_default()), words))
+            let policy = policy.of_subcommand(names.next().unwrap_or_default());
+            Some((policy, words, &before[..before.len() - rest.len()]))
         })
+    }
+
+    /// Whole commands out of another packet, which was checked.
+    #[cfg(feature = "driver")]
+    pub(super) fn piece(bytes: Vec<u8>, replies: usize, repeatable: bool) -> Self {
+        Self { bytes, replies, repeatable, ..Self::nothing() }
+    }
+
+    /// Appends whole commands out of another packet, which was checked.
+    #[cfg(feature = "driver")]
+    pub(super) fn extend(&mut self, bytes: &[u8], replies: usize) {
+        self.bytes.extend_from_slice(bytes);
+        self.replies += replies;
+    }
+
+    /// Finds out anew whether it may be repeated: what it is a piece of may not, which need not be this piece's fault.
+    #[cfg(feature = "driver")]
+    pub(super) fn judge_again(&mut self) {
+        let judged = self
+            .encoded()
+            .all(|(policy, words, _)| policy.judge(words).is_ok_and(|judged| judged.repeatable));
+        self.repeatable = judged;
     }
 
     /// A packet of commands that another library has encoded. With `promised`, their caller promises that they may be repeated,

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::handshake::{Failure, Role, shake_hands};
+use super::cluster::Layout;
+use super::handshake::{self, Failure, Role, shake_hands};
 use super::race;
 use super::resp::Reader;
 use super::sentinel;
@@ -26,6 +27,8 @@ use crate::error::{Error, Result};
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(5), 3);
 /// The kernel gives up bytes that are not acknowledged after the response timeout, but not before this.
 const LEAST_USER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a server may take for the handshake while there are others to try.
+const LONGEST_TURN: Duration = Duration::from_millis(500);
 /// How long after sentinels named a server that is no primary they are asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// Credentials are asked for again no sooner, however soon they expire.
@@ -39,16 +42,32 @@ pub(crate) struct Established {
     pub(super) role: Role,
     /// When to authenticate anew, if the credentials expire.
     pub(super) renew_at: Option<Instant>,
+    /// If it was asked for, and the server is one of a cluster's: who has which slot, and the name of the one that says so.
+    pub(super) layout: Option<(Layout, String)>,
 }
 
 /// Where the server is, who we are there, and what we expect to find.
 pub(crate) struct Dialer {
     config: Arc<Config>,
+    /// A node of a cluster is asked who has which slot.
+    asks_for_layout: bool,
+    /// Where a cluster may be found if it is not where the config says.
+    nodes: Vec<(String, u16)>,
 }
 
 impl Dialer {
     pub(crate) fn new(config: Arc<Config>) -> Self {
-        Self { config }
+        Self { config, asks_for_layout: false, nodes: Vec::new() }
+    }
+
+    /// The same, and if the server is one of a cluster's, it is asked who has which slot.
+    pub(super) fn asking_for_the_layout(self) -> Self {
+        Self { asks_for_layout: self.config.cluster, ..self }
+    }
+
+    /// Finds a node that says who has which slot: where the config says, or where nodes were.
+    pub(super) fn for_layout(config: Arc<Config>, nodes: Vec<(String, u16)>) -> Self {
+        Self { config, asks_for_layout: true, nodes }
     }
 
     /// Starts an attempt, which ends in a call of `report`. If not even a thread can be had, that is its outcome.
@@ -93,23 +112,32 @@ impl Dialer {
 
     fn dial_with(&self, minted: Option<Credentials>) -> Result<Established, Ended> {
         let attempt = Attempt { dialer: self, minted };
-        match &self.config.address {
+        let found = match &self.config.address {
             Address::Unix(path) => {
                 let until = Instant::now() + self.config.connect_timeout;
                 let socket = race::connect_unix(path, self.config.connect_timeout);
-                attempt.establish(socket.map_err(|error| self.failed(&error))?, &[], until)
+                socket
+                    .map_err(|error| self.failed(&error).into())
+                    .and_then(|socket| attempt.establish(socket, &[], until))
             }
-            Address::Tcp { host, port } => {
-                let found = self.resolve(host, *port)?;
-                // No time limits a look-up of a name. What it finds late is of use all the same.
-                attempt.dial_one_of(found, &[host], Instant::now() + self.config.connect_timeout)
-            }
+            Address::Tcp { host, port } => attempt.dial_any_of(&[(host.clone(), *port)], &[]),
+            Address::Several(servers) => attempt.dial_any_of(servers, &[]),
+            Address::Node { host, port, names } => attempt.dial_any_of(&[(host.clone(), *port)], names),
             Address::Sentinel(sentinels) => {
                 attempt.dial_by(sentinels, Instant::now() + self.config.connect_timeout)
             }
+        };
+        match found {
+            // Names are looked up anew each time, so the nodes that the user named come first.
+            Err(_) if !self.nodes.is_empty() => {
+                let names: Vec<_> = self.config.address.hosts().map(str::to_owned).collect();
+                attempt.dial_any_of(&self.nodes, &names)
+            }
+            found => found,
         }
     }
 
+    /// The addresses of a host, for what is asked of it.
     fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>> {
         let found = (host, port).to_socket_addrs().map_err(|error| self.failed(&error))?;
         Ok(race::in_turns(found))
@@ -203,7 +231,7 @@ impl Attempt<'_> {
                 .dialer
                 .resolve(&host, port)
                 .map_err(Ended::from)
-                .and_then(|found| self.dial_one_of(found, &hosts, until));
+                .and_then(|found| self.dial_one_of(found, |_| hosts.clone(), until));
             let is_final = match &outcome {
                 Ok(established) => established.role == Role::Primary,
                 Err(Ended::WrongPassword(_)) => true,
@@ -217,10 +245,38 @@ impl Attempt<'_> {
         }
     }
 
-    fn dial_one_of(
+    /// Dials the addresses of all these servers, in their order. Their certificates may have their own names, or these.
+    fn dial_any_of(&self, servers: &[(String, u16)], names: &[String]) -> Result<Established, Ended> {
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        let mut hosts: Vec<(SocketAddr, &str)> = Vec::new();
+        let mut failure = None;
+        for (host, port) in servers {
+            match self.dialer.resolve(host, *port) {
+                Ok(found) => {
+                    hosts.extend(found.iter().map(|address| (*address, host.as_str())));
+                    addresses.extend(found);
+                }
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        addresses.dedup();
+        if let (true, Some(error)) = (addresses.is_empty(), failure) {
+            return Err(error.into());
+        }
+        let hosts_of = |address| {
+            let of_address = hosts.iter().filter(|(known, _)| *known == address).map(|(_, host)| *host);
+            of_address.chain(names.iter().map(String::as_str)).collect::<Vec<_>>()
+        };
+        // No time limits a look-up of a name. What it finds late is of use all the same.
+        self.dial_one_of(addresses, hosts_of, Instant::now() + self.dialer.config.connect_timeout)
+    }
+
+    /// Dials these addresses until one of them leads to a server that will do; `hosts_of` says which names the certificate
+    /// of one may have.
+    fn dial_one_of<'a>(
         &self,
         mut addresses: Vec<SocketAddr>,
-        hosts: &[&str],
+        hosts_of: impl Fn(SocketAddr) -> Vec<&'a str>,
         until: Instant,
     ) -> Result<Established, Ended> {
         let mut replica = None;
@@ -234,13 +290,17 @@ impl Attempt<'_> {
                 }
             };
             addresses.retain(|other| *other != address);
+            // One that hangs must leave the others some time.
+            let turn = if addresses.is_empty() { until } else { until.min(Instant::now() + LONGEST_TURN) };
             match self
                 .dialer
                 .prepare(&socket)
                 .map_err(|error| self.dialer.failed(&error).into())
-                .and_then(|()| self.establish(socket, hosts, until))
+                .and_then(|()| self.establish(socket, &hosts_of(address), turn))
             {
-                Ok(established) if established.role == Role::Primary => return Ok(established),
+                Ok(established) if established.role == Role::Primary || established.layout.is_some() => {
+                    return Ok(established);
+                }
                 Ok(established) => replica = replica.or(Some(established)),
                 Err(error) => failure = failure.or(Some(error)),
             }
@@ -258,14 +318,20 @@ impl Attempt<'_> {
     fn establish(&self, socket: OwnedFd, hosts: &[&str], until: Instant) -> Result<Established, Ended> {
         let dialer = self.dialer;
         let mut transport = self.transport(Socket::new(socket), hosts, until)?;
-        let (reader, role) = shake_hands(&dialer.config, self.minted.as_ref(), &mut transport, until)
+        let (reader, hello) = shake_hands(&dialer.config, self.minted.as_ref(), &mut transport, until)
             .map_err(|error| match error {
                 Failure::Io(error) => dialer.failed(&error).into(),
                 Failure::Refused(error) => Ended::Other(error),
                 Failure::WrongPassword(error) => Ended::WrongPassword(error),
             })?;
         let renew_at = self.minted.as_ref().and_then(renew_at);
-        Ok(Established { transport, reader, role, renew_at })
+        let mut established = Established { transport, reader, role: hello.role, renew_at, layout: None };
+        if dialer.asks_for_layout && hello.is_cluster {
+            let host = hosts.first().copied().unwrap_or("127.0.0.1");
+            let layout = handshake::layout(&mut established.transport, &mut established.reader, host, until);
+            established.layout = Some(layout.map_err(|reason| dialer.refused(&reason))?);
+        }
+        Ok(established)
     }
 
     fn transport(&self, socket: Socket, hosts: &[&str], until: Instant) -> Result<Transport> {

@@ -28,15 +28,16 @@ use std::time::{Duration, Instant};
 use redis::PushKind;
 
 use super::changes::Changes;
+use super::cluster::{Cluster, Returned, Why};
 use super::command::Packet;
 use super::dial::{Dialer, Established};
 use super::in_flight::Entry;
 use super::limits::Limits;
 use super::push::Listener;
 use super::receiver::Receiver;
-use super::state::{Accepted, After, State};
+use super::state::{Accepted, After, Kind, Refused, State};
 use crate::config::{Config, Credentials};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fork;
 use crate::notes;
 use crate::reactor::watch::new_key;
@@ -51,12 +52,24 @@ const COURTESY: usize = 50;
 
 pub(crate) struct Driver {
     config: Arc<Config>,
+    role: Role,
+    key: usize,
     epoch: u64,
     /// Threads that wait for the mutex.
     queue: AtomicUsize,
     state: Mutex<State>,
     changes: OnceLock<Arc<Changes>>,
     me: Weak<Driver>,
+}
+
+/// What a connection is for.
+enum Role {
+    /// An alias. Its calls go to the cluster once it turned out that there is one.
+    Front(OnceLock<Arc<Cluster>>),
+    /// A node of a cluster.
+    Node(Weak<Cluster>),
+    /// One blocking command at a time, of an alias. If its node gives the slot away, another connection goes on.
+    Dedicated { front: Weak<Driver>, successor: OnceLock<Arc<Driver>> },
 }
 
 /// When the bytes of a call are written.
@@ -84,10 +97,34 @@ pub(crate) enum Submitted {
 }
 
 impl Driver {
+    /// The connection of an alias.
     pub(crate) fn new(config: Arc<Config>) -> Arc<Self> {
+        Self::of(config, Kind::Front, Role::Front(OnceLock::new()))
+    }
+
+    /// The connection to a node of a cluster.
+    pub(super) fn of_node(config: Arc<Config>, cluster: Weak<Cluster>) -> Arc<Self> {
+        Self::of(config, Kind::Node, Role::Node(cluster))
+    }
+
+    /// A connection for blocking commands of the alias that this one is of.
+    pub(super) fn dedicated(&self, config: Arc<Config>) -> Arc<Self> {
+        let front = match &self.role {
+            Role::Dedicated { front, .. } => Weak::clone(front),
+            Role::Front(_) | Role::Node(_) => Weak::clone(&self.me),
+        };
+        // What a standalone server refuses is as it is for the connection of the alias.
+        let kind = if self.cluster().is_some() { Kind::Dedicated } else { Kind::Front };
+        Self::of(config, kind, Role::Dedicated { front, successor: OnceLock::new() })
+    }
+
+    fn of(config: Arc<Config>, kind: Kind, role: Role) -> Arc<Self> {
+        let key = new_key();
         Arc::new_cyclic(|me| Self {
-            state: Mutex::new(State::new(Arc::clone(&config), new_key())),
+            state: Mutex::new(State::new(Arc::clone(&config), kind, key)),
             config,
+            role,
+            key,
             epoch: fork::epoch(),
             queue: AtomicUsize::new(0),
             changes: OnceLock::new(),
@@ -121,7 +158,15 @@ impl Driver {
         limits: Limits,
         flush: Flush,
     ) -> Result<Submitted> {
+        if let Some(cluster) = self.own_cluster() {
+            return cluster.submit(packet, receiver, limits, flush);
+        }
         let entry = Entry::new(packet, Some(receiver), limits);
+        self.submit_entry(Box::new(entry), flush).map_err(|refused| refused.error)
+    }
+
+    /// Accepts a call that may have been elsewhere before, or gives it back.
+    pub(super) fn submit_entry(&self, entry: Box<Entry>, flush: Flush) -> Result<Submitted, Refused> {
         let now = Instant::now();
         let mut state = self.lock();
         let mut after = After::default();
@@ -148,15 +193,24 @@ impl Driver {
 
     /// A caller has gone away. Once many have, those that still wait for their turn are let go with their bytes.
     pub(crate) fn abandoned(&self) {
-        if !self.is_stale() {
-            self.lock().abandoned();
+        if self.is_stale() {
+            return;
         }
+        if let Some(cluster) = self.own_cluster() {
+            return cluster.abandoned();
+        }
+        self.lock().abandoned();
     }
 
     /// Drops the connection, and with it a call that its caller gave up.
     pub(crate) fn close(&self) {
         if self.is_stale() {
             return;
+        }
+        if let Role::Dedicated { successor, .. } = &self.role
+            && let Some(successor) = successor.get()
+        {
+            successor.close();
         }
         let mut state = self.lock();
         let mut after = After::default();
@@ -167,6 +221,137 @@ impl Driver {
     /// Whether it is connected and has nothing to do.
     pub(crate) fn is_idle(&self) -> bool {
         self.lock().is_idle()
+    }
+
+    /// Whether it has no call at all.
+    pub(super) fn is_unused(&self) -> bool {
+        self.lock().is_unused()
+    }
+
+    /// Whether it is connected, and calls may be sent.
+    pub(super) fn is_up(&self) -> bool {
+        self.lock().is_up()
+    }
+
+    /// Its number in this process.
+    pub(super) fn key(&self) -> usize {
+        self.key
+    }
+
+    pub(super) fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// Where it goes to, as far as it goes to one host.
+    pub(super) fn host(&self) -> &str {
+        self.config.address.hosts().next().unwrap_or("localhost")
+    }
+
+    // Clusters.
+
+    /// The cluster that an alias's calls go to.
+    fn own_cluster(&self) -> Option<&Arc<Cluster>> {
+        match &self.role {
+            Role::Front(cluster) => cluster.get(),
+            Role::Node(_) | Role::Dedicated { .. } => None,
+        }
+    }
+
+    /// The cluster that it is of, if it is of one as far as is known.
+    pub(super) fn cluster(&self) -> Option<Arc<Cluster>> {
+        match &self.role {
+            Role::Front(cluster) => cluster.get().cloned(),
+            Role::Node(cluster) => cluster.upgrade(),
+            Role::Dedicated { front, .. } => front.upgrade().and_then(|front| front.cluster()),
+        }
+    }
+
+    pub(super) fn is_dedicated(&self) -> bool {
+        matches!(self.role, Role::Dedicated { .. })
+    }
+
+    /// The server is one of a cluster's.
+    fn found(&self, established: Established) {
+        let Role::Front(own) = &self.role else {
+            if let Role::Dedicated { front, .. } = &self.role
+                && let Some(front) = front.upgrade()
+            {
+                front.found(established);
+            }
+            return;
+        };
+        let watch = self.lock().watch();
+        if let Some(watch) = watch
+            && let Some((layout, _)) = &established.layout
+        {
+            let cluster = own
+                .get_or_init(|| Cluster::new(Arc::clone(&self.config), Weak::clone(&self.me), watch, layout));
+            cluster.take_connection(established);
+        }
+    }
+
+    /// Takes a connection that was made elsewhere, unless it has one.
+    pub(super) fn adopt(&self, established: Established) {
+        let mut state = self.lock();
+        let mut after = After::default();
+        let established = Established { layout: None, ..established };
+        state.take_connection(Ok(established), false, Instant::now(), &mut after);
+        self.release(state, after);
+    }
+
+    /// Has the cluster go on with calls.
+    fn hand_back(&self, returned: Vec<Returned>) {
+        let (Some(cluster), Some(me)) = (self.cluster(), self.me.upgrade()) else {
+            for Returned { entry, why } in returned {
+                let result = match why {
+                    Why::Refused(reply) => Ok(reply),
+                    Why::Lost(error) | Why::Unreachable(error) => Err(error),
+                    Why::IsACluster => {
+                        Err(Error::connection(format!("{} is a cluster that cannot be used", self.config)))
+                    }
+                };
+                if let Some(waker) = entry.complete(result) {
+                    waker.wake();
+                }
+            }
+            return;
+        };
+        cluster.take_back(&me, returned);
+    }
+
+    /// A blocking call goes on where its keys are now.
+    pub(super) fn follow(self: &Arc<Self>, cluster: &Arc<Cluster>, entry: Box<Entry>) {
+        match cluster.driver_for(&entry.packet) {
+            Ok(driver) => self.follow_to(&driver, entry),
+            Err(error) => {
+                if let Some(waker) = entry.complete(Err(error)) {
+                    waker.wake();
+                }
+            }
+        }
+    }
+
+    /// A blocking call goes on at a node: here, if that is where this connection goes.
+    pub(super) fn follow_to(self: &Arc<Self>, node: &Arc<Self>, entry: Box<Entry>) {
+        let (Role::Dedicated { successor, .. }, Some(watch)) = (&self.role, self.lock().watch()) else {
+            return;
+        };
+        let next = if Arc::ptr_eq(&self.config, &node.config) {
+            self
+        } else {
+            let next = self.dedicated(Arc::clone(&node.config));
+            next.attach(&watch);
+            successor.get_or_init(|| next)
+        };
+        // NOTE: after the successor is known. A caller that goes away closes it, or is seen here to be gone.
+        if !entry.is_wanted() {
+            return;
+        }
+        if let Err(refused) = next.submit_entry(entry, Flush::Now)
+            && let Some(waker) = refused.entry.complete(Err(refused.error))
+        {
+            waker.wake();
+        }
     }
 
     /// Who waits for keys to change here.
@@ -187,7 +372,10 @@ impl Driver {
 
     fn connect(&self, attempt: u64) {
         let me = Weak::clone(&self.me);
-        Dialer::new(Arc::clone(&self.config)).start(move |outcome| {
+        let dialer = Dialer::new(Arc::clone(&self.config));
+        // A node's connection is what a cluster asked for, whatever the node says of itself.
+        let dialer = if self.cluster().is_none() { dialer.asking_for_the_layout() } else { dialer };
+        dialer.start(move |outcome| {
             if let Some(driver) = me.upgrade() {
                 driver.connected(attempt, outcome);
             }
@@ -272,6 +460,12 @@ impl Driver {
     fn release(&self, mut state: MutexGuard<'_, State>, mut after: After) {
         state.settle(&mut after);
         drop(state);
+        if let Some(established) = after.found.take() {
+            self.found(established);
+        }
+        if !after.returned.is_empty() {
+            self.hand_back(after.returned);
+        }
         if let Some(attempt) = after.connect {
             self.connect(attempt);
         }
@@ -301,6 +495,13 @@ impl Driven for Driver {
             }
             thread::yield_now();
         }
+        if let Some(cluster) = self.own_cluster() {
+            cluster.step(now);
+            let mut state = self.lock();
+            state.set_deadline(cluster.next_due());
+            self.release(state, After::default());
+            return;
+        }
         let mut state = self.lock();
         let mut after = After::default();
         state.step(now, &mut after);
@@ -311,6 +512,16 @@ impl Driven for Driver {
         if self.is_stale() {
             return;
         }
+        match self.own_cluster() {
+            Some(cluster) => cluster.flush(),
+            None => self.flush_now(),
+        }
+    }
+}
+
+impl Driver {
+    /// Writes what is to be written and can be.
+    pub(super) fn flush_now(&self) {
         let mut state = self.lock();
         let mut after = After::default();
         state.write_or_lose(Instant::now(), &mut after);

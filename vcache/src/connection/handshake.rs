@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use redis::{ServerError, Value};
 
+use super::cluster::Layout;
 use super::command::Packet;
 use super::exchange::{Broken, exchange};
 use super::resp::Reader;
@@ -18,6 +19,14 @@ use crate::error::Error;
 pub(crate) enum Role {
     Primary,
     Replica,
+}
+
+/// What a server's answer to HELLO says of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Hello {
+    pub(super) role: Role,
+    /// It is one of a cluster's.
+    pub(super) is_cluster: bool,
 }
 
 /// Why there is no connection.
@@ -34,7 +43,7 @@ pub(super) fn shake_hands(
     minted: Option<&Credentials>,
     transport: &mut Transport,
     until: Instant,
-) -> Result<(Reader, Role), Failure> {
+) -> Result<(Reader, Hello), Failure> {
     let packet = packet(config, minted);
     let mut reader = Reader::new();
     let mut replies = Vec::with_capacity(packet.replies);
@@ -49,7 +58,47 @@ pub(super) fn shake_hands(
         });
     }
     check(config, &replies)?;
-    Ok((reader, role(replies.first())))
+    Ok((reader, hello(replies.first())))
+}
+
+/// Asks a node of a cluster that was reached at `host` who has which slot, and for its own name.
+pub(super) fn layout(
+    transport: &mut Transport,
+    reader: &mut Reader,
+    host: &str,
+    until: Instant,
+) -> Result<(Layout, String), String> {
+    let mut packet = Packet::unchecked();
+    packet.then("CLUSTER", 1).arg(b"SLOTS");
+    packet.then("CLUSTER", 1).arg(b"MYID");
+    let mut replies = Vec::with_capacity(packet.replies);
+    if let Err(error) = exchange(&packet, transport, until, reader, &mut replies) {
+        return Err(match error {
+            Broken::Io(error) => {
+                format!("it is one of a cluster's, and did not say who has which slot: {error}")
+            }
+            Broken::Protocol(text) => text,
+        });
+    }
+    let id = replies.pop().as_ref().and_then(text).unwrap_or_default();
+    match replies.pop() {
+        Some(Value::ServerError(error)) => Err(format!(
+            "it is one of a cluster's, and CLUSTER SLOTS was refused ({} {})",
+            error.code(),
+            error.details().unwrap_or_default()
+        )),
+        answer => Layout::read(&answer.unwrap_or(Value::Nil), host)
+            .map(|layout| (layout, id))
+            .ok_or_else(|| "it is one of a cluster's, and its answer to CLUSTER SLOTS is no list".to_owned()),
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        Value::SimpleString(text) => Some(text.clone()),
+        _ => None,
+    }
 }
 
 /// Who we are: a user without a password may be one that needs none, which the server decides.
@@ -134,16 +183,16 @@ fn check(config: &Config, replies: &[Value]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What HELLO's answer says; a server that says nothing is taken for a primary.
-fn role(hello: Option<&Value>) -> Role {
-    let Some(Value::Map(fields)) = hello else { return Role::Primary };
-    let text = |value: &Value| match value {
-        Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        Value::SimpleString(text) => text.clone(),
-        _ => String::new(),
+/// What HELLO's answer says; a server that says nothing is taken for a primary that stands alone.
+fn hello(answer: Option<&Value>) -> Hello {
+    let fields = match answer {
+        Some(Value::Map(fields)) => fields.as_slice(),
+        _ => &[],
     };
-    match fields.iter().find(|(name, _)| text(name) == "role").map(|(_, role)| text(role)).as_deref() {
-        Some("slave" | "replica") => Role::Replica,
-        _ => Role::Primary,
-    }
+    let of = |wanted: &str| {
+        let found = fields.iter().find(|(name, _)| text(name).as_deref() == Some(wanted));
+        found.and_then(|(_, value)| text(value)).unwrap_or_default()
+    };
+    let role = if matches!(of("role").as_str(), "slave" | "replica") { Role::Replica } else { Role::Primary };
+    Hello { role, is_cluster: of("mode") == "cluster" }
 }

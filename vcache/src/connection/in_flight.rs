@@ -37,7 +37,18 @@ pub(super) struct Entry {
     pub(super) resent: bool,
     /// What a server said that refused it without executing it; it was sent to another one then.
     pub(super) refusal: Option<Value>,
+    /// In a cluster, the slot that it is for.
+    pub(super) slot: Option<u16>,
+    /// How often it followed the word of a node that another one has its keys.
+    pub(super) redirects: u8,
+    /// How often it waited to be sent again.
+    pub(super) pauses: u8,
+    /// An `ASKING` goes before it, which the packet does not count.
+    is_asking: bool,
 }
+
+/// Has the next command, or transaction, executed by a node that does not have its slot yet.
+const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 
 impl Entry {
     pub(super) fn new(packet: Packet, receiver: Option<Arc<dyn Receiver>>, limits: Limits) -> Self {
@@ -51,7 +62,59 @@ impl Entry {
             sent: false,
             resent: false,
             refusal: None,
+            slot: None,
+            redirects: 0,
+            pauses: 0,
+            is_asking: false,
         }
+    }
+
+    /// It is a part of a call that was sent before, and has what is left of its time.
+    pub(super) fn goes_on_from(&mut self, before: &Self) {
+        self.started = before.started;
+        self.waits_until = before.waits_until;
+        (self.sent, self.resent) = (before.sent, before.resent);
+        (self.redirects, self.pauses) = (before.redirects, before.pauses);
+    }
+
+    /// Puts an `ASKING` before it.
+    pub(super) fn ask(&mut self) {
+        if !self.is_asking {
+            self.is_asking = true;
+            self.packet.bytes.splice(..0, ASKING.iter().copied());
+            self.packet.replies += 1;
+        }
+    }
+
+    /// Takes that away again.
+    pub(super) fn unask(&mut self) {
+        if self.is_asking {
+            self.is_asking = false;
+            self.packet.bytes.drain(..ASKING.len());
+            self.packet.replies -= 1;
+        }
+    }
+
+    /// What it was answered, without the answer to an `ASKING`.
+    fn without_asking(&self, replies: Vec<Value>) -> Value {
+        let mut replies = replies;
+        if self.is_asking {
+            replies.remove(0);
+            if replies.len() == 1 {
+                return replies.remove(0);
+            }
+        }
+        Value::Array(replies)
+    }
+
+    /// Whether it is about the very connection that it is on.
+    pub(super) fn is_tied(&self) -> bool {
+        self.receiver.as_ref().is_none_or(|receiver| receiver.is_tied())
+    }
+
+    /// Who waits for it: to be told by other means.
+    pub(super) fn take_receiver(&mut self) -> Option<Arc<dyn Receiver>> {
+        self.receiver.take()
     }
 
     /// Whether its caller still waits.
@@ -221,12 +284,14 @@ impl InFlight {
             if !is_last {
                 return Ok(None);
             }
-            Value::Array(std::mem::take(&mut oldest.replies))
+            let replies = std::mem::take(&mut oldest.replies);
+            oldest.without_asking(replies)
         };
-        Ok(self.entries.pop_front().map(|entry| {
+        Ok(self.entries.pop_front().map(|mut entry| {
             self.written -= 1;
             self.started = self.started.saturating_sub(1);
             self.bytes -= entry.packet.bytes.len();
+            entry.unask();
             (entry, result)
         }))
     }
@@ -352,7 +417,7 @@ mod tests {
     fn a_patience_does_not_run_while_a_long_reply_holds_the_call_up() {
         let (mut queue, now) = (InFlight::default(), Instant::now());
         let (mut entry, _caller) = call(1);
-        entry.limits = Limits { timeout: Some(10 * MS50), patience: Some(MS50), deadline: None };
+        entry.limits = Limits { timeout: Some(10 * MS50), patience: Some(MS50), ..Limits::default() };
         queue.push(entry, now);
         queue.advance(10, now);
         assert_eq!(queue.next_due(None), Some(now + MS50));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use redis::Value;
 
+use super::cluster::Cluster;
 use super::command::Packet;
 use super::driver::{Driver, Flush, Submitted};
 use super::limits::Limits;
@@ -93,6 +94,11 @@ impl Handle {
         self.0.topology.config()
     }
 
+    /// The cluster behind it, as far as is known.
+    pub(super) fn cluster(&self) -> Result<Option<Arc<Cluster>>> {
+        Ok(self.0.topology.route()?.cluster())
+    }
+
     pub(crate) fn db(&self) -> i64 {
         self.0.topology.config().db
     }
@@ -116,21 +122,25 @@ impl Handle {
         self.route_for(packet, scope::waiter().as_ref())
     }
 
-    /// Where a look at a key goes.
+    /// Where a look at a key goes: it is watched on the very connection that it is read on.
     pub(super) fn route_to_watch(&self, key: &[u8]) -> Result<Route> {
         let mut packet = Packet::unchecked();
         packet.then("GET", 1).arg(key);
-        self.route(&packet)
+        let mut route = self.route(&packet)?;
+        if let Some(node) = route.driver.cluster().and_then(|cluster| cluster.driver_of(key)) {
+            route.driver = node;
+        }
+        Ok(route)
     }
 
     /// Where a packet goes; `None` waits in a runtime.
     pub(crate) fn route_for(&self, packet: &Packet, waiter: Option<&Arc<Waiter>>) -> Result<Route> {
         recording::note(&self.0.alias, packet);
         if packet.blocking == Blocking::No {
-            let driver = self.0.topology.route(packet)?;
+            let driver = self.0.topology.route()?;
             return Ok(Route { driver, lent_by: None, under_way: waiter.map(Waiter::begin) });
         }
-        let driver = self.dedicated_driver();
+        let driver = self.dedicated_driver(packet)?;
         driver.attach(match waiter {
             Some(waiter) => waiter.own_or_new()?,
             None => reactor()?.shared(),
@@ -139,13 +149,19 @@ impl Handle {
     }
 
     /// A connection for one blocking command. Its caller watches it.
-    fn dedicated_driver(&self) -> Arc<Driver> {
+    fn dedicated_driver(&self, packet: &Packet) -> Result<Arc<Driver>> {
+        let alias = self.0.topology.route()?;
+        let config = match alias.cluster() {
+            Some(cluster) => Arc::clone(cluster.driver_for(packet)?.config()),
+            None => Arc::clone(self.0.topology.config()),
+        };
         // NOTE: try_lock, because a fork may have happened while another thread of the parent held it.
         let spare = self.0.spare.try_lock().ok().and_then(|mut spare| {
             spare.retain(|driver| !driver.is_stale());
-            spare.pop()
+            let at = spare.iter().position(|driver| Arc::ptr_eq(driver.config(), &config))?;
+            Some(spare.remove(at))
         });
-        spare.unwrap_or_else(|| Driver::new(Arc::clone(self.0.topology.config())))
+        Ok(spare.unwrap_or_else(|| alias.dedicated(config)))
     }
 
     fn give_back(&self, driver: &Arc<Driver>) {
@@ -155,8 +171,15 @@ impl Handle {
         driver.detach();
         if driver.is_idle()
             && let Ok(mut spare) = self.0.spare.try_lock()
-            && spare.len() < SPARE_CONNECTIONS
         {
+            if spare.len() >= SPARE_CONNECTIONS {
+                // Those of other nodes make room for it.
+                let Some(at) = spare.iter().position(|other| !Arc::ptr_eq(other.config(), driver.config()))
+                else {
+                    return;
+                };
+                spare.remove(at);
+            }
             spare.push(Arc::clone(driver));
         }
     }

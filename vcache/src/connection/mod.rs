@@ -12,8 +12,10 @@
 //! | [`limits`] | how long a call may take |
 //! | [`slot`] | where a call waits for its reply |
 //! | [`reply_future`] | the future of one call |
+//! | `primaries` | the nodes of a cluster, one by one |
 //! | `local`, `registry` | handles on this library's own connections, and their names |
-//! | `topology` | which connection a packet goes to |
+//! | `topology` | the connection of an alias in this process |
+//! | `cluster` | many servers: which node a packet goes to, and on from one that does not take it |
 //! | `driver`, `state` | one connection, and the steps that move it on |
 //! | `in_flight`, `waiting`, `link` | what it knows: calls under way, calls that wait, the link itself |
 //! | `receiver` | who gets a reply |
@@ -26,6 +28,8 @@
 mod changed;
 #[cfg(feature = "driver")]
 mod changes;
+#[cfg(feature = "driver")]
+mod cluster;
 pub(crate) mod command;
 mod commands;
 #[cfg(feature = "driver")]
@@ -46,6 +50,8 @@ mod link;
 #[cfg(feature = "driver")]
 pub(crate) mod local;
 pub(crate) mod policy;
+#[cfg(feature = "driver")]
+mod primaries;
 #[cfg(feature = "driver")]
 mod push;
 #[cfg(feature = "driver")]
@@ -95,6 +101,8 @@ use limits::Limits;
 use local::Handle;
 use policy::Blocking;
 #[cfg(feature = "driver")]
+pub use primaries::Primaries;
+#[cfg(feature = "driver")]
 pub use recording::{RoundTrip, record_round_trips, recorded_round_trips, stop_recording_round_trips};
 #[cfg(feature = "driver")]
 pub use registry::{configure, publish, unconfigure};
@@ -129,6 +137,9 @@ pub struct Connection {
     timeout: Option<Duration>,
     /// When the calls of a hot path with its own time-out must be over.
     deadline: Option<Instant>,
+    /// In a cluster: the slot whose node all calls go to.
+    #[cfg(feature = "driver")]
+    slot: Option<u16>,
 }
 
 impl Connection {
@@ -166,7 +177,13 @@ impl Connection {
     }
 
     pub(crate) fn on(handle: Handle) -> Self {
-        Self { handle, timeout: None, deadline: None }
+        Self {
+            handle,
+            timeout: None,
+            deadline: None,
+            #[cfg(feature = "driver")]
+            slot: None,
+        }
     }
 
     #[cfg(all(feature = "driver", feature = "python"))]
@@ -255,6 +272,31 @@ impl Connection {
         self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
+    /// One connection for each primary of a cluster, whose calls go to that node: for what has to be asked of each, such as
+    /// `SCAN`. Of one server it is this connection alone.
+    ///
+    /// The nodes are those that have slots now. Compare two answers to learn whether slots moved between them.
+    ///
+    /// ```no_run
+    /// # async fn example() -> vcache::Result<()> {
+    /// let conn = vcache::connection()?;
+    /// for node in conn.primaries().await?.connections() {
+    ///     let keys = node.send(vcache::Packet::command("DBSIZE", 0)).await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of a call: if there is no connection yet, one is made.
+    #[cfg(feature = "driver")]
+    pub async fn primaries(&self) -> Result<Primaries> {
+        if self.handle.cluster()?.is_none() {
+            // Whether it is one is known when there is a connection.
+            self.check(self.send(Packet::ping()).await?)?;
+        }
+        Ok(Primaries::new(self, self.handle.cluster()?.as_deref()))
+    }
+
     /// The reply, or the error that it is.
     ///
     /// # Errors
@@ -279,7 +321,13 @@ impl Connection {
         if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Err(Error::timeout("the time for this call's hot path is over; nothing was sent"));
         }
-        Ok(Limits { timeout, patience: None, deadline: self.deadline })
+        Ok(Limits {
+            timeout,
+            patience: None,
+            deadline: self.deadline,
+            #[cfg(feature = "driver")]
+            slot: self.slot,
+        })
     }
 }
 

@@ -12,10 +12,8 @@ use crate::error::Result;
 pub(crate) struct Outcome {
     pub(crate) result: Result<Value>,
     /// The call's own bytes, so that it can be sent elsewhere.
-    #[cfg_attr(not(feature = "python"), expect(dead_code, reason = "for servers that are more than one"))]
     pub(crate) packet: Packet,
     /// Whether the server may have seen it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for servers that are more than one"))]
     pub(crate) sent: bool,
 }
 
@@ -26,4 +24,9 @@ pub(crate) trait Receiver: Send + Sync {
 
     /// Whether it waits no longer.
     fn is_abandoned(&self) -> bool;
+
+    /// Whether the call is about this very connection: then no other takes it over.
+    fn is_tied(&self) -> bool {
+        false
+    }
 }

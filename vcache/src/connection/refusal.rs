@@ -28,12 +28,24 @@ impl WhenRefused {
             "ASK" => Self::Asked,
             "READONLY" => Self::NotPrimary,
             "LOADING" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" => Self::NotYet,
+            // It was blocked, and the server is a replica now.
+            "UNBLOCKED" if error.details().is_some_and(|details| details.contains("state changed")) => {
+                Self::NotPrimary
+            }
             "NOSCRIPT" => Self::UnknownScript,
             _ => return None,
         };
         // An error that a script ran into, which may have written before. A replica has let it write nothing.
         let is_inside = error.details().is_some_and(|details| details.contains(" script: "));
         (!is_inside || when == Self::NotPrimary).then_some(when)
+    }
+}
+
+#[cfg(feature = "driver")]
+impl WhenRefused {
+    /// The same in a cluster, where an error of a script says as much of where its keys are.
+    pub(super) fn in_a_cluster(reply: &Value) -> Option<Self> {
+        Self::of(reply).filter(|when| *when != Self::UnknownScript)
     }
 }
 

@@ -70,6 +70,10 @@ impl Receiver for Answer {
     fn is_abandoned(&self) -> bool {
         false
     }
+
+    fn is_tied(&self) -> bool {
+        true
+    }
 }
 
 /// An answer on its way to the driver.

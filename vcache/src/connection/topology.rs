@@ -1,4 +1,4 @@
-//! Which connection a packet goes to. One server has one; more servers will have more.
+//! The connection of an alias in this process. One server has one. Of a cluster it is the one that leads to the nodes'.
 
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
@@ -6,7 +6,6 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use super::command::Packet;
 use super::driver::Driver;
 use crate::config::Config;
 use crate::error::Result;
@@ -47,11 +46,11 @@ impl Topology {
         &single.config
     }
 
-    /// The connection for a packet.
+    /// The connection that packets go to.
     ///
     /// # Errors
     /// `Connection` if the process has no descriptor left to wait for one.
-    pub(crate) fn route(&self, _packet: &Packet) -> Result<Arc<Driver>> {
+    pub(crate) fn route(&self) -> Result<Arc<Driver>> {
         let Self::Single(single) = self;
         single.driver()
     }

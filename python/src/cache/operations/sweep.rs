@@ -98,20 +98,37 @@ impl Sweep {
             && !self.others.iter().any(|other| other.holds(key, &self.version))
     }
 
-    /// Deletes the keys; returns how many there were.
+    /// Deletes the keys; returns how many there were. Of a cluster, those of one node after the other, and then those of
+    /// nodes that have slots which they did not have before.
     async fn run(self, connection: Connection) -> Result<i64> {
+        let mut deleted = 0;
+        let mut before = connection.primaries().await?;
+        let mut nodes = before.connections();
+        while !nodes.is_empty() {
+            for node in &nodes {
+                deleted += self.run_on(&connection, node).await?;
+            }
+            let after = connection.primaries().await?;
+            nodes = before.that_gained(&after);
+            before = after;
+        }
+        Ok(deleted)
+    }
+
+    /// Deletes the keys of one server.
+    async fn run_on(&self, connection: &Connection, node: &Connection) -> Result<i64> {
         let pattern = self.own.glob(&self.version);
         let mut cursor = b"0".to_vec();
         let mut deleted = 0;
         loop {
             let mut scan = Packet::command("SCAN", 5);
             scan.arg(&cursor).arg(b"MATCH").arg(&pattern).arg(b"COUNT").int(STEP);
-            let reply = connection.check(connection.send(scan).await?)?;
+            let reply = node.check(node.send(scan).await?)?;
             let (next, keys): (Vec<u8>, Vec<Vec<u8>>) = vcache::redis::from_redis_value(reply)
                 .map_err(|error| Error::from(vcache::redis::RedisError::from(error)))?;
             let keys: Vec<_> = keys.into_iter().filter(|key| self.deletes(key)).collect();
             if !keys.is_empty() {
-                deleted += unlink(&connection, &keys).await?;
+                deleted += unlink(connection, &keys).await?;
             }
             if next == b"0" {
                 return Ok(deleted);

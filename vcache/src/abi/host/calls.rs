@@ -375,6 +375,7 @@ fn limits(command: &Command, timeout: Option<Duration>) -> Limits {
         timeout,
         patience: some(command.patience),
         deadline: some(command.deadline).and_then(|left| Instant::now().checked_add(left)),
+        slot: None,
     }
 }
 

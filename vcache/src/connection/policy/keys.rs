@@ -32,6 +32,12 @@ pub(in crate::connection) enum Keys {
 }
 
 impl Keys {
+    /// Whether the first argument is the only one.
+    #[cfg(feature = "driver")]
+    pub(in crate::connection) fn is_first(self) -> bool {
+        matches!(self, Self::Range { first: 1, last: 1, .. })
+    }
+
     /// Appends the keys among these words, a command's name first. `None` if they cannot be told.
     pub(in crate::connection) fn find<'a>(self, words: &Words<'a>, keys: &mut Vec<&'a [u8]>) -> Option<()> {
         match self {

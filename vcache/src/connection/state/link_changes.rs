@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
-use super::{After, GRACE, PATIENCE, State, Watched};
+use super::{After, GRACE, Kind, PATIENCE, State, Watched};
+use crate::connection::cluster::Why;
 use crate::connection::dial::Established;
 use crate::connection::in_flight::Entry;
 use crate::connection::link::{Link, Pause, Up};
@@ -72,6 +73,29 @@ impl State {
     ) {
         self.connector_runs = false;
         let is_current = self.attempt == attempt && matches!(self.link, Link::Connecting { .. });
+        match outcome {
+            Ok(established) if established.layout.is_some() => self.found(established, after),
+            outcome => self.take_connection(outcome, is_current, now, after),
+        }
+    }
+
+    /// The server is one of a cluster's: that goes on with the calls, and with the connection.
+    fn found(&mut self, established: Established, after: &mut After) {
+        self.link = Link::Down(None);
+        for entry in self.waiting.take() {
+            self.give_back_call(entry, Why::IsACluster);
+        }
+        after.found = Some(established);
+    }
+
+    /// Takes a connection that was made, unless there is one.
+    pub(in crate::connection) fn take_connection(
+        &mut self,
+        outcome: Result<Established>,
+        is_current: bool,
+        now: Instant,
+        after: &mut After,
+    ) {
         let attached = outcome.and_then(|mut established| {
             if let Some(Watched { watch, .. }) = &self.watched {
                 established.transport.attach(watch, self.key).map_err(|error| self.lost(&error))?;
@@ -111,6 +135,10 @@ impl State {
         let until = now + self.back_off.next();
         self.link = Link::Down(Some(Pause { error: error.clone(), until, calls_wait: false }));
         for mut entry in self.waiting.take() {
+            if self.kind == Kind::Node {
+                self.give_back_call(entry, Why::Unreachable(error.clone()));
+                continue;
+            }
             let result = entry.refusal.take().map_or_else(|| Err(error.clone()), Ok);
             self.wakers.extend(entry.complete(result));
         }
@@ -139,12 +167,20 @@ impl State {
                 self.come_by(Some(until));
             } else {
                 for entry in std::mem::take(&mut waiting) {
-                    self.wakers.extend(entry.complete(Err(error.clone())));
+                    if self.kind == Kind::Node {
+                        self.give_back_call(entry, Why::Unreachable(error.clone()));
+                    } else {
+                        self.wakers.extend(entry.complete(Err(error.clone())));
+                    }
                 }
             }
         }
         for entry in waiting {
-            self.wait(entry);
+            if self.kind == Kind::Node {
+                self.give_back_call(entry, Why::Lost(error.clone()));
+            } else {
+                self.wait(entry);
+            }
         }
         if !self.waiting.is_empty() && matches!(self.link, Link::Down(None)) {
             self.begin_attempt(now, after);

@@ -19,7 +19,9 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
+use crate::connection::cluster::{Returned, Why};
 use crate::connection::command::Packet;
+use crate::connection::dial::Established;
 use crate::connection::in_flight::{Entry, InFlight};
 use crate::connection::limits::Limits;
 use crate::connection::link::{BackOff, Link};
@@ -46,6 +48,7 @@ const PROBE_PATIENCE: Duration = Duration::from_millis(250);
 
 pub(super) struct State {
     config: Arc<Config>,
+    kind: Kind,
     epoch: u64,
     key: usize,
     link: Link,
@@ -72,9 +75,30 @@ pub(super) struct State {
     /// When a server that refused writes was last left.
     left: Option<Instant>,
     wakers: Vec<Waker>,
+    /// Calls for a cluster to go on with.
+    returned: Vec<Returned>,
     /// How often it was read from, or tried.
     #[cfg(test)]
     pub(super) looks: usize,
+}
+
+/// What a connection is, as far as its calls are concerned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// The one of an alias. If it finds a cluster, its calls go there.
+    Front,
+    /// To a node of a cluster: what it cannot do goes back there.
+    Node,
+    /// To a node of a cluster, for one blocking command at a time. What the node refuses goes back there.
+    Dedicated,
+}
+
+/// A call that was not accepted.
+pub(super) struct Refused {
+    pub(super) entry: Box<Entry>,
+    pub(super) error: Error,
+    /// Because there is no connection, and no attempt to make one just now.
+    pub(super) is_unreachable: bool,
 }
 
 /// The watch that this connection is in, and the deadline that it knows of.
@@ -101,14 +125,18 @@ pub(super) struct After {
     pub(super) connect: Option<u64>,
     /// The connection that has to authenticate anew, by the time when it was made.
     pub(super) renew: Option<Instant>,
+    /// The connection to a server that is one of a cluster's.
+    pub(super) found: Option<Established>,
+    pub(super) returned: Vec<Returned>,
     pub(super) wake: Vec<Waker>,
 }
 
 impl State {
-    pub(super) fn new(config: Arc<Config>, key: usize) -> Self {
+    pub(super) fn new(config: Arc<Config>, kind: Kind, key: usize) -> Self {
         let now = Instant::now();
         Self {
             config,
+            kind,
             epoch: fork::epoch(),
             key,
             link: Link::Down(None),
@@ -127,6 +155,7 @@ impl State {
             connector_runs: false,
             left: None,
             wakers: Vec::new(),
+            returned: Vec::new(),
             #[cfg(test)]
             looks: 0,
         }
@@ -172,6 +201,9 @@ impl State {
             watched.deadline = self.earliest;
         }
         after.wake = std::mem::take(&mut self.wakers);
+        if !self.returned.is_empty() {
+            after.returned = std::mem::take(&mut self.returned);
+        }
     }
 
     /// The vector goes back, so that a busy connection does not allocate one for every batch.
@@ -185,7 +217,31 @@ impl State {
 
     /// Whether it is connected and has nothing to do.
     pub(super) fn is_idle(&self) -> bool {
-        matches!(self.link, Link::Up(_)) && self.in_flight.is_empty() && self.waiting.is_empty()
+        matches!(self.link, Link::Up(_)) && self.is_unused()
+    }
+
+    pub(super) fn is_unused(&self) -> bool {
+        self.in_flight.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Whether it is connected, and calls may be sent.
+    pub(super) fn is_up(&self) -> bool {
+        matches!(&self.link, Link::Up(up) if up.takes_calls())
+    }
+
+    /// A call goes back to the cluster.
+    pub(super) fn give_back_call(&mut self, entry: Entry, why: Why) {
+        self.returned.push(Returned { entry: Box::new(entry), why });
+    }
+
+    /// Who tells of what is to be done here.
+    pub(super) fn watch(&self) -> Option<Arc<Watch>> {
+        self.watched.as_ref().map(|watched| Arc::clone(&watched.watch))
+    }
+
+    /// Sets when a step is to be taken, whatever was known of that.
+    pub(super) fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.earliest = deadline;
     }
 
     pub(super) fn has_unwritten(&self) -> bool {
@@ -215,7 +271,12 @@ impl State {
     }
 
     /// Accepts a call, or refuses it at once.
-    pub(super) fn accept(&mut self, mut entry: Entry, now: Instant, after: &mut After) -> Result<Accepted> {
+    pub(super) fn accept(
+        &mut self,
+        mut entry: Box<Entry>,
+        now: Instant,
+        after: &mut After,
+    ) -> Result<Accepted, Refused> {
         if self.in_flight.is_empty() && now.saturating_duration_since(self.looked) > MAY_BE_STALE {
             self.look_or_lose(now, after);
             self.probe(now);
@@ -226,29 +287,31 @@ impl State {
         self.renew_if_due(now, after);
         if self.takes(&entry) {
             let alone = self.in_flight.is_empty() && !self.burst;
-            self.in_flight.push(entry, now);
+            self.in_flight.push(*entry, now);
             return Ok(if alone { Accepted::Alone } else { Accepted::Busy });
         }
-        entry.waits_until = entry.limits.wait_from(now);
+        entry.waits_until = entry.waits_until.or_else(|| entry.limits.wait_from(now));
         match &self.link {
             Link::Up(_) | Link::Down(None) | Link::Connecting { previous: None, .. } => {}
             Link::Down(Some(pause)) if pause.calls_wait => {}
             Link::Down(Some(pause)) if now < pause.until || self.connector_runs => {
-                return Err(pause.error.clone());
+                let error = pause.error.clone();
+                return Err(Refused { entry, error, is_unreachable: true });
             }
             // After a failed attempt no call waits long for the next one to fail too, whichever call began it.
             Link::Down(Some(_)) => entry.wait_no_longer_than(now + PATIENCE),
             Link::Connecting { since, previous: Some(_) } => entry.wait_no_longer_than(*since + PATIENCE),
         }
         if !self.waiting.takes(&entry) {
-            return Err(Error::connection(format!(
+            let error = Error::connection(format!(
                 "{} calls with {} bytes are already waiting for {}: it is too slow for this load",
                 self.waiting.len(),
                 self.waiting.bytes(),
                 self.config
-            )));
+            ));
+            return Err(Refused { entry, error, is_unreachable: false });
         }
-        self.wait(entry);
+        self.wait(*entry);
         match &self.link {
             Link::Down(Some(pause)) if now < pause.until => self.come_by(Some(pause.until)),
             Link::Down(_) => self.begin_attempt(now, after),

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use redis::Value;
 
-use super::{After, MOST_BYTES_IN_FLIGHT, MOST_IN_FLIGHT, State};
+use super::{After, Kind, MOST_BYTES_IN_FLIGHT, MOST_IN_FLIGHT, State};
+use crate::connection::cluster::Why;
 use crate::connection::command::Packet;
 use crate::connection::in_flight::Unasked;
 use crate::connection::link::Link;
@@ -136,6 +137,10 @@ impl State {
         if up.last_words.is_some() || matches!(result, Value::ServerError(_)) {
             up.last_words = last_words(&result).map(|words| Box::new((words, now)));
         }
+        if self.kind != Kind::Front && is_refused_in_a_cluster(&result) {
+            self.give_back_call(entry, Why::Refused(result));
+            return Ok(());
+        }
         if is_refused_by_a_replica(&entry.packet, &result) {
             self.refused_by_a_replica(entry, result, now);
             return Ok(());
@@ -217,6 +222,15 @@ fn last_words(reply: &Value) -> Option<String> {
             Some(format!("{} {details}", error.code()).trim_end().to_owned())
         }
         _ => None,
+    }
+}
+
+/// Whether a server did not execute all of a call, for reasons that a cluster knows a way around.
+fn is_refused_in_a_cluster(result: &Value) -> bool {
+    match result {
+        Value::ServerError(_) => WhenRefused::in_a_cluster(result).is_some(),
+        Value::Array(replies) => replies.iter().any(|reply| WhenRefused::in_a_cluster(reply).is_some()),
+        _ => false,
     }
 }
 

@@ -1,0 +1,121 @@
+//! Which node has which slot: what every call looks at, and what is replaced when the cluster changes.
+//!
+//! A map is shared by all threads. A slot that moved is changed in it at once; everything else makes a new map, which
+//! keeps the connections to the nodes that stay.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use super::key_slot::SLOTS;
+use super::layout::{Announced, Layout};
+use crate::connection::driver::Driver;
+
+/// No node has the slot.
+const NOBODY: u16 = u16::MAX;
+
+/// A node, and the connection to it.
+pub(super) struct Node {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) driver: Arc<Driver>,
+}
+
+impl Node {
+    pub(super) fn is_at(&self, host: &str, port: u16) -> bool {
+        self.port == port && self.host == host
+    }
+}
+
+pub(super) struct Map {
+    owners: Box<[AtomicU16]>,
+    pub(super) nodes: Vec<Arc<Node>>,
+}
+
+impl Map {
+    /// A map of this layout. Nodes that are in `before` stay what they are; `make` makes the others.
+    pub(super) fn new(
+        layout: &Layout,
+        before: Option<&Self>,
+        mut make: impl FnMut(&Announced) -> Arc<Node>,
+    ) -> Self {
+        let mut map =
+            Self { owners: (0..SLOTS).map(|_| AtomicU16::new(NOBODY)).collect(), nodes: Vec::new() };
+        for range in &layout.ranges {
+            let Announced { host, port, .. } = &range.primary;
+            let at = map.find(host, *port).unwrap_or_else(|| {
+                let known =
+                    before.and_then(|before| before.find(host, *port).map(|at| Arc::clone(before.node(at))));
+                map.nodes.push(known.unwrap_or_else(|| make(&range.primary)));
+                map.nodes.len() - 1
+            });
+            for slot in range.first..=range.last {
+                map.set(slot, at);
+            }
+        }
+        map
+    }
+
+    /// Leaves slots with the node that they had `before`, in place of the one that they have here, where `wanted` says so of
+    /// the two.
+    pub(super) fn keep(&self, before: &Self, wanted: impl Fn(&Node, &Node) -> bool) {
+        for slot in 0..SLOTS {
+            if let (Some(here), Some(there)) = (self.owner(slot), before.owner(slot))
+                && !Arc::ptr_eq(here, there)
+                && wanted(here, there)
+                && let Some(at) = self.find(&there.host, there.port)
+            {
+                self.set(slot, at);
+            }
+        }
+    }
+
+    /// The same map with one more node, which has no slot.
+    pub(super) fn with(&self, node: Arc<Node>) -> Self {
+        let owners = self.owners.iter().map(|owner| AtomicU16::new(owner.load(Ordering::Relaxed))).collect();
+        Self { owners, nodes: self.nodes.iter().cloned().chain([node]).collect() }
+    }
+
+    pub(super) fn find(&self, host: &str, port: u16) -> Option<usize> {
+        self.nodes.iter().position(|node| node.is_at(host, port))
+    }
+
+    fn node(&self, at: usize) -> &Arc<Node> {
+        &self.nodes[at]
+    }
+
+    /// Has a node of the map have a slot.
+    pub(super) fn set(&self, slot: u16, at: usize) {
+        // There are less nodes than slots.
+        self.owners[usize::from(slot)].store(u16::try_from(at).unwrap_or(NOBODY), Ordering::Relaxed);
+    }
+
+    /// The node that has a slot.
+    pub(super) fn owner(&self, slot: u16) -> Option<&Arc<Node>> {
+        let owner = self.owners[usize::from(slot)].load(Ordering::Relaxed);
+        self.nodes.get(usize::from(owner))
+    }
+
+    /// Each primary, by the first of its slots.
+    pub(super) fn primaries(&self) -> Vec<(u16, &Arc<Node>)> {
+        let mut first = vec![None; self.nodes.len()];
+        for slot in (0..SLOTS).rev() {
+            if let Some(first) =
+                first.get_mut(usize::from(self.owners[usize::from(slot)].load(Ordering::Relaxed)))
+            {
+                *first = Some(slot);
+            }
+        }
+        let mut primaries: Vec<_> = first
+            .iter()
+            .zip(&self.nodes)
+            .filter_map(|(first, node)| first.map(|slot| (slot, node)))
+            .collect();
+        primaries.sort_unstable_by_key(|(slot, _)| *slot);
+        primaries
+    }
+
+    /// The place of each slot's node among all that this process ever knew.
+    pub(super) fn owners(&self) -> Vec<Option<usize>> {
+        (0..SLOTS).map(|slot| self.owner(slot).map(|node| Arc::as_ptr(&node.driver).addr())).collect()
+    }
+}
