@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import socket
 from collections.abc import Sequence
 from types import TracebackType
@@ -140,8 +141,18 @@ class Cluster:
     def give_all_slots(self, source: ValkeyServer, to: ValkeyServer) -> None:
         """Gives all slots of a node, and its keys, to another."""
         for start, end in _own_slots(source):
-            source.execute("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", start, end, "NODE", _id(to))
-            wait_until(lambda end=end: self.owner_or_none(end) is to, what="slots that moved")
+            self.migrate(source, start, end, to)
+
+    def migrate(self, source: ValkeyServer, start: int, end: int, to: ValkeyServer) -> None:
+        """Moves slots with their keys, as Valkey 9 does it by itself."""
+
+        def moved() -> bool:
+            # A node that has just joined may refuse at first, or give up: it is told again then.
+            with contextlib.suppress(ServerError):
+                source.execute("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", start, end, "NODE", _id(to))
+            return self.owner_or_none(start) is to and self.owner_or_none(end) is to
+
+        wait_until(moved, interval=0.1, what="slots that moved")
 
     def owner_or_none(self, slot: int) -> ValkeyServer | None:
         """The node that has a slot, once one says so."""

@@ -107,10 +107,7 @@ def test_slots_that_move_at_once_fail_no_call(cluster: Cluster) -> None:
         for key in load.keys[1][:3]:
             slot = cluster.slot(prefixed(key))
             target = cluster.nodes[2]
-            cluster.owner(slot).execute(
-                "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target.execute("CLUSTER", "MYID")
-            )
-            wait_until(lambda slot=slot, target=target: cluster.owner_or_none(slot) is target, what="a slot that moved")
+            cluster.migrate(cluster.owner(slot), slot, slot, target)
             load.goes_on()
     assert load.failures == []
     load.check()
