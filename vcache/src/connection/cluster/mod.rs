@@ -14,7 +14,8 @@
 //! | [`returned`] | calls that come back from a node |
 //! | [`refresh`] | asking who has which slot |
 //!
-//! Locks: a driver's mutex may be held when [`Pending`]'s is taken, never the other way round.
+//! Locks: the mutex of the alias's driver may be held when [`Pending`]'s is taken, and that one when a node's driver's is,
+//! never the other way round.
 
 mod joint;
 mod key_slot;

@@ -281,9 +281,7 @@ impl Cluster {
                 self.give(&node.driver, Held { entry, from: Arc::clone(from), error: None });
             }
             (WhenRefused::NotPrimary | WhenRefused::NotYet, _) => {
-                let at = now + entry.next_pause();
-                let held = Held { entry, from: Arc::clone(from), error: None };
-                lock(&self.pending).delayed.push((at, held));
+                self.delay(Held { entry, from: Arc::clone(from), error: None }, now);
             }
             _ => Held { entry, from: Arc::clone(from), error: None }.end(),
         }
@@ -387,13 +385,19 @@ impl Cluster {
         }
     }
 
+    /// Sends a call again after a pause, which ends when its time is over.
+    fn delay(&self, mut held: Held, now: Instant) {
+        let at = now + held.entry.next_pause();
+        let at = held.entry.waits_until.map_or(at, |until| until.min(at));
+        lock(&self.pending).delayed.push((at, held));
+    }
+
     /// Nothing is known to have the slot: that may be over soon.
     fn hold_without_owner(self: &Arc<Self>, mut entry: Box<Entry>) -> Result<Submitted> {
         let now = Instant::now();
         entry.waits_until = entry.waits_until.or_else(|| entry.limits.wait_from(now));
-        let at = now + entry.next_pause();
         let Some(from) = self.front.upgrade() else { return Err(no_node()) };
-        lock(&self.pending).delayed.push((at, Held { entry, from, error: None }));
+        self.delay(Held { entry, from, error: None }, now);
         self.want_refresh(now);
         self.come_by();
         Ok(Submitted::Waiting)
