@@ -217,6 +217,8 @@ class Client:
         ssl: list[tuple[str, str]],
         cluster: bool | None,
         address_map: dict[str, str],
+        read_from: str | None,
+        availability_zone: str | None,
         credentials: object | None,
         allow_plaintext_credentials: bool,
         serializer: str,

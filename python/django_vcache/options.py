@@ -25,7 +25,7 @@ MAX_VALUE_LEN = 64 * 1024 * 1024
 _TIMEOUT = 300
 """Django's, in seconds."""
 
-_TEXT = ("CLIENT_NAME", "USERNAME", "PASSWORD")
+_TEXT = ("CLIENT_NAME", "USERNAME", "PASSWORD", "READ_FROM", "AVAILABILITY_ZONE")
 _SECONDS = ("CONNECT_TIMEOUT", "RESPONSE_TIMEOUT")
 _INTEGERS = {"DB": 0, "COMPRESS_MIN_LEN": 1, "MAX_VALUE_LEN": 1}
 """The least that each may be."""
@@ -156,6 +156,8 @@ def _build(alias: str, url: str, key_prefix: str, options: Mapping[str, Any], se
             ssl=tls.texts(options, wrong),
             cluster=options.get("CLUSTER"),
             address_map=_addresses(options.get("ADDRESS_MAP"), wrong),
+            read_from=options.get("READ_FROM"),
+            availability_zone=options.get("AVAILABILITY_ZONE"),
             credentials=credentials.provider(url, options, wrong),
             allow_plaintext_credentials=options.get("ALLOW_PLAINTEXT_CREDENTIALS", False),
             serializer=serializer,

@@ -65,7 +65,7 @@ methods! {
         #[new]
         #[pyo3(signature = (
             alias, url, *, key_prefix, connect_timeout, response_timeout, client_name, username, password, db, ssl,
-            cluster, address_map, credentials, allow_plaintext_credentials, serializer, dumps, loads, compress_min_len, max_value_len, signing_keys, ignore_exceptions, on_miss, on_error, on_untracked,
+            cluster, address_map, read_from, availability_zone, credentials, allow_plaintext_credentials, serializer, dumps, loads, compress_min_len, max_value_len, signing_keys, ignore_exceptions, on_miss, on_error, on_untracked,
             on_unscripted
         ))]
         #[expect(clippy::too_many_arguments, reason = "one keyword for each option, called in one place")]
@@ -83,6 +83,8 @@ methods! {
             ssl: Vec<(String, String)>,
             cluster: Option<bool>,
             address_map: BTreeMap<String, String>,
+            read_from: Option<String>,
+            availability_zone: Option<String>,
             credentials: Option<Py<PyAny>>,
             allow_plaintext_credentials: bool,
             serializer: &str,
@@ -102,7 +104,7 @@ methods! {
                 settings.set(name, value)?;
             }
             let options =
-                Options { connect_timeout, response_timeout, client_name, username, password, db, ssl: settings, cluster, address_map };
+                Options { connect_timeout, response_timeout, client_name, username, password, db, ssl: settings, cluster, address_map, read_from, availability_zone };
             let mut config = Config::from_url(url)?.with_options(options)?;
             if let Some(provider) = credentials {
                 config = config.with_credentials(Arc::new(Asked(provider)), allow_plaintext_credentials)?;

@@ -45,7 +45,26 @@ pub(crate) enum Address {
         host: String,
         port: u16,
         names: Vec<String>,
+        /// It is read from as a replica.
+        is_replica: bool,
     },
+}
+
+/// Which nodes of a cluster answer calls that only read.
+#[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum ReadFrom {
+    #[default]
+    Primary,
+    /// A replica; the primary when no replica can.
+    PreferReplica,
+    /// A replica in this zone; the primary when there is none.
+    Zone(String),
+}
+
+impl ReadFrom {
+    pub(crate) fn wants_replicas(&self) -> bool {
+        *self != Self::Primary
+    }
 }
 
 impl Address {
@@ -118,6 +137,11 @@ pub struct Options {
     /// Where nodes of a cluster are that announce addresses which cannot be reached from here: from `host:port` to
     /// `host:port`, or from host to host.
     pub address_map: BTreeMap<String, String>,
+    /// Which nodes of a cluster answer calls that only read: `primary` (the default), `prefer_replica`, or `az`, which is a
+    /// replica in the zone of `availability_zone`. A replica may be behind its primary.
+    pub read_from: Option<String>,
+    /// The availability zone that this process is in, as the servers name it.
+    pub availability_zone: Option<String>,
 }
 
 /// A validated connection config.
@@ -147,6 +171,8 @@ pub struct Config {
     pub(crate) cluster: bool,
     /// Where nodes of a cluster are that announce other addresses.
     pub(crate) address_map: BTreeMap<String, String>,
+    /// Which nodes of a cluster answer calls that only read.
+    pub(crate) read_from: ReadFrom,
 }
 
 impl Config {
@@ -224,6 +250,7 @@ impl Config {
             response_timeout: Duration::from_secs(5),
             cluster: true,
             address_map: BTreeMap::new(),
+            read_from: ReadFrom::Primary,
         };
         config.db = database(&parsed, &config.address, db_in_path, url)?;
         for (name, value) in parsed.query_pairs() {
@@ -283,6 +310,22 @@ impl Config {
             }
         }
         self.address_map.extend(options.address_map);
+        self.read_from = match (options.read_from.as_deref(), options.availability_zone) {
+            (None, _) => self.read_from,
+            (Some("primary"), _) => ReadFrom::Primary,
+            (Some("prefer_replica"), _) => ReadFrom::PreferReplica,
+            (Some("az"), Some(zone)) if !zone.is_empty() => ReadFrom::Zone(zone),
+            (Some("az"), _) => {
+                return Err(Error::configuration(
+                    "READ_FROM is 'az', and AVAILABILITY_ZONE does not say which zone this process is in",
+                ));
+            }
+            (Some(other), _) => {
+                return Err(Error::configuration(format!(
+                    "READ_FROM is '{other}': it is 'primary', 'prefer_replica' or 'az'"
+                )));
+            }
+        };
         Ok(self)
     }
 

@@ -122,7 +122,7 @@ impl Dialer {
             }
             Address::Tcp { host, port } => attempt.dial_any_of(&[(host.clone(), *port)], &[]),
             Address::Several(servers) => attempt.dial_any_of(servers, &[]),
-            Address::Node { host, port, names } => attempt.dial_any_of(&[(host.clone(), *port)], names),
+            Address::Node { host, port, names, .. } => attempt.dial_any_of(&[(host.clone(), *port)], names),
             Address::Sentinel(sentinels) => {
                 attempt.dial_by(sentinels, Instant::now() + self.config.connect_timeout)
             }

@@ -11,7 +11,7 @@ use super::command::Packet;
 use super::exchange::{Broken, exchange};
 use super::resp::Reader;
 use super::transport::Transport;
-use crate::config::{Config, Credentials};
+use crate::config::{Address, Config, Credentials};
 use crate::error::Error;
 
 /// What a server says of itself.
@@ -139,6 +139,9 @@ fn packet(config: &Config, minted: Option<&Credentials>) -> Packet {
     if config.db != 0 {
         packet.then("SELECT", 1).int(config.db);
     }
+    if is_replica(config) {
+        packet.then("READONLY", 0);
+    }
     // Servers before 7.2 do not know these two; their error is no reason to fail.
     packet.then("CLIENT", 3).arg(b"SETINFO").arg(b"LIB-NAME").arg(b"vcache");
     packet.then("CLIENT", 3).arg(b"SETINFO").arg(b"LIB-VER").arg(env!("CARGO_PKG_VERSION").as_bytes());
@@ -180,7 +183,22 @@ fn check(config: &Config, replies: &[Value]) -> Result<(), Failure> {
             error.details().unwrap_or_default()
         ))));
     }
+    let readonly = replies.get(1 + usize::from(config.db != 0));
+    if is_replica(config)
+        && let Some(Value::ServerError(error)) = readonly
+    {
+        return Err(Failure::Refused(Error::connection(format!(
+            "cannot read from the replica {config}: READONLY was refused ({} {})",
+            error.code(),
+            error.details().unwrap_or_default()
+        ))));
+    }
     Ok(())
+}
+
+/// Whether it is read as a replica: without `READONLY` it would name the primary instead.
+fn is_replica(config: &Config) -> bool {
+    matches!(config.address, Address::Node { is_replica: true, .. })
 }
 
 /// What HELLO's answer says; a server that says nothing is taken for a primary that stands alone.

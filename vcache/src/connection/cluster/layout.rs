@@ -3,6 +3,7 @@
 use redis::Value;
 
 use super::key_slot::SLOTS;
+use crate::config::Config;
 
 /// A node as another announces it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,17 @@ impl Layout {
         let Value::Array(rows) = answer else { return None };
         let ranges = rows.iter().filter_map(|row| range(row, host)).collect();
         Some(Self { ranges })
+    }
+
+    /// The same with the addresses at which the nodes are reached.
+    pub(super) fn mapped(&self, config: &Config) -> Self {
+        let mut layout = self.clone();
+        for range in &mut layout.ranges {
+            for node in std::iter::once(&mut range.primary).chain(&mut range.replicas) {
+                (node.host, node.port) = config.mapped(&node.host, node.port);
+            }
+        }
+        layout
     }
 
     /// Slots that have a primary.

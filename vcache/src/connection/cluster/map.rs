@@ -13,10 +13,21 @@ use crate::connection::driver::Driver;
 /// No node has the slot.
 const NOBODY: u16 = u16::MAX;
 
+/// What a connection to a node is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reads {
+    /// The slots that are the node's own.
+    Own,
+    /// Those that it has copies of.
+    Copies,
+}
+
 /// A node, and the connection to it.
 pub(super) struct Node {
     pub(super) host: String,
     pub(super) port: u16,
+    /// Where it stands, if it says so.
+    pub(super) zone: Option<String>,
     pub(super) driver: Arc<Driver>,
 }
 
@@ -29,23 +40,34 @@ impl Node {
 pub(super) struct Map {
     owners: Box<[AtomicU16]>,
     pub(super) nodes: Vec<Arc<Node>>,
+    /// Of each node, those that may be read in its place.
+    replicas: Vec<Vec<Arc<Node>>>,
 }
 
 impl Map {
-    /// A map of this layout. Nodes that are in `before` stay what they are; `make` makes the others.
+    /// A map of this layout. Nodes that are in `before` stay what they are; `make` makes the others, primaries and, if
+    /// they are wanted, replicas.
     pub(super) fn new(
         layout: &Layout,
         before: Option<&Self>,
-        mut make: impl FnMut(&Announced) -> Arc<Node>,
+        with_replicas: bool,
+        mut make: impl FnMut(&Announced, Reads) -> Arc<Node>,
     ) -> Self {
-        let mut map =
-            Self { owners: (0..SLOTS).map(|_| AtomicU16::new(NOBODY)).collect(), nodes: Vec::new() };
+        let mut map = Self {
+            owners: (0..SLOTS).map(|_| AtomicU16::new(NOBODY)).collect(),
+            nodes: Vec::new(),
+            replicas: Vec::new(),
+        };
         for range in &layout.ranges {
             let Announced { host, port, .. } = &range.primary;
             let at = map.find(host, *port).unwrap_or_else(|| {
-                let known =
-                    before.and_then(|before| before.find(host, *port).map(|at| Arc::clone(before.node(at))));
-                map.nodes.push(known.unwrap_or_else(|| make(&range.primary)));
+                let known = before.and_then(|before| before.find(host, *port).map(|at| &before.nodes[at]));
+                map.nodes.push(known.cloned().unwrap_or_else(|| make(&range.primary, Reads::Own)));
+                let replicas = range.replicas.iter().filter(|_| with_replicas).map(|replica| {
+                    let known = before.and_then(|before| before.find_replica(&replica.host, replica.port));
+                    known.cloned().unwrap_or_else(|| make(replica, Reads::Copies))
+                });
+                map.replicas.push(replicas.collect());
                 map.nodes.len() - 1
             });
             for slot in range.first..=range.last {
@@ -53,6 +75,21 @@ impl Map {
             }
         }
         map
+    }
+
+    fn find_replica(&self, host: &str, port: u16) -> Option<&Arc<Node>> {
+        self.all_replicas().find(|replica| replica.is_at(host, port))
+    }
+
+    /// Those of all nodes.
+    pub(super) fn all_replicas(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.replicas.iter().flatten()
+    }
+
+    /// Those that have copies of a slot.
+    pub(super) fn replicas(&self, slot: u16) -> &[Arc<Node>] {
+        let owner = self.owners[usize::from(slot)].load(Ordering::Relaxed);
+        self.replicas.get(usize::from(owner)).map_or(&[], Vec::as_slice)
     }
 
     /// Leaves slots with the node that they had `before`, in place of the one that they have here, where `wanted` says so of
@@ -72,15 +109,13 @@ impl Map {
     /// The same map with one more node, which has no slot.
     pub(super) fn with(&self, node: Arc<Node>) -> Self {
         let owners = self.owners.iter().map(|owner| AtomicU16::new(owner.load(Ordering::Relaxed))).collect();
-        Self { owners, nodes: self.nodes.iter().cloned().chain([node]).collect() }
+        let nodes = self.nodes.iter().cloned().chain([node]).collect();
+        let replicas = self.replicas.iter().cloned().chain([Vec::new()]).collect();
+        Self { owners, nodes, replicas }
     }
 
     pub(super) fn find(&self, host: &str, port: u16) -> Option<usize> {
         self.nodes.iter().position(|node| node.is_at(host, port))
-    }
-
-    fn node(&self, at: usize) -> &Arc<Node> {
-        &self.nodes[at]
     }
 
     /// Has a node of the map have a slot.

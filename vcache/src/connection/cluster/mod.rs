@@ -34,7 +34,7 @@ use arc_swap::ArcSwap;
 
 use layout::Announced;
 pub(crate) use layout::Layout;
-use map::{Map, Node};
+use map::{Map, Node, Reads};
 use returned::Held;
 pub(super) use returned::{Returned, Why};
 
@@ -80,7 +80,12 @@ impl Cluster {
         layout: &Layout,
     ) -> Arc<Self> {
         let cluster = Arc::new_cyclic(|me: &Weak<Self>| Self {
-            map: ArcSwap::from_pointee(Map::new(layout, None, |node| make(&config, &watch, me, node))),
+            map: ArcSwap::from_pointee(Map::new(
+                &layout.mapped(&config),
+                None,
+                config.read_from.wants_replicas(),
+                |node, reads| connect_to(&config, &watch, me, node, reads),
+            )),
             config: Arc::clone(&config),
             front,
             watch: Arc::clone(&watch),
@@ -128,14 +133,16 @@ impl Cluster {
 
     /// Writes what the nodes' connections have collected.
     pub(super) fn flush(&self) {
-        for node in &self.map.load().nodes {
+        let map = self.map.load();
+        for node in map.nodes.iter().chain(map.all_replicas()) {
             node.driver.flush_now();
         }
     }
 
     /// A caller has gone away.
     pub(super) fn abandoned(&self) {
-        for node in &self.map.load().nodes {
+        let map = self.map.load();
+        for node in map.nodes.iter().chain(map.all_replicas()) {
             node.driver.abandoned();
         }
     }
@@ -199,7 +206,7 @@ impl Cluster {
             let node = found.get_or_insert_with(|| {
                 let announced =
                     Announced { host: host.clone(), port, id: String::new(), names: Vec::new(), zone: None };
-                connect_to(&self.config, &self.watch, &Arc::downgrade(self), announced)
+                connect_to(&self.config, &self.watch, &Arc::downgrade(self), &announced, Reads::Own)
             });
             Arc::new(map.with(Arc::clone(node)))
         });
@@ -210,14 +217,19 @@ impl Cluster {
     fn adopt(self: &Arc<Self>, layout: &Layout, now: Instant) {
         let me = Arc::downgrade(self);
         let before = self.map.load_full();
-        let map = Map::new(layout, Some(&before), |node| make(&self.config, &self.watch, &me, node));
+        let map = Map::new(
+            &layout.mapped(&self.config),
+            Some(&before),
+            self.config.read_from.wants_replicas(),
+            |node, reads| connect_to(&self.config, &self.watch, &me, node, reads),
+        );
         let mut pending = lock(&self.pending);
         // The node that answered may not know yet of a failover that calls have told us of.
         map.keep(&before, |from, to| pending.refresh.is_unreachable(&from.driver, now) && to.driver.is_up());
-        let is_gone = |node: &&Arc<Node>| map.find(&node.host, node.port).is_none();
-        pending
-            .leaving
-            .extend(before.nodes.iter().filter(is_gone).map(|node| (now + KEEPS_NODES, Arc::clone(node))));
+        let is_here =
+            |node: &Arc<Node>| map.nodes.iter().chain(map.all_replicas()).any(|here| Arc::ptr_eq(here, node));
+        let gone = before.nodes.iter().chain(before.all_replicas()).filter(|node| !is_here(node));
+        pending.leaving.extend(gone.map(|node| (now + KEEPS_NODES, Arc::clone(node))));
         if map.owners() != before.owners() {
             pending.refresh.forget_unreachable();
         }
@@ -226,24 +238,20 @@ impl Cluster {
     }
 }
 
-/// The connection to a node as it announces itself.
-fn make(
-    config: &Arc<Config>,
+/// The connection to a node, which is made when it is first needed.
+fn connect_to(
+    config: &Config,
     watch: &Arc<Watch>,
     cluster: &Weak<Cluster>,
-    announced: &Announced,
+    node: &Announced,
+    reads: Reads,
 ) -> Arc<Node> {
-    let (host, port) = config.mapped(&announced.host, announced.port);
-    connect_to(config, watch, cluster, Announced { host, port, ..announced.clone() })
-}
-
-fn connect_to(config: &Config, watch: &Arc<Watch>, cluster: &Weak<Cluster>, node: Announced) -> Arc<Node> {
-    let Announced { host, port, mut names, .. } = node;
+    let Announced { host, port, mut names, zone, .. } = node.clone();
     names.extend(config.address.hosts().map(str::to_owned));
-    let address = Address::Node { host: host.clone(), port, names };
+    let address = Address::Node { host: host.clone(), port, names, is_replica: reads == Reads::Copies };
     let driver = Driver::of_node(Arc::new(Config { address, ..config.clone() }), Weak::clone(cluster));
     driver.attach(watch);
-    Arc::new(Node { host, port, driver })
+    Arc::new(Node { host, port, zone, driver })
 }
 
 fn take_if<T>(from: &mut Vec<T>, out: impl FnMut(&mut T) -> bool) -> Vec<T> {

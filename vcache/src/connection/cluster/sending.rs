@@ -11,10 +11,12 @@ use super::map::Map;
 use super::place::{Place, Plan, To};
 use super::returned::{Held, Returned, Why, target, telling};
 use super::{Cluster, Node, lock};
+use crate::config::ReadFrom;
 use crate::connection::command::Packet;
 use crate::connection::driver::{Driver, Flush, Submitted};
 use crate::connection::in_flight::Entry;
 use crate::connection::limits::Limits;
+use crate::connection::policy::Blocking;
 use crate::connection::receiver::Receiver;
 use crate::connection::refusal::WhenRefused;
 use crate::error::{Error, Result};
@@ -60,7 +62,15 @@ impl Cluster {
         let Some(node) = self.node_for(&map, entry.slot) else {
             return self.hold_without_owner(Box::new(entry));
         };
-        match node.driver.submit_entry(Box::new(entry), flush) {
+        let mut entry = Box::new(entry);
+        if let Some(replica) = self.replica_for(&map, &entry) {
+            match replica.driver.submit_entry(entry, flush) {
+                Ok(submitted) => return Ok(submitted),
+                // The primary is there for what a replica cannot do.
+                Err(refused) => entry = refused.entry,
+            }
+        }
+        match node.driver.submit_entry(entry, flush) {
             Ok(submitted) => Ok(submitted),
             Err(refused) if refused.is_unreachable => {
                 let from = Arc::clone(&node.driver);
@@ -81,6 +91,33 @@ impl Cluster {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let in_turn = || (0..count).map(|at| &map.nodes[(turn + at) % count]);
         in_turn().find(|node| node.driver.is_up()).or_else(|| in_turn().next()).cloned()
+    }
+
+    /// The slot of a call whose keys are all in one, which is noted with it.
+    fn only_slot(&self, entry: &mut Entry) -> Option<u16> {
+        if let Ok(Place::Whole(To::Slot(slot))) = entry.packet.place() {
+            entry.slot = Some(slot);
+        }
+        entry.slot
+    }
+
+    /// The replica that answers a call in place of the primary, if that is wanted and it only reads.
+    fn replica_for(&self, map: &Map, entry: &Entry) -> Option<Arc<Node>> {
+        if !self.config.read_from.wants_replicas() || entry.limits.slot.is_some() {
+            return None;
+        }
+        let replicas = map.replicas(entry.slot?);
+        if replicas.is_empty() || !entry.packet.only_reads() || entry.packet.blocking != Blocking::No {
+            return None;
+        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut in_turn = (0..replicas.len()).map(|at| &replicas[(turn + at) % replicas.len()]);
+        match &self.config.read_from {
+            ReadFrom::Primary => None,
+            ReadFrom::PreferReplica => in_turn.next(),
+            ReadFrom::Zone(zone) => in_turn.find(|replica| replica.zone.as_deref() == Some(zone)),
+        }
+        .cloned()
     }
 
     /// Sends a call in pieces; those for one node go together. `before` is the call that they are of, if it was sent before.
@@ -201,7 +238,15 @@ impl Cluster {
                     entry.unask();
                     self.send_again(Held { entry, from, error: Some(error) });
                 }
-                Why::IsACluster => self.send_again(Held { entry, from, error: None }),
+                Why::IsACluster => {
+                    let replica =
+                        self.only_slot(&mut entry).and_then(|_| self.replica_for(&self.map.load(), &entry));
+                    let held = Held { entry, from, error: None };
+                    match replica {
+                        Some(replica) if !held.from.is_dedicated() => self.give(&replica.driver, held),
+                        _ => self.send_again(held),
+                    }
+                }
                 Why::Unreachable(error) => {
                     entry.unask();
                     if let Err(held) = self.hold_for_refresh(Held { entry, from, error: Some(error) }) {
