@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from support.development import Served, free_port, serve
-from support.guests import EXTENSIONS, QUICK_BUILD
+from support.guests import QUICK_BUILD
 from support.snippets import blocks
 
 from django_vcache import scaffold
@@ -25,6 +25,8 @@ from django_vcache.crates import project, source
 
 CHECKOUT = Path(__file__).parents[2]
 NAME = "probe_hot"
+# Not the folder of the guests: its library has the name that one of theirs has, and they are built at the same time.
+TARGET = CHECKOUT / ".build" / "scaffold" / "target"
 
 pytestmark = [
     pytest.mark.build,
@@ -68,10 +70,10 @@ def built() -> Built:
         if original.is_file():
             shutil.copystat(original, path)
     maturin = [sys.executable, "-m", "maturin", "build", "--interpreter", sys.executable, "--out", str(wheels)]
-    _run(built.crate, EXTENSIONS, *maturin)
+    _run(built.crate, TARGET, *maturin)
     (wheel,) = wheels.iterdir()
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(built.site)]
-    _run(built.crate, EXTENSIONS, *pip, str(wheel))
+    _run(built.crate, TARGET, *pip, str(wheel))
     return built
 
 
@@ -198,11 +200,11 @@ def test_its_stubs_type_check(built: Built) -> None:
         "    print(spent, items)\n"
     )
     source = built.crate / "python"
-    _run(built.crate, EXTENSIONS, sys.executable, "-m", "mypy", "--strict", "use.py", MYPYPATH=str(source))
+    _run(built.crate, TARGET, sys.executable, "-m", "mypy", "--strict", "use.py", MYPYPATH=str(source))
     settings = {"include": ["use.py"], "extraPaths": [str(source)], "typeCheckingMode": "strict"}
     (built.crate / "pyrightconfig.json").write_text(json.dumps(settings))
     # The PyPI build of pyright brings its own Node, so that it needs no other registry.
-    _run(built.crate, EXTENSIONS, str(Path(sys.executable).with_name("basedpyright")), "--level", "error")
+    _run(built.crate, TARGET, str(Path(sys.executable).with_name("basedpyright")), "--level", "error")
 
 
 SETTINGS = """
@@ -277,7 +279,7 @@ def served(built: Built) -> Iterator[Served]:
         (folder / file).write_text(text)
     # As an editable install has it.
     paths = [crate.python, CHECKOUT / "python"]
-    yield from serve(Served(folder, crate, free_port()), EXTENSIONS, paths)
+    yield from serve(Served(folder, crate, free_port()), TARGET, paths)
 
 
 def test_runserver_follows_the_rust_source(served: Served) -> None:
