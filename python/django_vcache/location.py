@@ -73,23 +73,28 @@ def _joined(servers: list[str], wrong: Wrong) -> str:
                 "database"
             )
         hosts.append(other.host)
-    return f"{first.scheme}://{first.user}{','.join(hosts)}{first.rest}"
+    return first._replace(host=",".join(hosts)).text()
 
 
 class _Parts(NamedTuple):
-    """A URL of one server."""
+    """A URL, or what may be a host."""
 
     scheme: str
+    """Empty for what has none."""
     user: str
+    """With the password and the ``@``."""
     host: str
     rest: str
 
     @classmethod
     def of(cls, url: str) -> "_Parts":
-        scheme, _, rest = url.partition("://")
+        scheme, _, rest = url.partition("://") if "://" in url else ("", "", url)
         end = re.search(r"[/?#]|$", rest).start()  # type: ignore[union-attr]
         user, at, host = rest[:end].rpartition("@")
         return cls(scheme, user + at, host, rest[end:])
+
+    def text(self) -> str:
+        return (f"{self.scheme}://" if self.scheme else "") + self.user + self.host + self.rest
 
 
 def embedded_url(location: object) -> str | None:
@@ -118,18 +123,13 @@ def _servers(text: str) -> list[str]:
     servers = []
     for url in re.split(r"[,;\s]+(?=[A-Za-z][A-Za-z0-9+.-]*://)", text):
         url = url.strip(" \t\r\n,;")
-        scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
-        end = re.search(r"[/?#]|$", rest).start()  # type: ignore[union-attr]
-        user, at, hosts = rest[:end].rpartition("@")
-        if "@" in rest[end:]:
-            # A password that is not encoded, perhaps: the hosts are not where they seem to be.
-            servers.append(scheme + separator + rest)
-            continue
-        if is_sentinel(scheme):
-            # Its hosts belong together.
+        parts = _Parts.of(url)
+        # With an @ in the rest there may be a password that is not encoded: then the hosts are not where they seem to
+        # be. Those of Sentinel belong together.
+        if "@" in parts.rest or is_sentinel(parts.scheme):
             servers.append(url)
             continue
-        first, *others = [host for host in re.split(r"[,;]\s*", hosts) if host] or [""]
+        first, *others = [host for host in re.split(r"[,;]\s*", parts.host) if host] or [""]
         if url:
-            servers += [scheme + separator + user + at + first + rest[end:], *others]
+            servers += [parts._replace(host=first).text(), *others]
     return servers

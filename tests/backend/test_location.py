@@ -88,6 +88,12 @@ def test_several_servers_are_tried_in_turn(server: ValkeyServer, drive: Any, loc
     assert works(drive(make_cache(named)))
 
 
+def test_of_several_servers_the_primary_is_taken(server: ValkeyServer, drive: Any) -> None:
+    with ValkeyServer(replicaof=f"127.0.0.1 {server.port}") as replica:
+        # A replica would refuse to write.
+        assert works(drive(make_cache([replica.tcp_url, server.tcp_url])))
+
+
 @pytest.mark.parametrize(
     ("location", "words"),
     [

@@ -83,7 +83,7 @@ class Cluster:
             for start, end in _own_slots(node):
                 if start <= slot <= end:
                     return node
-        raise AssertionError(f"nobody has slot {slot}")
+        raise AssertionError(f"no node has slot {slot}")
 
     def slot(self, key: str) -> int:
         answer = self.alive[0].execute("CLUSTER", "KEYSLOT", key)
@@ -147,7 +147,7 @@ class Cluster:
         """Moves slots with their keys, as Valkey 9 does it by itself."""
 
         def moved() -> bool:
-            # A node that has just joined may refuse at first, or give up: it is told again then.
+            # A node that has just joined may refuse at first, or give up. Then the command is repeated.
             with contextlib.suppress(ServerError):
                 source.execute("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", start, end, "NODE", _id(to))
             return self.owner_or_none(start) is to and self.owner_or_none(end) is to

@@ -3,6 +3,7 @@ call; nothing is executed twice; other nodes' calls go on."""
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from support.caches import make_cache
 from support.clusters import Cluster
+from support.driver import LOOPS, open_runner
 from support.server import ValkeyServer, wait_until
 
 from django_vcache.exceptions import ConnectionError, VcacheError
@@ -141,6 +143,40 @@ def test_calls_find_what_has_moved_already_of_a_slot_that_moves(cluster: Cluster
     finally:
         ends.join()
     assert cache.get(old) == 5
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_blocking_command_goes_on_where_its_slot_went(cluster: Cluster, loop: str) -> None:
+    cache = make_cache(cluster.url())
+    key = f"{{blocks-{loop}}}"
+    slot = cluster.slot(key)
+    others = [node for node in cluster.nodes if node is not cluster.owner(slot)]
+
+    def blocked(node: ValkeyServer) -> bool:
+        return any("b" in client["flags"] for client in node.clients() if client.get("lib-name") == "vcache")
+
+    async def wait_and_move(target: ValkeyServer) -> asyncio.Future[Any]:
+        waits = asyncio.ensure_future(cache.aexecute("BLPOP", key, 60))
+        source = cluster.owner(slot)
+        await asyncio.to_thread(wait_until, lambda: blocked(source), what="a command that waits")
+        await asyncio.to_thread(cluster.migrate, source, slot, slot, target)
+        await asyncio.to_thread(wait_until, lambda: blocked(target), what="a command that waits elsewhere")
+        return waits
+
+    async def check() -> None:
+        waits = await wait_and_move(others[0])
+        await cache.aexecute("RPUSH", key, "first")
+        assert await waits == [key.encode(), b"first"]
+        # The next one finds a connection that leads to the right node, and follows once more.
+        waits = await wait_and_move(others[1])
+        # One that is given up takes nothing.
+        waits.cancel()
+        await asyncio.to_thread(wait_until, lambda: not blocked(others[1]), what="the end of the wait")
+        await cache.aexecute("RPUSH", key, "second")
+        assert await cache.aexecute("LRANGE", key, 0, -1) == [b"second"]
+
+    with open_runner(loop) as runner:
+        runner.run(check())
 
 
 def test_a_planned_failover_fails_no_call(redundant: Cluster) -> None:

@@ -20,6 +20,10 @@
 //! A call keeps its encoded bytes until the reply is there, so writing needs no second buffer. Connecting is the business
 //! of a short-lived thread (see [`super::dial`]), because name resolution blocks.
 
+mod clusters;
+#[cfg(all(test, feature = "testing"))]
+mod tests;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError, Weak};
 use std::thread;
@@ -28,7 +32,7 @@ use std::time::{Duration, Instant};
 use redis::PushKind;
 
 use super::changes::Changes;
-use super::cluster::{Cluster, Returned, Why};
+use super::cluster::Cluster;
 use super::command::Packet;
 use super::dial::{Dialer, Established};
 use super::in_flight::Entry;
@@ -37,7 +41,7 @@ use super::push::Listener;
 use super::receiver::Receiver;
 use super::state::{Accepted, After, Kind, Refused, State};
 use crate::config::{Config, Credentials};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fork;
 use crate::notes;
 use crate::reactor::watch::new_key;
@@ -162,11 +166,11 @@ impl Driver {
             return cluster.submit(packet, receiver, limits, flush);
         }
         let entry = Entry::new(packet, Some(receiver), limits);
-        self.submit_entry(Box::new(entry), flush).map_err(|refused| refused.error)
+        self.submit_entry(entry, flush).map_err(|refused| refused.error)
     }
 
     /// Accepts a call that may have been elsewhere before, or gives it back.
-    pub(super) fn submit_entry(&self, entry: Box<Entry>, flush: Flush) -> Result<Submitted, Refused> {
+    pub(super) fn submit_entry(&self, entry: Entry, flush: Flush) -> Result<Submitted, Refused> {
         let now = Instant::now();
         let mut state = self.lock();
         let mut after = After::default();
@@ -245,113 +249,6 @@ impl Driver {
     /// Where it goes to, as far as it goes to one host.
     pub(super) fn host(&self) -> &str {
         self.config.address.hosts().next().unwrap_or("localhost")
-    }
-
-    // Clusters.
-
-    /// The cluster that an alias's calls go to.
-    fn own_cluster(&self) -> Option<&Arc<Cluster>> {
-        match &self.role {
-            Role::Front(cluster) => cluster.get(),
-            Role::Node(_) | Role::Dedicated { .. } => None,
-        }
-    }
-
-    /// The cluster that it is of, if it is of one as far as is known.
-    pub(super) fn cluster(&self) -> Option<Arc<Cluster>> {
-        match &self.role {
-            Role::Front(cluster) => cluster.get().cloned(),
-            Role::Node(cluster) => cluster.upgrade(),
-            Role::Dedicated { front, .. } => front.upgrade().and_then(|front| front.cluster()),
-        }
-    }
-
-    pub(super) fn is_dedicated(&self) -> bool {
-        matches!(self.role, Role::Dedicated { .. })
-    }
-
-    /// The server is one of a cluster's.
-    fn found(&self, established: Established) {
-        let Role::Front(own) = &self.role else {
-            if let Role::Dedicated { front, .. } = &self.role
-                && let Some(front) = front.upgrade()
-            {
-                front.found(established);
-            }
-            return;
-        };
-        let watch = self.lock().watch();
-        if let Some(watch) = watch
-            && let Some((layout, _)) = &established.layout
-        {
-            let cluster = own
-                .get_or_init(|| Cluster::new(Arc::clone(&self.config), Weak::clone(&self.me), watch, layout));
-            cluster.take_connection(established);
-        }
-    }
-
-    /// Takes a connection that was made elsewhere, unless it has one.
-    pub(super) fn adopt(&self, established: Established) {
-        let mut state = self.lock();
-        let mut after = After::default();
-        let established = Established { layout: None, ..established };
-        state.take_connection(Ok(established), false, Instant::now(), &mut after);
-        self.release(state, after);
-    }
-
-    /// Has the cluster go on with calls.
-    fn hand_back(&self, returned: Vec<Returned>) {
-        let (Some(cluster), Some(me)) = (self.cluster(), self.me.upgrade()) else {
-            for Returned { entry, why } in returned {
-                let result = match why {
-                    Why::Refused(reply) => Ok(reply),
-                    Why::Lost(error) | Why::Unreachable(error) => Err(error),
-                    Why::IsACluster => {
-                        Err(Error::connection(format!("{} is a cluster that cannot be used", self.config)))
-                    }
-                };
-                if let Some(waker) = entry.complete(result) {
-                    waker.wake();
-                }
-            }
-            return;
-        };
-        cluster.take_back(&me, returned);
-    }
-
-    /// A blocking call goes on where its keys are now.
-    pub(super) fn follow(self: &Arc<Self>, cluster: &Arc<Cluster>, entry: Box<Entry>) {
-        match cluster.driver_for(&entry.packet) {
-            Ok(driver) => self.follow_to(&driver, entry),
-            Err(error) => {
-                if let Some(waker) = entry.complete(Err(error)) {
-                    waker.wake();
-                }
-            }
-        }
-    }
-
-    /// A blocking call goes on at a node: here, if that is where this connection goes.
-    pub(super) fn follow_to(self: &Arc<Self>, node: &Arc<Self>, entry: Box<Entry>) {
-        let (Role::Dedicated { successor, .. }, Some(watch)) = (&self.role, self.lock().watch()) else {
-            return;
-        };
-        let next = if Arc::ptr_eq(&self.config, &node.config) {
-            self
-        } else {
-            let next = self.dedicated(Arc::clone(&node.config));
-            next.attach(&watch);
-            successor.get_or_init(|| next)
-        };
-        // NOTE: after the successor is known. A caller that goes away closes it, or is seen here to be gone.
-        if !entry.is_wanted() {
-            return;
-        }
-        if let Err(refused) = next.submit_entry(entry, Flush::Now)
-            && let Some(waker) = refused.entry.complete(Err(refused.error))
-        {
-            waker.wake();
-        }
     }
 
     /// Who waits for keys to change here.
@@ -461,7 +358,7 @@ impl Driver {
         state.settle(&mut after);
         drop(state);
         if let Some(established) = after.found.take() {
-            self.found(established);
+            self.found(*established);
         }
         if !after.returned.is_empty() {
             self.hand_back(after.returned);
@@ -528,6 +425,3 @@ impl Driver {
         self.release(state, after);
     }
 }
-
-#[cfg(all(test, feature = "testing"))]
-mod tests;

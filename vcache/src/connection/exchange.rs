@@ -69,3 +69,12 @@ pub(super) fn exchange(
     }
     Ok(())
 }
+
+/// The text of a reply; None for another kind of reply, or what is not UTF-8.
+pub(super) fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
+        Value::SimpleString(text) => Some(text.clone()),
+        _ => None,
+    }
+}

@@ -8,7 +8,7 @@ use redis::{ServerError, Value};
 
 use super::cluster::Layout;
 use super::command::Packet;
-use super::exchange::{Broken, exchange};
+use super::exchange::{Broken, exchange, text};
 use super::resp::Reader;
 use super::transport::Transport;
 use crate::config::{Address, Config, Credentials};
@@ -90,14 +90,6 @@ pub(super) fn layout(
         answer => Layout::read(&answer.unwrap_or(Value::Nil), host)
             .map(|layout| (layout, id))
             .ok_or_else(|| "it is one of a cluster's, and its answer to CLUSTER SLOTS is no list".to_owned()),
-    }
-}
-
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::BulkString(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
-        Value::SimpleString(text) => Some(text.clone()),
-        _ => None,
     }
 }
 

@@ -170,6 +170,7 @@ impl Handle {
         }
         driver.detach();
         if driver.is_idle()
+            && !driver.has_successor()
             && let Ok(mut spare) = self.0.spare.try_lock()
         {
             if spare.len() >= SPARE_CONNECTIONS {

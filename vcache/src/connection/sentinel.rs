@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use redis::Value;
 
 use super::command::Packet;
-use super::exchange::{Broken, exchange};
+use super::exchange::{Broken, exchange, text};
 use super::race;
 use super::resp::Reader;
 use super::socket::Socket;
@@ -127,10 +127,6 @@ fn question(sentinels: &Sentinels) -> Packet {
 /// The address in an answer; None if the sentinel knows none.
 fn address(reply: &Value) -> Option<(String, u16)> {
     let Value::Array(parts) = reply else { return None };
-    let text = |part: &Value| match part {
-        Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
-        _ => None,
-    };
     let [host, port] = parts.as_slice() else { return None };
     Some((text(host)?, text(port)?.parse().ok()?))
 }

@@ -1,6 +1,6 @@
 //! A call that was taken apart: its pieces come back from several nodes, and become one answer.
 //!
-//! The pieces that one node gets travel together, as one packet. Once the last piece of all is there, the caller is told.
+//! The pieces that one node gets travel together, as one packet. Once the last piece is there, the caller gets the answer.
 
 use std::sync::{Arc, Mutex};
 use std::task::Waker;

@@ -4,6 +4,7 @@ use redis::Value;
 
 use super::key_slot::SLOTS;
 use crate::config::Config;
+use crate::connection::exchange::text;
 
 /// A node as another announces it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,14 +119,6 @@ fn pairs(value: &Value) -> Vec<(String, String)> {
             words.chunks_exact(2).filter_map(|pair| Some((text(&pair[0])?, text(&pair[1])?))).collect()
         }
         _ => Vec::new(),
-    }
-}
-
-pub(super) fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
-        Value::SimpleString(text) => Some(text.clone()),
-        _ => None,
     }
 }
 

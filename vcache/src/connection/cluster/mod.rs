@@ -1,6 +1,6 @@
 //! A cluster: many servers, each with some of the 16,384 slots, and one connection to each.
 //!
-//! What is here runs on the caller's thread, or on that of whoever drives: there is no other. A call goes to the node that
+//! What is here runs on the caller's thread, or on the one that drives: there is no other. A call goes to the node that
 //! has its keys' slot. A node that refuses it unexecuted, or is lost before it got it, gives it back ([`returned`]), and it
 //! goes on from here: at once, after a pause, or when the nodes' answer to `CLUSTER SLOTS` is there ([`refresh`]). So a call
 //! that meets no trouble costs a look at the [`map`], and nothing else.
@@ -11,6 +11,7 @@
 //! | [`place`] | where a packet goes, and how the answers of its pieces become one |
 //! | [`layout`], [`map`] | who has which slot: as a node says it, and as calls look at it |
 //! | [`joint`] | a call in pieces |
+//! | [`sending`] | calls on their way to a node, and on from one that did not take them |
 //! | [`returned`] | calls that come back from a node |
 //! | [`refresh`] | asking who has which slot |
 //!
@@ -37,6 +38,7 @@ pub(crate) use layout::Layout;
 use map::{Map, Node, Reads};
 use returned::Held;
 pub(super) use returned::{Returned, Why};
+pub(super) use sending::end;
 
 use self::refresh::Refresh;
 use super::dial::Established;
@@ -111,14 +113,9 @@ impl Cluster {
         }
     }
 
-    /// The connection that has a slot.
-    pub(super) fn driver(&self, slot: u16) -> Option<Arc<Driver>> {
-        self.map.load().owner(slot).map(|node| Arc::clone(&node.driver))
-    }
-
     /// The connection that a key is on.
     pub(super) fn driver_of(&self, key: &[u8]) -> Option<Arc<Driver>> {
-        self.driver(key_slot::slot(key))
+        self.map.load().owner(key_slot::slot(key)).map(|node| Arc::clone(&node.driver))
     }
 
     /// Each primary, by one of its slots.
@@ -187,7 +184,7 @@ impl Cluster {
         delayed.chain(awaiting).chain(leaving).chain(pending.refresh.next_due(is_used)).min()
     }
 
-    /// Has somebody come by when something is due, which it may be earlier than was known.
+    /// Has a step taken when something is due, which may be earlier than was known.
     fn come_by(&self) {
         if let Some(front) = self.front.upgrade() {
             front.come_by(self.next_due());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use redis::Value;
 
+use super::sending::end;
 use crate::connection::driver::Driver;
 use crate::connection::in_flight::Entry;
 use crate::connection::refusal::WhenRefused;
@@ -53,9 +54,7 @@ impl Held {
                 Err(Error::timeout("the call waited for a node of the cluster in vain; it was not executed"))
             }
         };
-        if let Some(waker) = entry.complete(result) {
-            waker.wake();
-        }
+        end(*entry, result);
     }
 }
 

@@ -62,12 +62,11 @@ impl Cluster {
         let Some(node) = self.node_for(&map, entry.slot) else {
             return self.hold_without_owner(Box::new(entry));
         };
-        let mut entry = Box::new(entry);
         if let Some(replica) = self.replica_for(&map, &entry) {
             match replica.driver.submit_entry(entry, flush) {
                 Ok(submitted) => return Ok(submitted),
                 // The primary is there for what a replica cannot do.
-                Err(refused) => entry = refused.entry,
+                Err(refused) => entry = *refused.entry,
             }
         }
         match node.driver.submit_entry(entry, flush) {
@@ -368,6 +367,9 @@ impl Cluster {
 
     /// Sends a call to the node that has its keys now.
     pub(super) fn send_again(self: &Arc<Self>, mut held: Held) {
+        if !held.entry.is_wanted() {
+            return;
+        }
         if held.from.is_dedicated() {
             return held.from.follow(self, held.entry);
         }
@@ -419,7 +421,7 @@ impl Cluster {
         if held.from.is_dedicated() {
             return held.from.follow_to(driver, held.entry);
         }
-        if let Err(refused) = driver.submit_entry(held.entry, Flush::Now) {
+        if let Err(refused) = driver.submit_entry(*held.entry, Flush::Now) {
             let held = Held { entry: refused.entry, from: Arc::clone(driver), error: Some(refused.error) };
             if !refused.is_unreachable {
                 return held.end();
@@ -454,7 +456,8 @@ fn no_node() -> Error {
     Error::connection("the cluster has no node for the call: not all of its slots are served")
 }
 
-pub(super) fn end(entry: Entry, result: Result<Value>) {
+/// Gives a call its outcome.
+pub(in crate::connection) fn end(entry: Entry, result: Result<Value>) {
     if let Some(waker) = entry.complete(result) {
         waker.wake();
     }

@@ -85,7 +85,7 @@ impl State {
         for entry in self.waiting.take() {
             self.give_back_call(entry, Why::IsACluster);
         }
-        after.found = Some(established);
+        after.found = Some(Box::new(established));
     }
 
     /// Takes a connection that was made, unless there is one.

@@ -126,7 +126,7 @@ pub(super) struct After {
     /// The connection that has to authenticate anew, by the time when it was made.
     pub(super) renew: Option<Instant>,
     /// The connection to a server that is one of a cluster's.
-    pub(super) found: Option<Established>,
+    pub(super) found: Option<Box<Established>>,
     pub(super) returned: Vec<Returned>,
     pub(super) wake: Vec<Waker>,
 }
@@ -273,7 +273,7 @@ impl State {
     /// Accepts a call, or refuses it at once.
     pub(super) fn accept(
         &mut self,
-        mut entry: Box<Entry>,
+        mut entry: Entry,
         now: Instant,
         after: &mut After,
     ) -> Result<Accepted, Refused> {
@@ -287,7 +287,7 @@ impl State {
         self.renew_if_due(now, after);
         if self.takes(&entry) {
             let alone = self.in_flight.is_empty() && !self.burst;
-            self.in_flight.push(*entry, now);
+            self.in_flight.push(entry, now);
             return Ok(if alone { Accepted::Alone } else { Accepted::Busy });
         }
         entry.waits_until = entry.waits_until.or_else(|| entry.limits.wait_from(now));
@@ -296,7 +296,7 @@ impl State {
             Link::Down(Some(pause)) if pause.calls_wait => {}
             Link::Down(Some(pause)) if now < pause.until || self.connector_runs => {
                 let error = pause.error.clone();
-                return Err(Refused { entry, error, is_unreachable: true });
+                return Err(Refused { entry: Box::new(entry), error, is_unreachable: true });
             }
             // After a failed attempt no call waits long for the next one to fail too, whichever call began it.
             Link::Down(Some(_)) => entry.wait_no_longer_than(now + PATIENCE),
@@ -309,9 +309,9 @@ impl State {
                 self.waiting.bytes(),
                 self.config
             ));
-            return Err(Refused { entry, error, is_unreachable: false });
+            return Err(Refused { entry: Box::new(entry), error, is_unreachable: false });
         }
-        self.wait(*entry);
+        self.wait(entry);
         match &self.link {
             Link::Down(Some(pause)) if now < pause.until => self.come_by(Some(pause.until)),
             Link::Down(_) => self.begin_attempt(now, after),
