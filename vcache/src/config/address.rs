@@ -22,8 +22,8 @@ pub(crate) enum Address {
         host: String,
         port: u16,
         names: Vec<String>,
-        /// It is read from as a replica.
-        is_replica: bool,
+        /// It is a replica, and has to be told that it is read from: without `READONLY` it would name the primary instead.
+        says_readonly: bool,
     },
 }
 

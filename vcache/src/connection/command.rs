@@ -283,6 +283,16 @@ impl Packet {
         self.replies > 0 && self.commands().all(|(policy, _)| policy.reads)
     }
 
+    /// Whether all its commands only read, and only keys: what it reads is the same on a replica.
+    #[cfg(feature = "driver")]
+    pub(super) fn only_reads_keys(&self) -> bool {
+        let names_keys = |policy: &Policy, words: &Words<'_>| {
+            let mut keys = Vec::new();
+            policy.keys.is_first() || (policy.keys.find(words, &mut keys).is_some() && !keys.is_empty())
+        };
+        self.replies > 0 && self.commands().all(|(policy, words)| policy.reads && names_keys(policy, &words))
+    }
+
     /// Whether the table of commands knows all its commands.
     #[cfg(all(feature = "driver", feature = "python"))]
     pub(crate) fn is_known(&self) -> bool {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::cluster::Layout;
+use super::cluster::{Announced, Layout};
 use super::handshake::{self, Failure, Role, shake_hands};
 use super::race;
 use super::resp::Reader;
@@ -20,7 +20,7 @@ use super::sentinel;
 use super::socket::Socket;
 use super::tls::{self, TlsSocket};
 use super::transport::Transport;
-use crate::config::{Address, Config, Credentials, Provider, Sentinels};
+use crate::config::{Address, Config, Credentials, Provider, ReadFrom, Sentinels};
 use crate::error::{Error, Result};
 
 /// A silent connection is probed by the kernel after so long, so often, and given up after so many.
@@ -29,6 +29,8 @@ const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration:
 const LEAST_USER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a server may take for the handshake while there are others to try.
 const LONGEST_TURN: Duration = Duration::from_millis(500);
+/// How long servers have at least whose names took long to look up.
+const LEAST_TURN: Duration = Duration::from_millis(500);
 /// How long after sentinels named a server that is no primary they are asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// Credentials are asked for again no sooner, however soon they expire.
@@ -42,32 +44,45 @@ pub(crate) struct Established {
     pub(super) role: Role,
     /// When to authenticate anew, if the credentials expire.
     pub(super) renew_at: Option<Instant>,
-    /// If it was asked for, and the server is one of a cluster's: who has which slot, and the name of the one that says so.
+    /// If it was asked for, and the server is one of several: who has which slot, and the name of this one among them.
     pub(super) layout: Option<(Layout, String)>,
+    /// The host and the port of the server.
+    at: Option<(String, u16)>,
+    /// Where it stands, if it says so.
+    zone: Option<String>,
 }
 
 /// Where the server is, who we are there, and what we expect to find.
 pub(crate) struct Dialer {
     config: Arc<Config>,
-    /// A node of a cluster is asked who has which slot.
+    /// A node of a cluster is asked who has which slot, and of a primary the replicas are told.
     asks_for_layout: bool,
+    /// Replicas are asked where they stand.
+    asks_for_zones: bool,
     /// Where a cluster may be found if it is not where the config says.
     nodes: Vec<(String, u16)>,
+    /// Where replicas are, and in which zone, as far as is known.
+    zones: Vec<(String, u16, String)>,
 }
 
 impl Dialer {
     pub(crate) fn new(config: Arc<Config>) -> Self {
-        Self { config, asks_for_layout: false, nodes: Vec::new() }
+        Self { config, asks_for_layout: false, asks_for_zones: false, nodes: Vec::new(), zones: Vec::new() }
     }
 
-    /// The same, and if the server is one of a cluster's, it is asked who has which slot.
+    /// The same, and if the server is one of several, it is found out who has which slot.
     pub(super) fn asking_for_the_layout(self) -> Self {
-        Self { asks_for_layout: self.config.cluster, ..self }
+        Self { asks_for_layout: true, ..self }
     }
 
-    /// Finds a node that says who has which slot: where the config says, or where nodes were.
-    pub(super) fn for_layout(config: Arc<Config>, nodes: Vec<(String, u16)>) -> Self {
-        Self { config, asks_for_layout: true, nodes }
+    /// Finds out who has which slot: where the config says, or where nodes were. Of replicas the zones in `zones` are known.
+    pub(super) fn for_layout(
+        config: Arc<Config>,
+        nodes: Vec<(String, u16)>,
+        zones: Vec<(String, u16, String)>,
+    ) -> Self {
+        let asks_for_zones = matches!(config.read_from, ReadFrom::Zone(_));
+        Self { config, asks_for_layout: true, asks_for_zones, nodes, zones }
     }
 
     /// Starts an attempt, which ends in a call of `report`. If not even a thread can be had, that is its outcome.
@@ -112,26 +127,28 @@ impl Dialer {
 
     fn dial_with(&self, minted: Option<Credentials>) -> Result<Established, Ended> {
         let attempt = Attempt { dialer: self, minted };
+        let until = Instant::now() + self.config.connect_timeout;
         let found = match &self.config.address {
             Address::Unix(path) => {
-                let until = Instant::now() + self.config.connect_timeout;
                 let socket = race::connect_unix(path, self.config.connect_timeout);
                 socket
                     .map_err(|error| self.failed(&error).into())
                     .and_then(|socket| attempt.establish(socket, &[], until))
             }
-            Address::Tcp { host, port } => attempt.dial_any_of(&[(host.clone(), *port)], &[]),
-            Address::Several(servers) => attempt.dial_any_of(servers, &[]),
-            Address::Node { host, port, names, .. } => attempt.dial_any_of(&[(host.clone(), *port)], names),
-            Address::Sentinel(sentinels) => {
-                attempt.dial_by(sentinels, Instant::now() + self.config.connect_timeout)
+            Address::Tcp { host, port } => attempt.dial_any_of(&[(host.clone(), *port)], &[], until),
+            Address::Several(servers) => attempt
+                .dial_any_of(servers, &[], until)
+                .map(|found| attempt.with_replicas(found, servers.clone(), &[])),
+            Address::Node { host, port, names, .. } => {
+                attempt.dial_any_of(&[(host.clone(), *port)], names, until)
             }
+            Address::Sentinel(sentinels) => attempt.dial_by(sentinels, until),
         };
         match found {
             // Names are looked up anew each time, so the nodes that the user named come first.
             Err(_) if !self.nodes.is_empty() => {
                 let names: Vec<_> = self.config.address.hosts().map(str::to_owned).collect();
-                attempt.dial_any_of(&self.nodes, &names)
+                attempt.dial_any_of(&self.nodes, &names, Instant::now() + self.config.connect_timeout)
             }
             found => found,
         }
@@ -220,18 +237,17 @@ impl Attempt<'_> {
     fn dial_by(&self, sentinels: &Sentinels, until: Instant) -> Result<Established, Ended> {
         let mut turn = 0;
         loop {
-            let (host, port) =
-                sentinel::primary(sentinels, turn, until).map_err(|words| self.dialer.refused(&words))?;
+            let config = &self.dialer.config;
+            let mut found = sentinel::find(sentinels, turn, self.wants_replicas(), until)
+                .map_err(|words| self.dialer.refused(&words))?;
+            for (host, port) in iter::once(&mut found.primary).chain(&mut found.replicas) {
+                (*host, *port) = config.mapped(host, *port);
+            }
             // A certificate may name the address, or the host that the user named.
-            let hosts: Vec<_> = iter::once(&host)
-                .chain(sentinels.hosts.iter().map(|(host, _)| host))
-                .map(String::as_str)
-                .collect();
+            let names: Vec<_> = sentinels.hosts.iter().map(|(host, _)| host.clone()).collect();
             let outcome = self
-                .dialer
-                .resolve(&host, port)
-                .map_err(Ended::from)
-                .and_then(|found| self.dial_one_of(found, |_| hosts.clone(), until));
+                .dial_any_of(&[found.primary], &names, until)
+                .map(|established| self.with_replicas(established, found.replicas, &names));
             let is_final = match &outcome {
                 Ok(established) => established.role == Role::Primary,
                 Err(Ended::WrongPassword(_)) => true,
@@ -245,8 +261,56 @@ impl Attempt<'_> {
         }
     }
 
+    fn wants_replicas(&self) -> bool {
+        self.dialer.asks_for_layout && self.dialer.config.read_from.wants_replicas()
+    }
+
+    /// The primary that was found, with those of these servers that are its replicas, if they are wanted.
+    fn with_replicas(
+        &self,
+        primary: Established,
+        servers: Vec<(String, u16)>,
+        names: &[String],
+    ) -> Established {
+        let (true, Role::Primary, None, Some((host, port))) =
+            (self.wants_replicas(), primary.role, &primary.layout, primary.at.clone())
+        else {
+            return primary;
+        };
+        let until = Instant::now() + LONGEST_TURN;
+        let announced = |host: String, port: u16, zone: Option<String>| Announced {
+            id: format!("{host}:{port}"),
+            names: names.to_vec(),
+            host,
+            port,
+            zone,
+        };
+        let replicas = servers.into_iter().filter(|(other, at)| (other, *at) != (&host, port));
+        let replicas = replicas.map(|(host, port)| {
+            let zone = self.zone_of(&host, port, names, until);
+            announced(host, port, zone)
+        });
+        let layout =
+            Layout::of_primary(announced(host.clone(), port, primary.zone.clone()), replicas.collect());
+        Established { layout: Some((layout, format!("{host}:{port}"))), ..primary }
+    }
+
+    /// Where a replica stands, as far as it is known or wanted.
+    fn zone_of(&self, host: &str, port: u16, names: &[String], until: Instant) -> Option<String> {
+        let known = self.dialer.zones.iter().find(|(other, at, _)| (other.as_str(), *at) == (host, port));
+        if known.is_some() || !self.dialer.asks_for_zones {
+            return known.map(|(_, _, zone)| zone.clone());
+        }
+        self.dial_any_of(&[(host.to_owned(), port)], names, until).ok()?.zone
+    }
+
     /// Dials the addresses of all these servers, in their order. Their certificates may have their own names, or these.
-    fn dial_any_of(&self, servers: &[(String, u16)], names: &[String]) -> Result<Established, Ended> {
+    fn dial_any_of(
+        &self,
+        servers: &[(String, u16)],
+        names: &[String],
+        until: Instant,
+    ) -> Result<Established, Ended> {
         let mut addresses: Vec<SocketAddr> = Vec::new();
         let mut hosts: Vec<(SocketAddr, &str)> = Vec::new();
         let mut failure = None;
@@ -268,7 +332,8 @@ impl Attempt<'_> {
             of_address.chain(names.iter().map(String::as_str)).collect::<Vec<_>>()
         };
         // No time limits a look-up of a name. What it finds late is of use all the same.
-        self.dial_one_of(addresses, hosts_of, Instant::now() + self.dialer.config.connect_timeout)
+        let until = until.max(Instant::now() + LEAST_TURN);
+        self.dial_one_of(addresses, hosts_of, until)
     }
 
     /// Dials these addresses until one of them leads to a server that will do; `hosts_of` says which names the certificate
@@ -297,7 +362,10 @@ impl Attempt<'_> {
                 .prepare(&socket)
                 .map_err(|error| self.dialer.failed(&error).into())
                 .and_then(|()| self.establish(socket, &hosts_of(address), turn))
-            {
+                .map(|found| Established {
+                    at: hosts_of(address).first().map(|host| ((*host).to_owned(), address.port())),
+                    ..found
+                }) {
                 Ok(established) if established.role == Role::Primary || established.layout.is_some() => {
                     return Ok(established);
                 }
@@ -325,8 +393,16 @@ impl Attempt<'_> {
                 Failure::WrongPassword(error) => Ended::WrongPassword(error),
             })?;
         let renew_at = self.minted.as_ref().and_then(renew_at);
-        let mut established = Established { transport, reader, role: hello.role, renew_at, layout: None };
-        if dialer.asks_for_layout && hello.is_cluster {
+        let mut established = Established {
+            transport,
+            reader,
+            role: hello.role,
+            renew_at,
+            layout: None,
+            at: None,
+            zone: hello.zone,
+        };
+        if dialer.asks_for_layout && dialer.config.cluster && hello.is_cluster {
             let host = hosts.first().copied().unwrap_or("127.0.0.1");
             let layout = handshake::layout(&mut established.transport, &mut established.reader, host, until);
             established.layout = Some(layout.map_err(|reason| dialer.refused(&reason))?);

@@ -78,3 +78,16 @@ pub(super) fn text(value: &Value) -> Option<String> {
         _ => None,
     }
 }
+
+/// What is said in pairs: a map, or a list of names and values in turns.
+pub(super) fn pairs(value: &Value) -> Vec<(String, String)> {
+    match value {
+        Value::Map(fields) => {
+            fields.iter().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect()
+        }
+        Value::Array(words) => {
+            words.chunks_exact(2).filter_map(|pair| Some((text(&pair[0])?, text(&pair[1])?))).collect()
+        }
+        _ => Vec::new(),
+    }
+}

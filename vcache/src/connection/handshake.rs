@@ -22,11 +22,13 @@ pub(crate) enum Role {
 }
 
 /// What a server's answer to HELLO says of it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Hello {
     pub(super) role: Role,
     /// It is one of a cluster's.
     pub(super) is_cluster: bool,
+    /// Where it stands, if it says so.
+    pub(super) zone: Option<String>,
 }
 
 /// Why there is no connection.
@@ -131,7 +133,7 @@ fn packet(config: &Config, minted: Option<&Credentials>) -> Packet {
     if config.db != 0 {
         packet.then("SELECT", 1).int(config.db);
     }
-    if is_replica(config) {
+    if says_readonly(config) {
         packet.then("READONLY", 0);
     }
     // Servers before 7.2 do not know these two; their error is no reason to fail.
@@ -176,7 +178,7 @@ fn check(config: &Config, replies: &[Value]) -> Result<(), Failure> {
         ))));
     }
     let readonly = replies.get(1 + usize::from(config.db != 0));
-    if is_replica(config)
+    if says_readonly(config)
         && let Some(Value::ServerError(error)) = readonly
     {
         return Err(Failure::Refused(Error::connection(format!(
@@ -188,9 +190,8 @@ fn check(config: &Config, replies: &[Value]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether it is read as a replica: without `READONLY` it would name the primary instead.
-fn is_replica(config: &Config) -> bool {
-    matches!(config.address, Address::Node { is_replica: true, .. })
+fn says_readonly(config: &Config) -> bool {
+    matches!(config.address, Address::Node { says_readonly: true, .. })
 }
 
 /// What HELLO's answer says; a server that says nothing is taken for a primary that stands alone.
@@ -204,5 +205,6 @@ fn hello(answer: Option<&Value>) -> Hello {
         found.and_then(|(_, value)| text(value)).unwrap_or_default()
     };
     let role = if matches!(of("role").as_str(), "slave" | "replica") { Role::Replica } else { Role::Primary };
-    Hello { role, is_cluster: of("mode") == "cluster" }
+    let zone = Some(of("availability_zone")).filter(|zone| !zone.is_empty());
+    Hello { role, is_cluster: of("mode") == "cluster", zone }
 }

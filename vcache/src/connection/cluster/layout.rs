@@ -1,20 +1,20 @@
-//! What `CLUSTER SLOTS` says: which node has which slots.
+//! Which node has which slots: as `CLUSTER SLOTS` says it, or of a primary with replicas, which has them all.
 
 use redis::Value;
 
 use super::key_slot::SLOTS;
 use crate::config::Config;
-use crate::connection::exchange::text;
+use crate::connection::exchange::{pairs, text};
 
 /// A node as another announces it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Announced {
-    pub(super) host: String,
-    pub(super) port: u16,
-    pub(super) id: String,
+pub(in crate::connection) struct Announced {
+    pub(in crate::connection) host: String,
+    pub(in crate::connection) port: u16,
+    pub(in crate::connection) id: String,
     /// Other names of it, which its certificate may have.
-    pub(super) names: Vec<String>,
-    pub(super) zone: Option<String>,
+    pub(in crate::connection) names: Vec<String>,
+    pub(in crate::connection) zone: Option<String>,
 }
 
 /// Slots, the primary that has them, and its replicas.
@@ -26,23 +26,44 @@ pub(super) struct Range {
     pub(super) replicas: Vec<Announced>,
 }
 
+/// How the keys are spread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Each primary has those of some slots, and a command's keys must be in one slot.
+    #[default]
+    Cluster,
+    /// One primary has them all, and no server knows of slots.
+    Replicated,
+}
+
 /// Who has which slots, as one node sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Layout {
+    pub(super) shape: Shape,
     pub(super) ranges: Vec<Range>,
 }
 
 impl Layout {
+    /// A primary that is no cluster's, and the replicas that have copies of all it has.
+    pub(in crate::connection) fn of_primary(primary: Announced, replicas: Vec<Announced>) -> Self {
+        let range = Range { first: 0, last: SLOTS - 1, primary, replicas };
+        Self { shape: Shape::Replicated, ranges: vec![range] }
+    }
+
     /// Reads the answer of a node that was reached at `host`, which stands for a node that announces no address.
     pub(crate) fn read(answer: &Value, host: &str) -> Option<Self> {
         let Value::Array(rows) = answer else { return None };
         let ranges = rows.iter().filter_map(|row| range(row, host)).collect();
-        Some(Self { ranges })
+        Some(Self { shape: Shape::Cluster, ranges })
     }
 
     /// The same with the addresses at which the nodes are reached.
     pub(super) fn mapped(&self, config: &Config) -> Self {
         let mut layout = self.clone();
+        if self.shape == Shape::Replicated {
+            // They were reached there.
+            return layout;
+        }
         for range in &mut layout.ranges {
             for node in std::iter::once(&mut range.primary).chain(&mut range.replicas) {
                 (node.host, node.port) = config.mapped(&node.host, node.port);
@@ -107,19 +128,6 @@ fn node(value: &Value, host: &str) -> Option<Announced> {
     let names = [of("hostname"), of("ip")].into_iter().flatten();
     let names = names.filter(|name| !name.is_empty() && *name != host).collect();
     Some(Announced { host, port, id, names, zone: of("availability-zone").filter(|zone| !zone.is_empty()) })
-}
-
-/// What is said in pairs: a map, or a list of names and values in turns.
-fn pairs(value: &Value) -> Vec<(String, String)> {
-    match value {
-        Value::Map(fields) => {
-            fields.iter().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect()
-        }
-        Value::Array(words) => {
-            words.chunks_exact(2).filter_map(|pair| Some((text(&pair[0])?, text(&pair[1])?))).collect()
-        }
-        _ => Vec::new(),
-    }
 }
 
 #[cfg(test)]

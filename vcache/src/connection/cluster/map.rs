@@ -6,9 +6,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use super::key_slot::SLOTS;
-use super::layout::{Announced, Layout};
+use super::key_slot::{self, SLOTS};
+use super::layout::{Announced, Layout, Shape};
+use super::place::{Place, To};
+use crate::connection::command::Packet;
 use crate::connection::driver::Driver;
+use crate::error::Result;
 
 /// No node has the slot.
 const NOBODY: u16 = u16::MAX;
@@ -35,9 +38,23 @@ impl Node {
     pub(super) fn is_at(&self, host: &str, port: u16) -> bool {
         self.port == port && self.host == host
     }
+
+    /// The same node, now that it is known where it stands.
+    fn told(me: &Arc<Self>, zone: Option<&String>) -> Arc<Self> {
+        match zone {
+            Some(zone) if me.zone.as_ref() != Some(zone) => Arc::new(Self {
+                host: me.host.clone(),
+                port: me.port,
+                zone: Some(zone.clone()),
+                driver: Arc::clone(&me.driver),
+            }),
+            _ => Arc::clone(me),
+        }
+    }
 }
 
 pub(super) struct Map {
+    pub(super) shape: Shape,
     owners: Box<[AtomicU16]>,
     pub(super) nodes: Vec<Arc<Node>>,
     /// Of each node, those that may be read in its place.
@@ -54,6 +71,7 @@ impl Map {
         mut make: impl FnMut(&Announced, Reads) -> Arc<Node>,
     ) -> Self {
         let mut map = Self {
+            shape: layout.shape,
             owners: (0..SLOTS).map(|_| AtomicU16::new(NOBODY)).collect(),
             nodes: Vec::new(),
             replicas: Vec::new(),
@@ -64,8 +82,10 @@ impl Map {
                 let known = before.and_then(|before| before.find(host, *port).map(|at| &before.nodes[at]));
                 map.nodes.push(known.cloned().unwrap_or_else(|| make(&range.primary, Reads::Own)));
                 let replicas = range.replicas.iter().filter(|_| with_replicas).map(|replica| {
-                    let known = before.and_then(|before| before.find_replica(&replica.host, replica.port));
-                    known.cloned().unwrap_or_else(|| make(replica, Reads::Copies))
+                    match before.and_then(|before| before.find_replica(&replica.host, replica.port)) {
+                        Some(known) => Node::told(known, replica.zone.as_ref()),
+                        None => make(replica, Reads::Copies),
+                    }
                 });
                 map.replicas.push(replicas.collect());
                 map.nodes.len() - 1
@@ -111,7 +131,7 @@ impl Map {
         let owners = self.owners.iter().map(|owner| AtomicU16::new(owner.load(Ordering::Relaxed))).collect();
         let nodes = self.nodes.iter().cloned().chain([node]).collect();
         let replicas = self.replicas.iter().cloned().chain([Vec::new()]).collect();
-        Self { owners, nodes, replicas }
+        Self { shape: self.shape, owners, nodes, replicas }
     }
 
     pub(super) fn find(&self, host: &str, port: u16) -> Option<usize> {
@@ -122,6 +142,36 @@ impl Map {
     pub(super) fn set(&self, slot: u16, at: usize) {
         // There are less nodes than slots.
         self.owners[usize::from(slot)].store(u16::try_from(at).unwrap_or(NOBODY), Ordering::Relaxed);
+    }
+
+    /// Where a packet goes.
+    ///
+    /// # Errors
+    /// As [`Packet::place`]. A primary that is no cluster's takes all.
+    pub(super) fn place(&self, packet: &Packet) -> Result<Place> {
+        match self.shape {
+            Shape::Cluster => packet.place(),
+            Shape::Replicated => Ok(Place::Whole(To::Slot(0))),
+        }
+    }
+
+    /// The slot of a key, or one of the same node.
+    pub(super) fn slot(&self, key: &[u8]) -> u16 {
+        match self.shape {
+            Shape::Cluster => key_slot::slot(key),
+            Shape::Replicated => 0,
+        }
+    }
+
+    /// Whether replicas are there whose zone is not known.
+    pub(super) fn misses_zones(&self) -> bool {
+        self.all_replicas().any(|replica| replica.zone.is_none())
+    }
+
+    /// The zones that are known, of replicas.
+    pub(super) fn zones(&self) -> Vec<(String, u16, String)> {
+        let of = |node: &Arc<Node>| Some((node.host.clone(), node.port, node.zone.clone()?));
+        self.all_replicas().filter_map(of).collect()
     }
 
     /// The node that has a slot.

@@ -33,8 +33,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use layout::Announced;
+pub(super) use layout::Announced;
 pub(crate) use layout::Layout;
+use layout::Shape;
 use map::{Map, Node, Reads};
 use returned::Held;
 pub(super) use returned::{Returned, Why};
@@ -43,7 +44,7 @@ pub(super) use sending::end;
 use self::refresh::Refresh;
 use super::dial::Established;
 use super::driver::Driver;
-use crate::config::{Address, Config};
+use crate::config::{Address, Config, ReadFrom};
 use crate::reactor::Watch;
 use crate::sync::lock;
 
@@ -86,7 +87,7 @@ impl Cluster {
                 &layout.mapped(&config),
                 None,
                 config.read_from.wants_replicas(),
-                |node, reads| connect_to(&config, &watch, me, node, reads),
+                |node, reads| connect_to(&config, &watch, me, node, layout.shape, reads),
             )),
             config: Arc::clone(&config),
             front,
@@ -95,27 +96,31 @@ impl Cluster {
             is_used: AtomicBool::new(false),
             pending: Mutex::default(),
         });
-        lock(&cluster.pending).refresh.done(Instant::now());
+        let mut pending = lock(&cluster.pending);
+        pending.refresh.done(Instant::now());
+        pending.refresh.ages = cluster.ages();
+        if cluster.misses_zones() {
+            pending.refresh.want(Instant::now());
+        }
+        drop(pending);
         cluster
     }
 
     /// Takes a connection that was made on the way here for the node that it leads to.
     pub(super) fn take_connection(&self, established: Established) {
         let Some((layout, id)) = &established.layout else { return };
+        let layout = layout.mapped(&self.config);
         let announced = layout.ranges.iter().map(|range| &range.primary).find(|primary| primary.id == *id);
         let map = self.map.load();
-        let node = announced.and_then(|node| {
-            let (host, port) = self.config.mapped(&node.host, node.port);
-            map.find(&host, port)
-        });
-        if let Some(at) = node {
+        if let Some(at) = announced.and_then(|node| map.find(&node.host, node.port)) {
             map.nodes[at].driver.adopt(established);
         }
     }
 
     /// The connection that a key is on.
     pub(super) fn driver_of(&self, key: &[u8]) -> Option<Arc<Driver>> {
-        self.map.load().owner(key_slot::slot(key)).map(|node| Arc::clone(&node.driver))
+        let map = self.map.load();
+        map.owner(map.slot(key)).map(|node| Arc::clone(&node.driver))
     }
 
     /// Each primary, by one of its slots.
@@ -185,7 +190,7 @@ impl Cluster {
     }
 
     /// Has a step taken when something is due, which may be earlier than was known.
-    fn come_by(&self) {
+    pub(super) fn come_by(&self) {
         if let Some(front) = self.front.upgrade() {
             front.come_by(self.next_due());
         }
@@ -203,7 +208,14 @@ impl Cluster {
             let node = found.get_or_insert_with(|| {
                 let announced =
                     Announced { host: host.clone(), port, id: String::new(), names: Vec::new(), zone: None };
-                connect_to(&self.config, &self.watch, &Arc::downgrade(self), &announced, Reads::Own)
+                connect_to(
+                    &self.config,
+                    &self.watch,
+                    &Arc::downgrade(self),
+                    &announced,
+                    map.shape,
+                    Reads::Own,
+                )
             });
             Arc::new(map.with(Arc::clone(node)))
         });
@@ -218,7 +230,7 @@ impl Cluster {
             &layout.mapped(&self.config),
             Some(&before),
             self.config.read_from.wants_replicas(),
-            |node, reads| connect_to(&self.config, &self.watch, &me, node, reads),
+            |node, reads| connect_to(&self.config, &self.watch, &me, node, layout.shape, reads),
         );
         let mut pending = lock(&self.pending);
         // The node that answered may not know yet of a failover that calls have told us of.
@@ -232,6 +244,21 @@ impl Cluster {
         }
         drop(pending);
         self.map.store(Arc::new(map));
+        lock(&self.pending).refresh.ages = self.ages();
+    }
+
+    /// Whether what is known gets old though nothing went wrong. Of servers that the config lists there is no more to learn.
+    fn ages(&self) -> bool {
+        let is_listed = matches!(self.config.address, Address::Several(_));
+        self.map.load().shape == Shape::Cluster || !is_listed || self.misses_zones()
+    }
+
+    /// Whether replicas of one zone are wanted, and only the replicas themselves say which that is.
+    fn misses_zones(&self) -> bool {
+        let map = self.map.load();
+        map.shape == Shape::Replicated
+            && matches!(self.config.read_from, ReadFrom::Zone(_))
+            && map.misses_zones()
     }
 }
 
@@ -241,11 +268,13 @@ fn connect_to(
     watch: &Arc<Watch>,
     cluster: &Weak<Cluster>,
     node: &Announced,
+    shape: Shape,
     reads: Reads,
 ) -> Arc<Node> {
     let Announced { host, port, mut names, zone, .. } = node.clone();
     names.extend(config.address.hosts().map(str::to_owned));
-    let address = Address::Node { host: host.clone(), port, names, is_replica: reads == Reads::Copies };
+    let says_readonly = shape == Shape::Cluster && reads == Reads::Copies;
+    let address = Address::Node { host: host.clone(), port, names, says_readonly };
     let driver = Driver::of_node(Arc::new(Config { address, ..config.clone() }), Weak::clone(cluster));
     driver.attach(watch);
     Arc::new(Node { host, port, zone, driver })

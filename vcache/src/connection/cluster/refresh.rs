@@ -11,6 +11,7 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use super::layout::Layout;
+use super::layout::Shape;
 use super::returned::Held;
 use super::{Cluster, lock};
 use crate::connection::command::Packet;
@@ -42,6 +43,8 @@ pub(super) struct Refresh {
     began: Option<Instant>,
     /// When it is to begin next.
     wanted: Option<Instant>,
+    /// What is known gets old though nothing went wrong.
+    pub(super) ages: bool,
     /// Connections that could not be made, to nodes that still have their slots as far as others know, and since when.
     unreachable: Vec<(usize, Instant)>,
 }
@@ -52,6 +55,11 @@ impl Refresh {
         self.began = Some(now);
     }
 
+    /// It is to begin at that moment.
+    pub(super) fn want(&mut self, at: Instant) {
+        self.wanted = Some(at);
+    }
+
     pub(super) fn is_due(&self, now: Instant, is_used: bool) -> bool {
         self.next_due(is_used).is_some_and(|due| due <= now)
     }
@@ -60,7 +68,7 @@ impl Refresh {
         if self.is_running {
             return None;
         }
-        let oldest = if is_used { self.began.map(|began| began + OLDEST) } else { None };
+        let oldest = if is_used && self.ages { self.began.map(|began| began + OLDEST) } else { None };
         self.wanted.into_iter().chain(oldest).min()
     }
 
@@ -141,7 +149,8 @@ impl Cluster {
         drop(pending);
         let nodes: Vec<_> = (0..count)
             .map(|at| &map.nodes[(turn + at) % count])
-            .filter(|node| node.driver.is_up())
+            // What knows of no slots is looked at by a thread.
+            .filter(|node| map.shape == Shape::Cluster && node.driver.is_up())
             .take(ASKED)
             .collect();
         lock(&self.pending).refresh.outstanding = nodes.len();
@@ -208,8 +217,9 @@ impl Cluster {
     /// Has a thread ask those that are not connected.
     fn dial(self: &Arc<Self>, round: u64) {
         let me = Arc::downgrade(self);
-        let nodes = self.map.load().nodes.iter().map(|node| (node.host.clone(), node.port)).collect();
-        Dialer::for_layout(Arc::clone(&self.config), nodes).start(move |outcome| {
+        let map = self.map.load();
+        let nodes = map.nodes.iter().map(|node| (node.host.clone(), node.port)).collect();
+        Dialer::for_layout(Arc::clone(&self.config), nodes, map.zones()).start(move |outcome| {
             if let Some(cluster) = me.upgrade() {
                 cluster.dialed(round, outcome);
             }

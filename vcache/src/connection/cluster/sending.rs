@@ -45,7 +45,7 @@ impl Cluster {
         }
         let place = match limits.slot {
             Some(slot) => Place::Whole(To::Slot(slot)),
-            None => packet.place()?,
+            None => self.map.load().place(&packet)?,
         };
         match place {
             Place::Whole(to) => self.send(Entry::new(packet, Some(receiver), limits), to, flush),
@@ -94,7 +94,7 @@ impl Cluster {
 
     /// The slot of a call whose keys are all in one, which is noted with it.
     fn only_slot(&self, entry: &mut Entry) -> Option<u16> {
-        if let Ok(Place::Whole(To::Slot(slot))) = entry.packet.place() {
+        if let Ok(Place::Whole(To::Slot(slot))) = self.map.load().place(&entry.packet) {
             entry.slot = Some(slot);
         }
         entry.slot
@@ -106,7 +106,7 @@ impl Cluster {
             return None;
         }
         let replicas = map.replicas(entry.slot?);
-        if replicas.is_empty() || !entry.packet.only_reads() || entry.packet.blocking != Blocking::No {
+        if replicas.is_empty() || !entry.packet.only_reads_keys() || entry.packet.blocking != Blocking::No {
             return None;
         }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
@@ -375,7 +375,7 @@ impl Cluster {
         }
         let place = match held.entry.slot.or(held.entry.limits.slot) {
             Some(slot) => Ok(Place::Whole(To::Slot(slot))),
-            None => held.entry.packet.place(),
+            None => self.map.load().place(&held.entry.packet),
         };
         match place {
             Ok(Place::Whole(to)) => {
@@ -410,11 +410,12 @@ impl Cluster {
 
     /// The connection to the node that a call is for.
     pub(in crate::connection) fn driver_for(&self, packet: &Packet) -> Result<Arc<Driver>> {
-        let slot = match packet.place()? {
+        let map = self.map.load();
+        let slot = match map.place(packet)? {
             Place::Whole(To::Slot(slot)) => Some(slot),
             Place::Whole(To::Anywhere | To::Primaries) | Place::Pieces(_) => None,
         };
-        self.node_for(&self.map.load(), slot).map(|node| Arc::clone(&node.driver)).ok_or_else(no_node)
+        self.node_for(&map, slot).map(|node| Arc::clone(&node.driver)).ok_or_else(no_node)
     }
 
     fn give(self: &Arc<Self>, driver: &Arc<Driver>, held: Held) {

@@ -38,7 +38,7 @@ impl Driver {
         matches!(&self.role, Role::Dedicated { successor, .. } if successor.get().is_some())
     }
 
-    /// The server is one of a cluster's.
+    /// The server is one of several.
     pub(super) fn found(&self, established: Established) {
         let Role::Front(own) = &self.role else {
             if let Role::Dedicated { front, .. } = &self.role
@@ -55,14 +55,15 @@ impl Driver {
             let cluster = own
                 .get_or_init(|| Cluster::new(Arc::clone(&self.config), Weak::clone(&self.me), watch, layout));
             cluster.take_connection(established);
+            cluster.come_by();
         }
     }
 
     /// Takes a connection that was made elsewhere, unless it has one.
-    pub(in crate::connection) fn adopt(&self, established: Established) {
+    pub(in crate::connection) fn adopt(&self, mut established: Established) {
         let mut state = self.lock();
         let mut after = After::default();
-        let established = Established { layout: None, ..established };
+        established.layout = None;
         state.take_connection(Ok(established), false, Instant::now(), &mut after);
         self.release(state, after);
     }
