@@ -57,8 +57,10 @@ class Cluster:
             cluster_enabled="yes",
             # The port of the bus is 10000 above the server's unless told otherwise, which may be above all ports.
             cluster_port=_free_port(),
-            cluster_node_timeout=NODE_TIMEOUT,
-            **({"cluster_databases": 4, "repl_diskless_sync_delay": 0} | self._config),
+            **(
+                {"cluster_databases": 4, "cluster_node_timeout": NODE_TIMEOUT, "repl_diskless_sync_delay": 0}
+                | self._config
+            ),
         )
         self.nodes.append(node)
         return node
