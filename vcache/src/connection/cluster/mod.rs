@@ -26,6 +26,8 @@ mod place;
 mod refresh;
 mod returned;
 mod sending;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
