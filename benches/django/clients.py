@@ -13,6 +13,7 @@ from functools import partial
 
 from admission import GATES, REFUSALS, THROTTLES
 from contestants import CacheCalls, Incrby, Limits, Ours, RestFramework, ThrottledPy
+from fleet import CLUSTER, TLS, WideGlide, baseline, django_redis, django_valkey, ours
 from load import Beside, Lagging, Ticking
 from scenarios import Scenario
 from sessions import (
@@ -73,6 +74,8 @@ LAGGING = "lagging-loop"
 READER = "reader-vcache"
 READER_BASELINE = "reader-django-vcache-3.2"
 READER_NONE = "reader-none"
+PLAIN = "plain"
+PLAIN_TITLES = {TLS: "this project without TLS, the same server", CLUSTER: "this project on one server"}
 
 WHEEL_MODULE = "django_vcache.hotpaths"
 GUEST_MODULE = "bench_guest"
@@ -93,6 +96,7 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
 
 
 CACHE_SECTION, HOT_PATHS_SECTION, ADMISSION_SECTION, LOAD_SECTION = "cache", "hot paths", "admission", "load"
+FLEET_SECTION = "fleet"
 CACHE_OPERATIONS = frozenset({"aget", "get", "aset", "set", "aget_many", "get_many"})
 
 
@@ -100,7 +104,8 @@ CACHE_OPERATIONS = frozenset({"aget", "get", "aset", "set", "aget_many", "get_ma
 class Client:
     """One row of the tables of ``section``. ``environment`` is empty for ours, which lives in the project's.
 
-    ``scenarios`` names those it is measured in, if not in all with its operations.
+    ``scenarios`` names those it is measured in, if not in all with its operations. ``over`` is that of its scenarios;
+    one that ``is_plain`` is measured in these on one server without TLS, for comparison.
     """
 
     name: str
@@ -111,9 +116,13 @@ class Client:
     operations: frozenset[str] = CACHE_OPERATIONS
     section: str = CACHE_SECTION
     scenarios: frozenset[str] | None = None
+    over: str = ""
+    is_plain: bool = False
 
     def takes_part(self, scenario: Scenario) -> bool:
-        return scenario.operation in self.operations and (self.scenarios is None or scenario.name in self.scenarios)
+        if scenario.over != self.over or scenario.operation not in self.operations:
+            return False
+        return self.scenarios is None or scenario.name in self.scenarios
 
 
 VALKEY_SYNC = "django_valkey.cache.ValkeyCache"
@@ -443,5 +452,44 @@ CLIENTS: tuple[Client, ...] = (
             (READER_BASELINE, "django-vcache 3.2", "django-vcache", partial(Ticking, backend=BASELINE_BACKEND)),
             (READER_NONE, "no reader, this project", "", partial(Ticking, reads=False)),
         )
+    ),
+    *(
+        Client(
+            f"{name}-{over}", title, environment, packages, opens, section=FLEET_SECTION, over=over, is_plain=is_plain
+        )
+        for over in (TLS, CLUSTER)
+        for name, title, environment, packages, opens, is_plain in (
+            (OURS, "django-vcache (this project)", "", ("django-vcache", "Django"), partial(ours, over), False),
+            (PLAIN, PLAIN_TITLES[over], "", ("django-vcache", "Django"), partial(ours, ""), True),
+            (
+                BASELINE,
+                "django-vcache 3.2",
+                "django-vcache",
+                ("django-vcache", "Django"),
+                partial(baseline, over),
+                False,
+            ),
+            ("valkey-glide", "valkey-glide, raw", "valkey-glide", ("valkey-glide",), partial(WideGlide, over), False),
+        )
+    ),
+    Client(
+        f"django-redis-{TLS}",
+        "django-redis",
+        "django-redis",
+        ("django-redis", "redis", "hiredis", "Django"),
+        django_redis,
+        frozenset({"aget", "get"}),
+        section=FLEET_SECTION,
+        over=TLS,
+    ),
+    Client(
+        f"django-valkey-{CLUSTER}",
+        "django-valkey, which has no async form for clusters",
+        "django-valkey",
+        ("django-valkey", "valkey", "libvalkey", "Django"),
+        django_valkey,
+        frozenset({"get"}),
+        section=FLEET_SECTION,
+        over=CLUSTER,
     ),
 )

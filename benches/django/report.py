@@ -15,6 +15,7 @@ from typing import Any
 
 import admission_report
 import chart
+import fleet_report
 import load_report
 from clients import (
     BARE,
@@ -57,7 +58,7 @@ from tables import (
     versions,
 )
 
-LOCAL = tuple(scenario.name for scenario in SCENARIOS if not scenario.delayed)
+LOCAL = tuple(scenario.name for scenario in SCENARIOS if not scenario.delayed and not scenario.over)
 
 TARGETS: tuple[Target, ...] = (
     Target("CPU of async get, 1 at a time", ("aget-1",), BASELINE, "cpu", 0.65),
@@ -225,6 +226,7 @@ def document(results: dict[str, Any]) -> str:
     lines += hot_paths(results, cells)
     lines += admission_report.section(results, cells)
     lines += load_report.section(cells)
+    lines += fleet_report.section(cells)
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -17,6 +17,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import environments
+import fleet
 import report
 import server
 from clients import CLIENTS, GUEST, TOOLS, Client
@@ -107,13 +109,15 @@ def measure(
     client: Client,
     scenario: Scenario,
     python: str | None,
-    ports: tuple[int, int],
+    ports: tuple[int, int] | str,
     quick: bool,
     guest_dir: Path | None,
 ) -> dict[str, Any]:
     """One cell: a worker's line of JSON, or why there is none."""
     if python is None:
         return {"failed": "not installed"}
+    if isinstance(ports, str):
+        return {"failed": ports}
     port, admin_port = ports
     server.flush(admin_port)
     arguments = [python, str(HERE / "worker.py"), "--client", client.name]
@@ -123,7 +127,7 @@ def measure(
     arguments += ["--warmup", f"{warmup:g}", "--seconds", f"{seconds:g}"]
     if client.name == GUEST and guest_dir is not None:
         arguments += ["--guest-dir", str(guest_dir)]
-    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    environment = {name: os.environ[name] for name in ("PATH", "HOME", "BENCH_CA") if name in os.environ}
     try:
         done = subprocess.run(arguments, capture_output=True, text=True, timeout=CELL_TIMEOUT, env=environment)
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -170,6 +174,20 @@ def machine(version: str) -> dict[str, Any]:
     }
 
 
+def start(stack: ExitStack, over: str, binary: str) -> tuple[int, int] | str:
+    """Servers of one kind, until the run ends: where clients connect, and the server itself; or why there are none."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    try:
+        if over == fleet.CLUSTER:
+            port = stack.enter_context(fleet.cluster(binary, folder))
+            return port, port
+        ports = stack.enter_context(fleet.with_tls(folder))
+        os.environ["BENCH_CA"] = str(fleet.certificate_of(folder))
+        return ports
+    except fleet.MissingError as error:
+        return str(error)
+
+
 def run(options: argparse.Namespace) -> dict[str, Any]:
     python = environments.find_python()
     tools = environments.ensure(TOOLS, python, options.peers_dir)
@@ -182,13 +200,16 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         facts = machine(server.version(direct))
         late = {scenario.late for scenario in options.scenarios} | {options.latency}
         fronts = {ms: stack.enter_context(server.delay(tools, direct, ms)) for ms in sorted(late) if ms}
+        fleet_ports = {over: start(stack, over, binary) for over in {each.over for each in options.scenarios} if over}
         announced = -1
         for number, scenario, client in cells(options):
             if number != announced:
                 print(f"round {number + 1} of {options.rounds}", flush=True)
                 announced = number
             ms = options.latency if scenario.delayed else scenario.late
-            ports = (fronts.get(ms, direct), direct)
+            ports = fleet_ports[scenario.over] if scenario.over else (fronts.get(ms, direct), direct)
+            if client.is_plain and not isinstance(ports, str):
+                ports = (ports[1],) * 2 if scenario.over == fleet.TLS else (direct, direct)
             answer = measure(client, scenario, installed.get(client.name), ports, options.quick, guest_dir)
             progress(scenario, client, answer)
             rows.append({"client": client.name, "scenario": scenario.name, "round": number, **answer})

@@ -41,6 +41,7 @@ class Scenario:
     ``calls`` is how many calls one operation makes: figures are given per call. ``seconds`` is how long
     it is measured, in each of at most ``rounds`` rounds. ``late`` is by how many milliseconds its
     replies are late in every run; one that is ``delayed`` has them late as ``--latency`` says.
+    ``over`` is ``"tls"`` or ``"cluster"`` where the server is not the one of the run.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Scenario:
     seconds: float = 1.5
     rounds: int = ROUNDS
     late: float = 0.0
+    over: str = ""
 
     @property
     def quick_seconds(self) -> float:
@@ -89,6 +91,20 @@ LOAD = (
     Scenario("reader", "a loop beside a thread that reads 32 MiB", "areader", 1, seconds=2.0, rounds=3),
 )
 
+FLEET = tuple(
+    Scenario(f"{over}-{name}", title, operation, at_once, seconds=1.0, rounds=3, over=over)
+    for over in ("tls", "cluster")
+    for name, title, operation, at_once in (
+        ("aget-1", "async get, 1 at a time", "aget", 1),
+        ("aget-50", "async get, 50 at once", "aget", 50),
+        ("aget-300", "async get, 300 at once", "aget", 300),
+        ("get-1", "blocking get, 1 thread", "get", 1),
+        ("aget_many-50", "async get_many of 20 keys, 50 at once", "aget_many", 50),
+    )
+    if over == "cluster" or operation != "aget_many"
+)
+"""Over TLS, and on a cluster of three nodes."""
+
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario("aget-1", "async get, 1 at a time", "aget", 1),
     Scenario("aget-50", "async get, 50 at once", "aget", 50),
@@ -117,6 +133,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("anothing", "a call that does nothing, awaited", "anothing", 1, calls=BATCH, rounds=3),
     *ADMISSION,
     *LOAD,
+    *FLEET,
 )
 
 

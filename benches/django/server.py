@@ -38,13 +38,27 @@ def _reply(stream: BinaryIO) -> str:
         return stream.read(int(rest) + 2)[:-2].decode()
     if kind in (b"+", b":"):
         return rest.decode()
+    if kind == b"-":
+        raise ConnectionError(f"the server refused a command: {rest.decode()}")
     if kind == b"*":
         return "\n".join(_reply(stream) for _ in range(int(rest)))
     raise ConnectionError(f"unexpected reply from the server: {line!r}")
 
 
+def nodes(port: int) -> list[int]:
+    """The ports of all nodes of a cluster; that of a server that stands alone."""
+    if information(port, "cluster").get("cluster_enabled") != "1":
+        return [port]
+    (rows,) = command(port, ("CLUSTER", "NODES"))
+    return [int(row.split()[1].partition("@")[0].rpartition(":")[2]) for row in rows.splitlines()]
+
+
 def count_connections(port: int) -> int:
-    """How many connections the server holds, without the one that asks."""
+    """How many connections clients have to the server, or to all nodes of its cluster."""
+    return sum(map(_connections, nodes(port)))
+
+
+def _connections(port: int) -> int:
     own, clients = command(port, ("CLIENT", "ID"), ("CLIENT", "LIST"))
     return sum(1 for line in clients.splitlines() if line and not line.startswith(f"id={own} "))
 
@@ -78,13 +92,14 @@ def round_trip(port: int, times: int = 200) -> float:
 
 
 def flush(port: int) -> None:
-    command(port, ("FLUSHALL",))
+    for node in nodes(port):
+        command(node, ("FLUSHALL",))
 
 
 def cpu_seconds(port: int) -> float:
-    """CPU that the server's process has taken so far, all its threads, kernel time included."""
-    fields = information(port, "cpu")
-    return float(fields["used_cpu_user"]) + float(fields["used_cpu_sys"])
+    """CPU that the server has taken so far, all its threads, kernel time included; in a cluster that of all nodes."""
+    each = [information(node, "cpu") for node in nodes(port)]
+    return sum(float(fields["used_cpu_user"]) + float(fields["used_cpu_sys"]) for fields in each)
 
 
 def information(port: int, section: str) -> dict[str, str]:
@@ -106,10 +121,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def valkey(binary: str) -> Iterator[int]:
+def valkey(binary: str, *words: str) -> Iterator[int]:
     """A server with nothing persisted, on a free port of the loopback; gone when this ends."""
     port = free_port()
-    arguments = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    arguments = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", *words]
     with _process([binary, *arguments], port):
         yield port
 

@@ -60,7 +60,7 @@ class Session:
 class DjangoCaches(Session):
     """A cache backend behind ``settings.CACHES``; ``async_alias`` names a separate async one."""
 
-    def __init__(self, configuration: dict[str, dict[str, str]], async_alias: str) -> None:
+    def __init__(self, configuration: dict[str, dict[str, Any]], async_alias: str) -> None:
         from django.conf import settings
 
         settings.configure(CACHES=configuration, SECRET_KEY="of the bench", USE_TZ=True)
@@ -295,13 +295,14 @@ class Glide(RawSession):
         self.lock = threading.Lock()
         self.opening = asyncio.Lock()
         self.client: Any = None
+        self.kind = "GlideClient"
 
     async def asynchronous(self) -> Any:
         import glide
 
         async with self.opening:
             if self.client is None:
-                self.client = await glide.GlideClient.create(self._configuration(glide))
+                self.client = await getattr(glide, self.kind).create(self._configuration(glide))
         expiry = glide.ExpirySet(glide.ExpiryType.SEC, TIMEOUT_SECONDS)
         return SimpleNamespace(
             aget=self.client.get,
@@ -314,7 +315,7 @@ class Glide(RawSession):
 
         with self.lock:
             if self.client is None:
-                self.client = glide_sync.GlideClient.create(self._configuration(glide_sync))
+                self.client = getattr(glide_sync, self.kind).create(self._configuration(glide_sync))
         expiry = glide_sync.ExpirySet(glide_sync.ExpiryType.SEC, TIMEOUT_SECONDS)
         return SimpleNamespace(
             get=self.client.get,

@@ -25,6 +25,7 @@ import admission
 import server
 from admission import Contestant
 from clients import CLIENTS, Client
+from fleet import CLUSTER
 from scenarios import FIVE, FIVE_KEY, KEY, MANY_KEYS, SCENARIOS, VALUE, Scenario, document
 from sessions import Session
 
@@ -77,8 +78,16 @@ def thread_count() -> int:
     return int(status()["Threads"])
 
 
-def stored(operation: str) -> dict[str, str | int]:
+def key_of(scenario: Scenario, number: int) -> str:
+    """What one task or thread gets: on a cluster the keys are on all nodes."""
+    return MANY_KEYS[number % len(MANY_KEYS)] if scenario.over == CLUSTER else KEY
+
+
+def stored(scenario: Scenario) -> dict[str, str | int]:
     """What is written before the operation is measured."""
+    operation = scenario.operation
+    if scenario.over == CLUSTER:
+        return dict.fromkeys((KEY, *MANY_KEYS), VALUE)
     if operation.endswith("nothing"):
         return {}
     if operation == "afive":
@@ -86,7 +95,7 @@ def stored(operation: str) -> dict[str, str | int]:
     return dict.fromkeys(MANY_KEYS if operation.endswith("get_many") else (KEY,), VALUE)
 
 
-def arguments_of(operation: str, session: Session) -> Any:
+def arguments_of(operation: str, session: Session, key: str = KEY) -> Any:
     """The arguments of every call, or for admission an iterator over those of one call after the other."""
     if isinstance(session, Contestant):
         return admission.calls(session, operation)
@@ -98,7 +107,7 @@ def arguments_of(operation: str, session: Session) -> Any:
         return (list(MANY_KEYS),)
     if operation.endswith("set"):
         return (KEY, session.encode(document()))
-    return (KEY,)
+    return (key,)
 
 
 def check(operation: str, session: Session, got: Any) -> None:
@@ -120,13 +129,14 @@ def check(operation: str, session: Session, got: Any) -> None:
         raise ValueError(f"{operation} answered something else than what was set")
 
 
-async def prepare_async(session: Session, operation: str, admin_port: int) -> None:
+async def prepare_async(session: Session, scenario: Scenario, admin_port: int) -> None:
+    operation = scenario.operation
     async with session.request():
         if isinstance(session, Contestant):
             await admission.aprove(session, operation, admin_port)
             return
         cache = await session.asynchronous()
-        for key, value in stored(operation).items():
+        for key, value in stored(scenario).items():
             await cache.aset(key, session.encode(value))
         answer = await getattr(cache, operation)(*arguments_of(operation, session))
         check(operation, session, await cache.aget(KEY) if operation == "aset" else answer)
@@ -137,7 +147,7 @@ async def run_async(
 ) -> dict[str, Any]:
     # NOTE: each task has a context of its own, so Django makes it a cache object of its own, as it
     # does for a request. Preparing in a task keeps that object out of the context they copy.
-    await asyncio.create_task(prepare_async(session, scenario.operation, meter.admin_port))
+    await asyncio.create_task(prepare_async(session, scenario, meter.admin_port))
     # Wait for the thread of that request, if it had one: it holds on to what it ran last.
     await asyncio.sleep(0.1)
     gc.collect()
@@ -156,8 +166,9 @@ async def run_async(
                     counts[number] += 1
                 return
             operation = getattr(cache, scenario.operation)
+            own = arguments_of(scenario.operation, session, key_of(scenario, number))
             while not stop:
-                await operation(*arguments)
+                await operation(*own)
                 counts[number] += 1
 
     async with session.company():
@@ -181,12 +192,13 @@ async def run_async(
     return result
 
 
-def prepare_blocking(session: Session, operation: str, admin_port: int) -> None:
+def prepare_blocking(session: Session, scenario: Scenario, admin_port: int) -> None:
+    operation = scenario.operation
     if isinstance(session, Contestant):
         admission.prove(session, operation, admin_port)
         return
     cache = session.blocking()
-    for key, value in stored(operation).items():
+    for key, value in stored(scenario).items():
         cache.set(key, session.encode(value))
     answer = getattr(cache, operation)(*arguments_of(operation, session))
     check(operation, session, cache.get(KEY) if operation == "set" else answer)
@@ -206,7 +218,7 @@ def start_thread(meter: Meter, target: Callable[..., None], *arguments: Any) -> 
 
 def run_blocking(session: Session, scenario: Scenario, meter: Meter, warmup: float, seconds: float) -> dict[str, Any]:
     counts, stop, errors = meter.counts, meter.stop, meter.errors
-    start_thread(meter, prepare_blocking, session, scenario.operation, meter.admin_port).join(START_TIMEOUT)
+    start_thread(meter, prepare_blocking, session, scenario, meter.admin_port).join(START_TIMEOUT)
     arguments = arguments_of(scenario.operation, session)
 
     def work(number: int) -> None:
@@ -220,8 +232,9 @@ def run_blocking(session: Session, scenario: Scenario, meter: Meter, warmup: flo
                 counts[number] += 1
             return
         operation = getattr(cache, scenario.operation)
+        own = arguments_of(scenario.operation, session, key_of(scenario, number))
         while not stop:
-            operation(*arguments)
+            operation(*own)
             counts[number] += 1
 
     if errors:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support.server import ValkeyServer
+from support.server import ValkeyServer, server_binary, tls_binary
 
 BENCHES = Path(__file__).parents[2] / "benches/django"
 
@@ -47,12 +49,46 @@ def cells() -> list[tuple[str, str]]:
     return [(client, scenario) for client, scenario in json.loads(listed.stdout)]
 
 
-@pytest.mark.parametrize(("client", "scenario"), cells())
-def test_a_cell_is_measured(fresh_server: ValkeyServer, client: str, scenario: str) -> None:
-    port = str(fresh_server.port)
-    arguments = ["--client", client, "--scenario", scenario, "--port", port, "--admin-port", port]
+def measured(client: str, scenario: str, port: int, admin_port: int, **environment: str) -> dict[str, Any]:
+    arguments = ["--client", client, "--scenario", scenario, "--port", str(port), "--admin-port", str(admin_port)]
     command = [sys.executable, str(BENCHES / "worker.py"), *arguments, "--warmup", "0.01", "--seconds", "0.05"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    answer = json.loads(done.stdout.splitlines()[-1])
+    environment = {**os.environ, **environment}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=environment)
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert "failed" not in answer, answer
     assert answer["ops"] > 0
+    return answer
+
+
+@pytest.mark.parametrize(("client", "scenario"), cells())
+def test_a_cell_is_measured(fresh_server: ValkeyServer, client: str, scenario: str) -> None:
+    measured(client, scenario, fresh_server.port, fresh_server.port)
+
+
+# Servers as the bench itself starts them, until the program's input ends.
+_START = """
+import sys, tempfile
+from pathlib import Path
+import fleet
+folder = Path(tempfile.mkdtemp(dir=sys.argv[3]))
+kind = fleet.with_tls(folder) if sys.argv[1] == "tls" else fleet.cluster(sys.argv[2], folder)
+with kind as ports:
+    print(ports, fleet.certificate_of(folder), flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(
+    "scenario", ["tls-aget-50", "tls-get-1", "cluster-aget-50", "cluster-get-1", "cluster-aget_many-50"]
+)
+def test_tls_and_a_cluster_are_measured(tmp_path: Path, scenario: str) -> None:
+    over = scenario.partition("-")[0]
+    if over == "tls":
+        tls_binary()
+    command = [sys.executable, "-c", _START, over, server_binary(), str(tmp_path)]
+    with subprocess.Popen(command, cwd=BENCHES, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as started:
+        assert started.stdout is not None
+        *ports, certificate = started.stdout.readline().translate(str.maketrans("(,)", "   ")).split()
+        answer = measured(f"vcache-{over}", scenario, int(ports[0]), int(ports[-1]), BENCH_CA=certificate)
+        started.communicate()
+    assert answer["connections"] == (1 if over == "tls" else 3)
