@@ -25,10 +25,8 @@ def test_unix_tcp_and_a_list_of_one(drive: Any, server: ValkeyServer) -> None:
 
 @pytest.mark.parametrize("database", [0, 5])
 def test_the_database_of_a_location(drive: Any, server: ValkeyServer, database: int) -> None:
-    for location in (
-        f"unix://{server.socket_path}?db={database}",
-        f"redis://127.0.0.1:{server.port}/{database}",
-    ):
+    for url in (server.unix_url, server.tcp_url):
+        location = url.replace("?db=0", f"?db={database}").replace("/0", f"/{database}", 1)
         server.execute("FLUSHALL")
         assert works(drive(make_cache(location))), location
         assert f"db{database}" in server.info("keyspace"), location

@@ -6,7 +6,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -244,7 +244,16 @@ class ClusterServer:
         return [client for node in self.cluster.nodes for client in node.clients()]
 
     def info(self, section: str) -> dict[str, str]:
-        return self.cluster.nodes[0].info(section)
+        """Numbers are the sum of all nodes' numbers."""
+        told: dict[str, str] = {}
+        for node in self.cluster.nodes:
+            for name, value in node.info(section).items():
+                told[name] = str(int(told.get(name, 0)) + int(value)) if value.isdigit() else value
+        return told
+
+    def parts(self, keys: Iterable[str]) -> int:
+        """How many commands with several keys are made of one with these: one for each slot."""
+        return len({self.cluster.slot(key) for key in keys})
 
     def command_counts(self) -> dict[str, int]:
         counts = collections.Counter[str]()

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -234,6 +234,10 @@ class ValkeyServer:
         found = self.execute("KEYS", pattern)
         assert isinstance(found, list)
         return sorted(key for key in found if isinstance(key, bytes))
+
+    def parts(self, keys: Iterable[str]) -> int:
+        """How many commands with several keys are made of one with these: it goes as it is."""
+        return 1
 
     # Starting.
 
