@@ -17,6 +17,9 @@ from support.server import ValkeyServer, wait_until
 
 from django_vcache.exceptions import ConnectionError
 
+# Sentinels with TLS are in tls/.
+pytestmark = pytest.mark.plain_server
+
 LIMITS = {"RESPONSE_TIMEOUT": 10.0, "CONNECT_TIMEOUT": 10.0}
 
 

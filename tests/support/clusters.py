@@ -227,6 +227,8 @@ class ClusterServer:
         if name in ("FLUSHALL", "FLUSHDB", "CONFIG", "SCRIPT", "ACL", "CLIENT") and args[1:2] != ("LIST",):
             answers = [node.execute(*args) for node in self.cluster.nodes]
             return answers[0]
+        if name == "DEL":
+            return sum(self.at(str(key)).execute(name, key) for key in args[1:])  # type: ignore[misc]
         if name in ("KEYS", "DBSIZE"):
             answers = [node.execute(*args) for node in self.cluster.nodes]
             return [key for keys in answers for key in keys] if name == "KEYS" else sum(answers)  # type: ignore[union-attr,arg-type]
@@ -250,6 +252,14 @@ class ClusterServer:
             for name, value in node.info(section).items():
                 told[name] = str(int(told.get(name, 0)) + int(value)) if value.isdigit() else value
         return told
+
+    @property
+    def nodes(self) -> list[ValkeyServer]:
+        return self.cluster.nodes
+
+    def at(self, key: str) -> ValkeyServer:
+        """The node that has a key."""
+        return self.cluster.owner(key)
 
     def parts(self, keys: Iterable[str]) -> int:
         """How many commands with several keys are made of one with these: one for each slot."""

@@ -235,6 +235,15 @@ class ValkeyServer:
         assert isinstance(found, list)
         return sorted(key for key in found if isinstance(key, bytes))
 
+    @property
+    def nodes(self) -> list[ValkeyServer]:
+        """The servers that there are, for what has to look at each: itself."""
+        return [self]
+
+    def at(self, key: str) -> ValkeyServer:
+        """The server that has a key."""
+        return self
+
     def parts(self, keys: Iterable[str]) -> int:
         """How many commands with several keys are made of one with these: it goes as it is."""
         return 1
