@@ -165,7 +165,7 @@ def test_wrong_credentials_are_an_error_and_shown_nowhere(
                 continue
             with pytest.raises(connection_error(), match=text) as caught:
                 cache.get("k")
-            where = server.socket_path if getattr(server, address) == server.unix_url else f"127.0.0.1:{server.port}"
+            where = server.address if address == "url" else f"127.0.0.1:{server.port}"
             assert where in str(caught.value)
             assert SECRET not in f"{caught.value!r} {caught.value.__dict__} {cache!r}"
     assert SECRET not in caplog.text

@@ -143,6 +143,11 @@ class ValkeyServer:
         return f"redis://127.0.0.1:{port}/0"
 
     @property
+    def address(self) -> str:
+        """Where errors say that it is, to who uses `url`."""
+        return f"127.0.0.1:{self.port}" if self.tls else self.socket_path
+
+    @property
     def password(self) -> str | None:
         return self._password
 
@@ -309,7 +314,11 @@ class ValkeyServer:
                 f"tls-key-file {self.tls.key}",
                 f"tls-ca-cert-file {self.client_ca or certificates.authority().certificate}",
                 f"tls-auth-clients {'yes' if self.client_ca else 'no'}",
+                # The others that it speaks with have no plain port either.
+                "tls-replication yes",
             ]
+            if "cluster_enabled" in self._config:
+                lines.append("tls-cluster yes")
         if self._password is not None:
             lines.append(f"requirepass {self._password}")
         lines += [f"user {user}" for user in self._users]
