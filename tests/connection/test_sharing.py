@@ -125,6 +125,8 @@ def test_the_server_sees_who_it_is(drive: Any) -> None:
         assert cache.execute("CLIENT", "GETNAME") == b"web-1"
 
 
+# In a cluster any node may be asked for CLIENT ID.
+@pytest.mark.one_server
 def test_all_ways_to_call_have_the_same_client_id(run: Any, server: ValkeyServer) -> None:
     cache = make_cache(server)
     seen = [cache.execute("CLIENT", "ID")]
