@@ -227,8 +227,8 @@ class ClusterServer:
         if name in ("FLUSHALL", "FLUSHDB", "CONFIG", "SCRIPT", "ACL", "CLIENT") and args[1:2] != ("LIST",):
             answers = [node.execute(*args) for node in self.cluster.nodes]
             return answers[0]
-        if name == "DEL":
-            return sum(self.at(str(key)).execute(name, key) for key in args[1:])  # type: ignore[misc]
+        if name == "DEL" and len(args) > 2:
+            return sum(self.execute(name, key) for key in args[1:])  # type: ignore[misc]
         if name in ("KEYS", "DBSIZE"):
             answers = [node.execute(*args) for node in self.cluster.nodes]
             return [key for keys in answers for key in keys] if name == "KEYS" else sum(answers)  # type: ignore[union-attr,arg-type]
