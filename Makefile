@@ -28,12 +28,14 @@ INGEST_SOURCES := $(shell find $(INGEST)/src $(INGEST)/Cargo.toml $(INGEST)/Carg
 # All that the crate can do, tests included.
 FEATURES := vcache/testing,vcache/admission,vcache/json,vcache/dict,vcache/awaitable,vcache/spawn,vcache/http
 
-.PHONY: help setup demo serve test test-python test-rust lint format bench bench-web bench-tools wheels clean
+.PHONY: help setup demo serve test test-over test-python test-rust lint format bench bench-web bench-tools wheels clean
 
 help:
 	@echo "make demo    build, start a server and the error tracker of examples/ingest, send it events, show them"
 	@echo "make serve   the same, and keep it running, to open in a browser"
 	@echo "make test    everything that must hold: lint, Rust tests, Python tests"
+	@echo "make test-over OVER=tls      what has to do with servers once more, each server with TLS"
+	@echo "make test-over OVER=cluster  the same on a cluster of three nodes"
 	@echo "make bench   compare with the other cache backends on this machine (about 40 minutes)"
 	@echo "make bench-web  what a request costs: views, hot routes, other servers (five hours; BENCH=--quick: 20 minutes)"
 	@echo "make lint    formatting, clippy, ruff, mypy"
@@ -90,6 +92,17 @@ test-rust: setup
 test-python: setup
 	@echo "==> Python tests, $$($(BIN)/python --version), Django $$($(BIN)/python -m django --version)"
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
+
+# What these have to do with servers is the same over TLS and over a cluster: they have one of their own kind, speak over
+# a Unix socket, or have none.
+OVER_IGNORES := tests/connection/tls tests/connection/cluster tests/admission/scripts tests/django/test_asgi_handler.py
+
+test-over: setup
+	@case "$(OVER)" in tls|cluster) ;; *) echo "Say OVER=tls or OVER=cluster."; exit 2;; esac
+	@echo "==> Python tests over $(OVER)"
+	@$(BIN)/python -m pytest -q --over $(OVER) -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+		$(addprefix --ignore=,$(OVER_IGNORES)) \
+		tests/backend tests/connection tests/hotpaths tests/admission tests/django $(PYTEST)
 
 lint: setup
 	@echo "==> Lint"

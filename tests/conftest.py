@@ -60,10 +60,23 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 LONGEST = ("tests/scaffold/test_build.py", "tests/django/test_asgi_handler.py", "tests/guests/")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if over := config.getoption("--over"):
+        left_out = [item for item in items if not _has_to_do_with(over, item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
     items.sort(
         key=lambda item: next((at for at, name in enumerate(LONGEST) if item.nodeid.startswith(name)), len(LONGEST))
     )
+
+
+def _has_to_do_with(over: str, item: pytest.Item) -> bool:
+    if over == "tls":
+        return item.get_closest_marker("plain_server") is None
+    # What starts servers of its own would run on the same ones as without the option.
+    fixtures = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
+    asked = [fixtures[name][-1] for name in ("server", "open_server") if name in item.fixturenames]  # type: ignore[attr-defined]
+    return any(each.scope == "session" for each in asked) and item.get_closest_marker("one_server") is None
 
 
 def pytest_collection_finish() -> None:
@@ -80,6 +93,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_report_header(config: pytest.Config) -> str | None:
+    match config.getoption("--over"):
+        case "tls":
+            return "over TLS: every server speaks TLS; without tests about a plain server (plain_server)"
+        case "cluster":
+            return (
+                "over a cluster: the session's server is three nodes; without tests that do not use it or are about "
+                "one server (one_server)"
+            )
+    return None
+
+
 def pytest_configure(config: pytest.Config) -> None:
     servers.every_server_has_tls = config.getoption("--over") == "tls"
 
@@ -94,9 +119,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer | ClusterServer]:
+def open_server(request: pytest.FixtureRequest) -> Callable[[], ValkeyServer | ClusterServer]:
+    """Starts a server of the kind that the session's is. Whoever calls it ends it."""
+    return ClusterServer if request.config.getoption("--over") == "cluster" else ValkeyServer
+
+
+@pytest.fixture(scope="session")
+def server(open_server: Callable[[], ValkeyServer | ClusterServer]) -> Iterator[ValkeyServer | ClusterServer]:
     """The session's server. It is empty when a test begins; do not kill, pause or configure it."""
-    with ClusterServer() if request.config.getoption("--over") == "cluster" else ValkeyServer() as server:
+    with open_server() as server:
         yield server
 
 

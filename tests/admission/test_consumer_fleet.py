@@ -29,7 +29,8 @@ class Writers:
 
     def __init__(self, server: ValkeyServer, stream: Shards, count: int = 2) -> None:
         self.answered: set[tuple[int, str]] = set()
-        self._server, self._stream = server, stream
+        self._paths = [server.at(key).socket_path for key in stream.keys]
+        self._stream = stream
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._write) for _ in range(count)]
 
@@ -47,20 +48,19 @@ class Writers:
             thread.join()
 
     def _write(self) -> None:
-        control = None
+        controls: dict[str, Control] = {}
         while not self._over.is_set():
             try:
-                control = control or Control(self._server.socket_path)
-                for shard, key in enumerate(self._stream.keys):
+                for shard, (key, path) in enumerate(zip(self._stream.keys, self._paths, strict=True)):
+                    control = controls[path] = controls.get(path) or Control(path)
                     self.answered.add((shard, control.execute("XADD", key, "*", "payload", 1).decode()))
                 # Not as fast as they can: a slow machine has other work to do.
                 self._over.wait(0.001)
             except (OSError, ServerError):
-                if control is not None:
-                    control.close()
-                control = None
+                while controls:
+                    controls.popitem()[1].close()
                 self._over.wait(0.01)
-        if control is not None:
+        for control in controls.values():
             control.close()
 
     def more(self, count: int) -> None:

@@ -30,6 +30,7 @@ from support.streams import (
     numbers,
     pending,
     program,
+    wait_until_it_waits,
 )
 
 HANGS = """
@@ -243,7 +244,7 @@ def test_a_group_that_was_deleted_is_created_again(
     def later() -> None:
         if when == "waiting":
             wait_until(lambda: not pending(server, stream))
-            wait_until(lambda: [client for client in server.clients() if "b" in client["flags"]])
+            wait_until_it_waits(server, stream)
             destroy()
         add(server, stream, *range(100, 104))
 
@@ -353,7 +354,7 @@ def test_a_cancelled_task_leaves_its_entries_pending_and_the_connection_healthy(
         elif count:
             await asyncio.to_thread(wait_until, lambda: len(pending(server, stream)) == count)
         else:
-            await asyncio.to_thread(wait_until, lambda: [each for each in server.clients() if "b" in each["flags"]])
+            await asyncio.to_thread(wait_until_it_waits, server, stream)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -12,7 +12,21 @@ from django.test import override_settings
 from support.caches import cache_setting
 from support.driver import LOOPS, open_runner
 from support.server import ValkeyServer, wait_until
-from support.streams import FORMS, Form, Helper, Shards, add, consumers, depth, drain, make, numbers, pending, program
+from support.streams import (
+    FORMS,
+    Form,
+    Helper,
+    Shards,
+    add,
+    consumers,
+    depth,
+    drain,
+    make,
+    numbers,
+    pending,
+    program,
+    wait_until_it_waits,
+)
 
 
 def test_stop_ends_a_consumer_that_waits_and_leaves_no_trace_of_it(form: Form, fresh_server: ValkeyServer) -> None:
@@ -60,6 +74,13 @@ def test_stop_in_the_middle_of_a_batch_ends_after_it(form: Form, server: ValkeyS
     assert pending(server, stream) == []
 
 
+# No command waits for several shards of a cluster.
+@pytest.mark.parametrize(
+    "any_stream",
+    [1, pytest.param(16, marks=pytest.mark.one_server)],
+    ids=["1 shard", "16 shards"],
+    indirect=True,
+)
 def test_an_entry_that_comes_between_the_stop_and_the_end_of_the_wait_is_worked_on(
     form: Form, server: ValkeyServer, any_stream: Shards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +111,8 @@ def test_an_entry_that_comes_between_the_stop_and_the_end_of_the_wait_is_worked_
     assert depth(server, any_stream) == 1
 
 
+# No command waits for several shards of a cluster.
+@pytest.mark.one_server
 @pytest.mark.parametrize("kind", FORMS)
 def test_an_entry_that_comes_after_the_signal_to_a_consumer_that_waits_is_worked_on(
     server: ValkeyServer, stream: Shards, kind: str
@@ -269,7 +292,7 @@ def test_a_signal_to_a_consumer_that_waits_ends_it(
         if count:
             wait_until(lambda: len(pending(server, stream)) == count)
         else:
-            wait_until(lambda: [client for client in server.clients() if "b" in client["flags"]])
+            wait_until_it_waits(server, stream)
         os.kill(told.pid, signal.SIGTERM)
         metrics = told.report()
         told.end()

@@ -234,6 +234,8 @@ def test_a_task_that_is_cancelled_before_it_ran_charges_nothing(call: Callable[[
     assert server.keys() == []
 
 
+# The nodes of a cluster that are silent hold each other for failed, and are it for a while after that.
+@pytest.mark.one_server
 def test_a_task_that_waits_for_the_server_is_cancelled(default_alias: None, server: ValkeyServer) -> None:
     async def cancelled() -> None:
         assert await throttle().acheck(1)

@@ -133,7 +133,7 @@ def test_an_error_tells_where_and_no_password(drive: Any, fresh_server: ValkeySe
     from django_vcache.exceptions import VcacheError
 
     location = getattr(fresh_server, address)
-    where = fresh_server.socket_path if address == "url" else str(fresh_server.port)
+    where = fresh_server.address if address == "url" else str(fresh_server.port)
     fresh_server.kill()
     cache = drive(make_cache(location, USERNAME="alice", PASSWORD="s3cr3t", **SHORT))
     with pytest.raises(VcacheError) as caught:
@@ -146,7 +146,7 @@ def test_a_wrong_password_is_an_error_without_it(drive: Any) -> None:
     from django_vcache.exceptions import VcacheError
 
     with ValkeyServer(requirepass="right") as server:
-        location = server.tcp_url.replace("redis://", "redis://:s3cr3t@")
+        location = server.tcp_url.replace("://", "://:s3cr3t@")
         with pytest.raises(VcacheError, match=r"WRONGPASS|invalid username-password") as caught:
             drive(make_cache(location, **SHORT)).get("k")
         assert "s3cr3t" not in f"{caught.value!s} {caught.value!r}"
@@ -207,7 +207,7 @@ def test_ignored_exceptions_are_logged_at_most_once_a_second(
     for _ in range(20):
         cache.get("k")
     assert len(records()) <= 1 + int(time.monotonic() - begin)
-    assert fresh_server.socket_path in records()[0].getMessage()
+    assert fresh_server.address in records()[0].getMessage()
 
 
 def test_after_a_restart_values_are_back(drive: Any, fresh_server: ValkeyServer) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import certificates
 from support.caches import make_cache
 from support.server import ValkeyServer
 
@@ -25,10 +26,8 @@ def test_unix_tcp_and_a_list_of_one(drive: Any, server: ValkeyServer) -> None:
 
 @pytest.mark.parametrize("database", [0, 5])
 def test_the_database_of_a_location(drive: Any, server: ValkeyServer, database: int) -> None:
-    for location in (
-        f"unix://{server.socket_path}?db={database}",
-        f"redis://127.0.0.1:{server.port}/{database}",
-    ):
+    for url in (server.unix_url, server.tcp_url):
+        location = url.replace("?db=0", f"?db={database}").replace("/0", f"/{database}", 1)
         server.execute("FLUSHALL")
         assert works(drive(make_cache(location))), location
         assert f"db{database}" in server.info("keyspace"), location
@@ -37,7 +36,7 @@ def test_the_database_of_a_location(drive: Any, server: ValkeyServer, database: 
 def test_the_user_and_password_of_a_location_are_percent_decoded(drive: Any) -> None:
     with ValkeyServer() as server:
         server.execute("ACL", "SETUSER", "al@ice", "on", ">p:a/s?s", "~*", "&*", "+@all")
-        location = f"redis://al%40ice:p%3Aa%2Fs%3Fs@127.0.0.1:{server.port}/0"
+        location = server.tcp_url.replace("://", "://al%40ice:p%3Aa%2Fs%3Fs@")
         cache = drive(make_cache(location))
         assert works(cache)
         assert cache.execute("ACL", "WHOAMI") == b"al@ice"
@@ -67,7 +66,7 @@ def test_commas_in_a_path_and_in_a_password_are_not_separators(drive: Any) -> No
         other = Path(server.directory, "s,1;2.sock")
         other.symlink_to(server.socket_path)
         for location in (
-            f"redis://:a,b;c@127.0.0.1:{server.port}",
+            server.tcp_url.replace("://", "://:a,b;c@"),
             f"unix://:a,b;c@{other}",
             f"unix://:a,b;c@{other}?db=1",
         ):
@@ -77,15 +76,18 @@ def test_commas_in_a_path_and_in_a_password_are_not_separators(drive: Any) -> No
 @pytest.mark.parametrize(
     "location",
     [
-        ["redis://127.0.0.1:1", "redis://127.0.0.1:{port}"],
-        "redis://127.0.0.1:1,redis://127.0.0.1:{port}",
-        "redis://127.0.0.1:1; 127.0.0.1:{port};redis://127.0.0.1:2",
-        "redis://127.0.0.1:1,127.0.0.1:{port}",
+        ["{scheme}://127.0.0.1:1", "{scheme}://127.0.0.1:{port}"],
+        "{scheme}://127.0.0.1:1,{scheme}://127.0.0.1:{port}",
+        "{scheme}://127.0.0.1:1; 127.0.0.1:{port};{scheme}://127.0.0.1:2",
+        "{scheme}://127.0.0.1:1,127.0.0.1:{port}",
     ],
 )
 def test_several_servers_are_tried_in_turn(server: ValkeyServer, drive: Any, location: Any) -> None:
-    named = [each.format(port=server.port) for each in ([location] if isinstance(location, str) else location)]
-    assert works(drive(make_cache(named)))
+    trust = {"ssl_ca_certs": str(certificates.authority().certificate)}
+    scheme, options = ("rediss", trust) if server.tls else ("redis", {})
+    listed = [location] if isinstance(location, str) else location
+    named = [each.format(scheme=scheme, port=server.port) for each in listed]
+    assert works(drive(make_cache(named, **options)))
 
 
 def test_of_several_servers_the_primary_is_taken(server: ValkeyServer, drive: Any) -> None:

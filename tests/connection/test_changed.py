@@ -35,7 +35,7 @@ CHANGES: dict[str, list[tuple[Any, ...]]] = {
     "incremented": [("INCR", ":1:k")],
     "deleted": [("DEL", ":1:k")],
     "unlinked": [("UNLINK", ":1:k")],
-    "renamed": [("RENAME", ":1:k", "elsewhere")],
+    "renamed": [("RENAME", ":1:k", "{:1:k}elsewhere")],
     "flushed": [("FLUSHDB",)],
     "everything flushed": [("FLUSHALL",)],
     "by a script": [("EVAL", "return redis.call('SET', KEYS[1], 'x')", 1, ":1:k")],
@@ -45,7 +45,7 @@ CREATIONS: dict[str, list[tuple[Any, ...]]] = {
     "set": [("SET", ":1:k", "v")],
     "set, then deleted": [("SET", ":1:k", "v"), ("DEL", ":1:k")],
     "incremented": [("INCR", ":1:k")],
-    "renamed": [("SET", "other", "v"), ("RENAME", "other", ":1:k")],
+    "renamed": [("SET", "{:1:k}other", "v"), ("RENAME", "{:1:k}other", ":1:k")],
 }
 
 

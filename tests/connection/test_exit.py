@@ -88,6 +88,8 @@ while cache.execute("CLIENT", "LIST").count(b"cmd=blpop") < 6:
 """
 
 
+# The program asks CLIENT LIST, which a node of a cluster answers for itself only.
+@pytest.mark.one_server
 @pytest.mark.parametrize("loop", LOOPS)
 def test_daemon_threads_that_wait_without_end(server: ValkeyServer, loop: str) -> None:
     assert_ends_cleanly(WAITING, server, loop)

@@ -85,6 +85,8 @@ report("done")
 """
 
 
+# In a cluster any node may be asked for CLIENT ID.
+@pytest.mark.one_server
 @pytest.mark.parametrize("loop", LOOPS)
 def test_parent_and_child_at_once_never_read_each_others_replies(server: ValkeyServer, loop: str) -> None:
     assert run_program(HELPERS + BOTH_AT_ONCE, {"default": cache_setting(server)}, loop) == "done"
@@ -193,6 +195,8 @@ def test_the_end_of_a_child_does_not_close_the_parents_connection(fresh_server: 
     assert int(fresh_server.info("stats")["total_connections_received"]) == 2
 
 
+# In a cluster any node may be asked for CLIENT ID.
+@pytest.mark.one_server
 @pytest.mark.parametrize("loop", LOOPS)
 def test_multiprocessing_with_fork_works(server: ValkeyServer, loop: str) -> None:
     assert 1 <= run_program(HELPERS + forks.MULTIPROCESSING, {"default": cache_setting(server)}, loop) <= 3

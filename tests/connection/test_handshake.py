@@ -165,7 +165,7 @@ def test_wrong_credentials_are_an_error_and_shown_nowhere(
                 continue
             with pytest.raises(connection_error(), match=text) as caught:
                 cache.get("k")
-            where = server.socket_path if address == "url" else f"127.0.0.1:{server.port}"
+            where = server.address if address == "url" else f"127.0.0.1:{server.port}"
             assert where in str(caught.value)
             assert SECRET not in f"{caught.value!r} {caught.value.__dict__} {cache!r}"
     assert SECRET not in caplog.text
@@ -177,7 +177,7 @@ def test_right_credentials_open_the_door(drive: Any, address: str) -> None:
         location = getattr(server, address)
         assert drive(make_cache(location, PASSWORD="right")).execute("ACL", "WHOAMI") == b"default"
         assert drive(make_cache(location, USERNAME="alice", PASSWORD="pw")).execute("ACL", "WHOAMI") == b"alice"
-        with_user = server.tcp_url.replace("redis://", "redis://alice:pw@")
+        with_user = server.tcp_url.replace("://", "://alice:pw@")
         assert drive(make_cache(with_user)).execute("ACL", "WHOAMI") == b"alice"
 
 

@@ -125,6 +125,8 @@ run(main())
 """
 
 
+# It is reached through a proxy, and nodes of a cluster say where they are themselves.
+@pytest.mark.one_server
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_loop_that_is_busy_for_longer_than_the_time_out_loses_nothing(server: ValkeyServer, loop: str) -> None:
     # The replies are not there yet when the loop comes back and sends.
@@ -159,6 +161,8 @@ def wait_until_stopped(pid: int) -> None:
     wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", what="the program is stopped")
 
 
+# It is reached through a proxy, and nodes of a cluster say where they are themselves.
+@pytest.mark.one_server
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_process_stopped_before_it_sends_loses_nothing(server: ValkeyServer, loop: str) -> None:
     """As a debugger stops it, or a container whose CPU time is used up."""

@@ -114,6 +114,8 @@ def test_a_harmful_command_is_never_sent_twice(drive: Any, command: tuple[Any, .
         assert [entry for entry in fake.received() if entry[1] != [b"GET", b"after"]] == [(1, sent)]
 
 
+# The server with TLS, Redis 7.0, has no IFEQ.
+@pytest.mark.plain_server
 def test_a_conditional_set_whose_reply_is_lost_is_not_answered_by_a_second(
     drive: Any, fresh_server: ValkeyServer
 ) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support import certificates
 from support.caches import make_cache
 from support.load import works_again
 from support.sentinels import SERVICE, Sentinel, Watched
@@ -17,6 +18,7 @@ from support.server import ValkeyServer, wait_until
 
 from django_vcache.exceptions import ConnectionError
 
+TRUST = {"ssl_ca_certs": str(certificates.authority().certificate)}
 LIMITS = {"RESPONSE_TIMEOUT": 10.0, "CONNECT_TIMEOUT": 10.0}
 
 
@@ -34,8 +36,9 @@ def works(cache: Any) -> bool:
 
 def port_of(cache: Any) -> int:
     """The port of the server that answers."""
-    found = cache.execute("CONFIG", "GET", "port")
-    return int(found[b"port"] if isinstance(found, dict) else found[1])
+    found = cache.execute("CONFIG", "GET", "*port")
+    ports = found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
+    return int(ports[b"port"]) or int(ports[b"tls-port"])
 
 
 @pytest.mark.parametrize("scheme", ["sentinel", "redis+sentinel", "valkey+sentinel"])
@@ -47,14 +50,20 @@ def test_the_primary_is_found(watched: Watched, drive: Any, scheme: str) -> None
 
 def test_settings_of_django_redis_are_taken(watched: Watched, drive: Any) -> None:
     hosts = [("127.0.0.1", sentinel.port) for sentinel in watched.sentinels]
-    options = {
+    options: dict[str, Any] = {
         "CLIENT_CLASS": "django_redis.client.SentinelClient",
         "CONNECTION_POOL_CLASS": "redis.sentinel.SentinelConnectionPool",
         "CONNECTION_FACTORY": "django_redis.pool.SentinelConnectionFactory",
         "SENTINELS": hosts,
         "SENTINEL_KWARGS": {"socket_timeout": 1},
     }
-    for location in (f"redis://{SERVICE}/0", [f"redis://{SERVICE}/0?is_master=1", f"redis://{SERVICE}/0?is_master=0"]):
+    scheme = "redis"
+    if watched.first.tls:
+        scheme = "rediss"
+        options |= TRUST
+        options["SENTINEL_KWARGS"] |= {"ssl": True} | TRUST
+    one = f"{scheme}://{SERVICE}/0"
+    for location in (one, [f"{one}?is_master=1", f"{one}?is_master=0"]):
         cache = drive(make_cache(location, **options))
         assert works(cache)
         assert port_of(cache) == watched.primary.port
@@ -74,7 +83,7 @@ def test_a_sentinel_that_hangs_or_is_dead_costs_nothing(watched: Watched, drive:
     with socket.socket() as free, socket.create_server(("127.0.0.1", 0)) as silent:
         free.bind(("127.0.0.1", 0))
         dead, hanging = free.getsockname()[1], silent.getsockname()[1]
-        url = f"redis+sentinel://127.0.0.1:{dead},127.0.0.1:{hanging},{watched.hosts}/{SERVICE}/0"
+        url = watched.url_of(f"127.0.0.1:{dead},127.0.0.1:{hanging},{watched.hosts}")
         # Far above what it takes, and far below what a hanging one would take.
         cache = drive(make_cache(url, CONNECT_TIMEOUT=60.0))
         begun = time.monotonic()
@@ -99,7 +108,7 @@ def test_a_paused_sentinel_is_passed_over(watched: Watched, drive: Any) -> None:
     ],
 )
 def test_what_the_sentinels_say_is_told(watched: Watched, service: str, query: str, words: str) -> None:
-    cache = make_cache(f"redis+sentinel://{watched.hosts}/{service}/0{query}")
+    cache = make_cache(watched.url_of(watched.hosts, query=query, service=service))
     with pytest.raises(ConnectionError, match="no sentinel says where") as caught:
         cache.get("k")
     assert "s3cr3t" not in str(caught.value)
@@ -109,6 +118,8 @@ def test_what_the_sentinels_say_is_told(watched: Watched, service: str, query: s
     assert words in str(caught.value)
 
 
+# It would have to be spoken to with TLS.
+@pytest.mark.plain_server
 def test_a_server_that_is_no_sentinel_is_told(server: ValkeyServer) -> None:
     cache = make_cache(f"redis+sentinel://127.0.0.1:{server.port}/{SERVICE}/0")
     with pytest.raises(ConnectionError, match="this is no sentinel"):
@@ -129,8 +140,11 @@ def test_sentinels_and_primary_have_passwords_of_their_own(drive: Any) -> None:
         assert works(drive(make_cache(url)))
         # As django-redis has it.
         hosts = [("127.0.0.1", sentinel.port) for sentinel in watched.sentinels]
-        options = {"SENTINELS": hosts, "SENTINEL_KWARGS": {"password": "watch"}, "PASSWORD": "data"}
-        assert works(drive(make_cache(f"redis://{SERVICE}/0", **options)))
+        trust, scheme = ({"ssl": True} | TRUST, "rediss") if watched.first.tls else ({}, "redis")
+        options = {"SENTINELS": hosts, "SENTINEL_KWARGS": {"password": "watch"} | trust, "PASSWORD": "data"}
+        if trust:
+            options |= TRUST
+        assert works(drive(make_cache(f"{scheme}://{SERVICE}/0", **options)))
         for query in ("", "?sentinel_password=s3cr3t"):
             with pytest.raises(ConnectionError, match="check sentinel_username and sentinel_password") as caught:
                 make_cache(watched.url(userinfo=":data@", query=query)).get("k")
@@ -200,4 +214,4 @@ def test_a_primary_that_is_killed_is_replaced_by_the_next() -> None:
 
 def test_one_sentinel_is_enough(watched: Watched, drive: Any) -> None:
     with Sentinel(watched.primary, 1) as alone:
-        assert works(drive(make_cache(f"sentinel://127.0.0.1:{alone.port}/{SERVICE}")))
+        assert works(drive(make_cache(watched.url_of(f"127.0.0.1:{alone.port}", "sentinel"))))

@@ -59,6 +59,8 @@ def connections(server: ValkeyServer, name: str) -> int:
     return len([client for client in server.clients() if client["name"] == name])
 
 
+# It counts the connections to one server.
+@pytest.mark.one_server
 @pytest.mark.parametrize("command", PLAIN, ids=spelled)
 def test_a_name_does_not_make_a_read_block(
     drive: Any, server: ValkeyServer, own_name: str, command: tuple[Any, ...]
@@ -107,6 +109,8 @@ def test_such_a_read_has_the_usual_deadline(fresh_server: ValkeyServer, form: st
     calling.join(HANG)
 
 
+# It counts the connections to one server.
+@pytest.mark.one_server
 @pytest.mark.parametrize("command", WAITING, ids=spelled)
 def test_the_option_does(drive: Any, server: ValkeyServer, own_name: str, command: tuple[Any, ...]) -> None:
     fill(server)

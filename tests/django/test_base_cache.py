@@ -5,7 +5,7 @@ expire, so they all start at once, each on a server of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 
 import pytest
@@ -40,11 +40,11 @@ RUNS = {
 
 
 @pytest.fixture(scope="module")
-def runs() -> Iterator[dict[str, Run]]:
+def runs(open_server: Callable[[], ValkeyServer]) -> Iterator[dict[str, Run]]:
     with ExitStack() as stack:
         started = {}
         for name, (package, module, labels) in RUNS.items():
-            server = stack.enter_context(ValkeyServer())
+            server = stack.enter_context(open_server())
             run = run_cases(package, module, labels, VCACHE_URL=server.url)
             started[name] = stack.enter_context(closing(run))
         yield started

@@ -6,7 +6,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -229,6 +229,8 @@ class ClusterServer:
         if name in ("FLUSHALL", "FLUSHDB", "CONFIG", "SCRIPT", "ACL", "CLIENT") and args[1:2] != ("LIST",):
             answers = [node.execute(*args) for node in self.cluster.nodes]
             return answers[0]
+        if name == "DEL" and len(args) > 2:
+            return sum(self.execute(name, key) for key in args[1:])  # type: ignore[misc]
         if name in ("KEYS", "DBSIZE"):
             answers = [node.execute(*args) for node in self.cluster.nodes]
             return [key for keys in answers for key in keys] if name == "KEYS" else sum(answers)  # type: ignore[union-attr,arg-type]
@@ -246,7 +248,24 @@ class ClusterServer:
         return [client for node in self.cluster.nodes for client in node.clients()]
 
     def info(self, section: str) -> dict[str, str]:
-        return self.cluster.nodes[0].info(section)
+        """Numbers are the sum of all nodes' numbers."""
+        told: dict[str, str] = {}
+        for node in self.cluster.nodes:
+            for name, value in node.info(section).items():
+                told[name] = str(int(told.get(name, 0)) + int(value)) if value.isdigit() else value
+        return told
+
+    @property
+    def nodes(self) -> list[ValkeyServer]:
+        return self.cluster.nodes
+
+    def at(self, key: str) -> ValkeyServer:
+        """The node that has a key."""
+        return self.cluster.owner(key)
+
+    def parts(self, keys: Iterable[str]) -> int:
+        """How many commands with several keys are made of one with these: one for each slot."""
+        return len({self.cluster.slot(key) for key in keys})
 
     def command_counts(self) -> dict[str, int]:
         counts = collections.Counter[str]()

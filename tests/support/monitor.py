@@ -1,4 +1,5 @@
-"""What clients send to a server, as the server itself tells: MONITOR, on a connection of its own."""
+"""What clients send to a server, as the server itself tells: MONITOR, on a connection of its own. Of a cluster, each
+node tells."""
 
 from __future__ import annotations
 
@@ -32,21 +33,24 @@ class Monitor:
         # The server tells in the order in which it works: all that was answered before the mark comes before it.
         self._asked += 1
         mark = f"mark {self._asked}"
-        self._server.execute("ECHO", mark)
         names = []
-        while mark not in (line := self._feed.line()):
-            found = _LINE.match(line)
-            assert found, line
-            if found["who"] != "lua":
-                names.append(found["name"].upper())
+        for node, feed in zip(self._server.nodes, self._feeds, strict=True):
+            node.execute("ECHO", mark)
+            while mark not in (line := feed.line()):
+                found = _LINE.match(line)
+                assert found, line
+                if found["who"] != "lua":
+                    names.append(found["name"].upper())
         return names
 
     def __enter__(self) -> Monitor:
-        self._feed = _Feed(self._server.socket_path)
-        assert self._feed.execute("MONITOR") == "OK"
+        self._feeds = [_Feed(node.socket_path) for node in self._server.nodes]
+        for feed in self._feeds:
+            assert feed.execute("MONITOR") == "OK"
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._feed.close()
+        for feed in self._feeds:
+            feed.close()

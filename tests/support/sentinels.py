@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 
+from support import certificates
 from support.resp import ServerError
 from support.server import ValkeyServer, wait_until
 
@@ -53,8 +54,6 @@ class Sentinel(ValkeyServer):
         ]
         if self._primary.password is not None:
             lines.append(f"sentinel auth-pass {SERVICE} {self._primary.password}")
-        if self._primary.tls:
-            lines.append("tls-replication yes")
         return lines
 
 
@@ -99,7 +98,17 @@ class Watched:
         return ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
 
     def url(self, scheme: str = "redis+sentinel", userinfo: str = "", query: str = "") -> str:
-        return f"{scheme}://{userinfo}{self.hosts}/{SERVICE}/0{query}"
+        return self.url_of(self.hosts, scheme, userinfo, query)
+
+    def url_of(
+        self, hosts: str, scheme: str = "redis+sentinel", userinfo: str = "", query: str = "", service: str = SERVICE
+    ) -> str:
+        """The URL with these sentinels; of its form with TLS, if they have it."""
+        if self.first.tls:
+            store, plus, _ = scheme.rpartition("+")
+            scheme = f"{store}s+sentinel" if plus else "sentinels"
+            query += f"{'&' if query else '?'}ssl_ca_certs={certificates.authority().certificate}"
+        return f"{scheme}://{userinfo}{hosts}/{service}/0{query}"
 
     @property
     def primary(self) -> ValkeyServer:

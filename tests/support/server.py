@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -143,6 +143,11 @@ class ValkeyServer:
         return f"redis://127.0.0.1:{port}/0"
 
     @property
+    def address(self) -> str:
+        """Where errors say that it is, to who uses `url`."""
+        return f"127.0.0.1:{self.port}" if self.tls else self.socket_path
+
+    @property
     def password(self) -> str | None:
         return self._password
 
@@ -235,6 +240,19 @@ class ValkeyServer:
         assert isinstance(found, list)
         return sorted(key for key in found if isinstance(key, bytes))
 
+    @property
+    def nodes(self) -> list[ValkeyServer]:
+        """The servers that there are, for what has to look at each: itself."""
+        return [self]
+
+    def at(self, key: str) -> ValkeyServer:
+        """The server that has a key."""
+        return self
+
+    def parts(self, keys: Iterable[str]) -> int:
+        """How many commands with several keys are made of one with these: it goes as it is."""
+        return 1
+
     # Starting.
 
     def _start_on_a_free_port(self) -> None:
@@ -296,7 +314,11 @@ class ValkeyServer:
                 f"tls-key-file {self.tls.key}",
                 f"tls-ca-cert-file {self.client_ca or certificates.authority().certificate}",
                 f"tls-auth-clients {'yes' if self.client_ca else 'no'}",
+                # The others that it speaks with have no plain port either.
+                "tls-replication yes",
             ]
+            if "cluster_enabled" in self._config:
+                lines.append("tls-cluster yes")
         if self._password is not None:
             lines.append(f"requirepass {self._password}")
         lines += [f"user {user}" for user in self._users]

@@ -15,7 +15,7 @@ from support.caches import cache_setting
 from support.driver import LOOPS
 from support.programs import Program
 from support.resp import ServerError
-from support.server import ValkeyServer
+from support.server import ValkeyServer, wait_until
 
 GROUP = "billing"
 PATIENCE = 60.0  # seconds
@@ -94,6 +94,20 @@ def consumers(server: ValkeyServer, stream: Shards, group: str = GROUP) -> set[s
 
 
 Work = Callable[[Any], Awaitable[Any]]
+
+
+def wait_until_it_waits(server: ValkeyServer, stream: Shards) -> None:
+    """Waits until a consumer without work waits for the next entry."""
+    if server.parts(stream.keys) == 1:
+        wait_until(lambda: [client for client in server.clients() if "b" in client["flags"]])
+        return
+
+    # No command waits at several nodes: it looks at all shards again and again.
+    def looks() -> int:
+        return server.command_counts().get("xreadgroup", 0)
+
+    before = looks()
+    wait_until(lambda: looks() >= before + 2 * stream.count)
 
 
 class Form:
