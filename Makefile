@@ -22,11 +22,12 @@ GUESTS := benches/guest examples/ingest/ingest_hot examples/quota_guest tests/gu
 # The hot routes of the error tracker.
 INGEST := examples/ingest/ingest_hot
 # It is built in the workspace's folder, with the workspace's profiles: so what both depend on is compiled once.
-INGEST_PROFILE := CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_DEBUG=line-tables-only CARGO_PROFILE_RELEASE_STRIP=none
+INGEST_PROFILE := CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=line-tables-only CARGO_PROFILE_RELEASE_DEBUG=line-tables-only CARGO_PROFILE_RELEASE_STRIP=none
 INGEST_SOURCES := $(shell find $(INGEST)/src $(INGEST)/Cargo.toml $(INGEST)/Cargo.lock -type f)
 
 # All that the crate can do, tests included.
-FEATURES := vcache/testing,vcache/admission,vcache/json,vcache/dict,vcache/awaitable,vcache/spawn,vcache/http
+FEATURES_BUT_SPAWN := vcache/testing,vcache/admission,vcache/json,vcache/dict,vcache/awaitable,vcache/http
+FEATURES := $(FEATURES_BUT_SPAWN),vcache/spawn
 
 .PHONY: help setup demo serve test test-python test-rust lint format bench bench-web bench-tools wheels clean
 
@@ -79,7 +80,7 @@ test-rust: setup
 	@sh scripts/with-server.sh $(BIN)/python cargo test --workspace --features $(FEATURES) --quiet
 	@echo "==> The C table, with structs that have grown"
 	@sh scripts/with-server.sh $(BIN)/python cargo test -p vcache --lib --features $(FEATURES),vcache/__abi_longer --quiet abi::
-	@cargo test -p vcache --features driver --test ui --quiet
+	@cargo test -p vcache --features $(FEATURES_BUT_SPAWN) --test ui --quiet
 	@echo "==> The hot routes of examples/ingest"
 	@# Code that is not optimized, as the workspace's, has large frames where JSON lies in JSON.
 	@$(INGEST_PROFILE) RUST_MIN_STACK=16777216 sh scripts/with-server.sh $(BIN)/python \
