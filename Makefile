@@ -29,6 +29,9 @@ INGEST_SOURCES := $(shell find $(INGEST)/src $(INGEST)/Cargo.toml $(INGEST)/Carg
 FEATURES_BUT_SPAWN := vcache/testing,vcache/admission,vcache/json,vcache/dict,vcache/awaitable,vcache/http
 FEATURES := $(FEATURES_BUT_SPAWN),vcache/spawn
 
+# What is tested is compiled by clippy, so that lint and tests compile it once. These are `cargo clippy -- -D warnings`.
+LINTED := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__
+
 .PHONY: help setup demo serve test test-python test-rust lint format bench bench-web bench-tools wheels clean
 
 help:
@@ -77,16 +80,17 @@ test: setup
 
 test-rust: setup
 	@echo "==> Rust tests"
-	@sh scripts/with-server.sh $(BIN)/python cargo test --workspace --features $(FEATURES) --quiet
+	@$(LINTED) sh scripts/with-server.sh $(BIN)/python cargo test --workspace --features $(FEATURES) --quiet
 	@echo "==> The C table, with structs that have grown"
-	@sh scripts/with-server.sh $(BIN)/python cargo test -p vcache --lib --features $(FEATURES),vcache/__abi_longer --quiet abi::
-	@cargo test -p vcache --features $(FEATURES_BUT_SPAWN) --test ui --quiet
+	@$(LINTED) sh scripts/with-server.sh $(BIN)/python cargo test -p vcache --lib --features $(FEATURES),vcache/__abi_longer --quiet abi::
+	@$(LINTED) cargo test -p vcache --features $(FEATURES_BUT_SPAWN) --test ui --quiet
 	@echo "==> The hot routes of examples/ingest"
 	@# Code that is not optimized, as the workspace's, has large frames where JSON lies in JSON.
-	@$(INGEST_PROFILE) RUST_MIN_STACK=16777216 sh scripts/with-server.sh $(BIN)/python \
+	@$(INGEST_PROFILE) $(LINTED) RUST_MIN_STACK=16777216 sh scripts/with-server.sh $(BIN)/python \
 		cargo test --manifest-path $(INGEST)/Cargo.toml --target-dir target --locked --quiet
 	@echo "==> The crates as they would be published"
-	@cargo package --quiet --allow-dirty -p hotpath-macros -p vcache
+	@# In the workspace's folder: cargo would compile the dependencies anew in one of its own.
+	@CARGO_TARGET_DIR=$(abspath target) cargo package --quiet --allow-dirty -p hotpath-macros -p vcache
 
 test-python: setup
 	@echo "==> Python tests, $$($(BIN)/python --version), Django $$($(BIN)/python -m django --version)"
@@ -99,7 +103,7 @@ lint: setup
 	@cargo fmt --all --check
 	@cargo fmt --manifest-path $(INGEST)/Cargo.toml --check
 	@for guest in $(GUESTS); do cargo metadata --quiet --locked --format-version 1 --manifest-path $$guest/Cargo.toml >/dev/null || exit 1; done
-	@cargo clippy --workspace --all-targets --features $(FEATURES) --quiet -- -D warnings
+	@$(LINTED) cargo test --workspace --no-run --features $(FEATURES) --quiet
 	@cargo clippy -p vcache --lib --quiet --no-default-features --features driver -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --no-default-features --features driver,admission -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --no-default-features --features driver,http -- -D warnings
@@ -107,8 +111,8 @@ lint: setup
 	@cargo clippy -p vcache --lib --quiet --features admission -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --features http -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --features json,dict,awaitable,spawn -- -D warnings
-	@$(INGEST_PROFILE) cargo clippy --manifest-path $(INGEST)/Cargo.toml --target-dir target --all-targets --locked --quiet -- -D warnings
-	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps -p vcache -p hotpath-macros --features $(FEATURES)
+	@$(INGEST_PROFILE) $(LINTED) cargo test --manifest-path $(INGEST)/Cargo.toml --target-dir target --no-run --locked --quiet
+	@$(LINTED) RUSTDOC=$(abspath scripts/rustdoc.sh) cargo test --doc -p vcache -p hotpath-macros --features $(FEATURES) --quiet
 	@$(BIN)/mypy
 	@$(BIN)/python scripts/docstrings.py --check
 	@$(BIN)/python -m django_vcache stubs django_vcache.hotpaths --check
