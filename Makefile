@@ -22,7 +22,8 @@ GUESTS := benches/guest examples/ingest/ingest_hot examples/quota_guest tests/gu
 # The hot routes of the error tracker.
 INGEST := examples/ingest/ingest_hot
 # It is built in the workspace's folder, with the workspace's profiles: so what both depend on is compiled once.
-INGEST_PROFILE := CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=line-tables-only CARGO_PROFILE_RELEASE_DEBUG=line-tables-only CARGO_PROFILE_RELEASE_STRIP=none
+INGEST_PROFILE := CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=line-tables-only \
+	CARGO_PROFILE_RELEASE_DEBUG=line-tables-only CARGO_PROFILE_RELEASE_STRIP=none
 INGEST_SOURCES := $(shell find $(INGEST)/src $(INGEST)/Cargo.toml $(INGEST)/Cargo.lock -type f)
 
 # All that the crate can do, tests included.
@@ -90,7 +91,7 @@ test-rust: setup
 		cargo test --manifest-path $(INGEST)/Cargo.toml --target-dir target --locked --quiet
 	@echo "==> The crates as they would be published"
 	@# In the workspace's folder: cargo would compile the dependencies anew in one of its own.
-	@CARGO_TARGET_DIR=$(abspath target) cargo package --quiet --allow-dirty -p hotpath-macros -p vcache
+	@CARGO_TARGET_DIR=$(abspath target) CARGO_PROFILE_DEV_DEBUG=line-tables-only cargo package --quiet --allow-dirty -p hotpath-macros -p vcache
 
 test-python: setup
 	@echo "==> Python tests, $$($(BIN)/python --version), Django $$($(BIN)/python -m django --version)"
