@@ -33,7 +33,7 @@ FEATURES := $(FEATURES_BUT_SPAWN),vcache/spawn
 # What is tested is compiled by clippy, so that lint and tests compile it once. These are `cargo clippy -- -D warnings`.
 LINTED := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__
 
-.PHONY: help setup demo serve test test-python test-rust lint format bench bench-web bench-tools wheels clean
+.PHONY: help setup shipped demo serve test test-python test-rust lint format bench bench-web bench-tools wheels clean
 
 help:
 	@echo "make demo    build, start a server and the error tracker of examples/ingest, send it events, show them"
@@ -60,13 +60,21 @@ $(VENV)/.created: requirements-dev.txt
 $(VENV)/.installed: $(VENV)/.created $(SOURCES)
 	@echo "==> Building the wheel in release mode (a few minutes the first time)"
 	@VIRTUAL_ENV=$(abspath $(VENV)) PATH=$(abspath $(BIN)):$$PATH $(BIN)/maturin develop --release
-	@touch $@
+	@echo "$${CARGO_PROFILE_RELEASE_LTO:-as shipped}" >$@
 
 $(VENV)/.ingest: $(VENV)/.installed $(INGEST_SOURCES)
 	@echo "==> Building the hot routes of examples/ingest"
 	@cd $(INGEST) && $(INGEST_PROFILE) VIRTUAL_ENV=$(abspath $(VENV)) PATH=$(abspath $(BIN)):$$PATH \
 		$(abspath $(BIN))/maturin develop --release --locked --quiet --target-dir $(abspath target)
 	@touch $@
+
+# What is only tested is not optimized across crates: that takes a minute, and changes nothing that a test sees.
+test test-rust test-python lint: export CARGO_PROFILE_RELEASE_LTO ?= off
+
+# What is measured is built as it is shipped, whatever built it last.
+shipped:
+	@! grep -qsx off $(VENV)/.installed || rm -f $(VENV)/.installed $(VENV)/.ingest
+	@$(MAKE) --no-print-directory setup
 
 demo: setup
 	@$(BIN)/python examples/ingest/demo.py
@@ -128,10 +136,10 @@ format: setup
 	@$(BIN)/python -m django_vcache stubs django_vcache.hotpaths
 	@$(BIN)/python scripts/reference.py
 
-bench: setup
+bench: shipped
 	@$(BIN)/python benches/django/run.py --latency 2 $(BENCH)
 
-bench-web: setup bench-tools
+bench-web: shipped bench-tools
 	@$(BIN)/python benches/web/bench.py $(BENCH)
 
 # What loads the servers, and the one that is the limit. What cannot be installed makes its rows say so.
