@@ -22,13 +22,19 @@ GUESTS := benches/guest examples/ingest/ingest_hot examples/quota_guest tests/gu
 # The hot routes of the error tracker.
 INGEST := examples/ingest/ingest_hot
 # It is built in the workspace's folder, with the workspace's profiles: so what both depend on is compiled once.
-INGEST_PROFILE := CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_DEBUG=line-tables-only CARGO_PROFILE_RELEASE_STRIP=none
+INGEST_PROFILE := CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=line-tables-only \
+	CARGO_PROFILE_RELEASE_DEBUG=line-tables-only CARGO_PROFILE_RELEASE_STRIP=none
 INGEST_SOURCES := $(shell find $(INGEST)/src $(INGEST)/Cargo.toml $(INGEST)/Cargo.lock -type f)
 
 # All that the crate can do, tests included.
-FEATURES := vcache/testing,vcache/admission,vcache/json,vcache/dict,vcache/awaitable,vcache/spawn,vcache/http
+FEATURES_BUT_SPAWN := vcache/testing,vcache/admission,vcache/json,vcache/dict,vcache/awaitable,vcache/http
+FEATURES := $(FEATURES_BUT_SPAWN),vcache/spawn
 
-.PHONY: help setup demo serve test test-over test-python test-rust lint format bench bench-web bench-tools wheels clean
+# What is tested is compiled by clippy, so that lint and tests compile it once. These are `cargo clippy -- -D warnings`.
+LINTED := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__
+
+.PHONY: help setup shipped demo serve test test-over test-python test-rust lint format bench bench-web bench-tools
+.PHONY: wheels clean
 
 help:
 	@echo "make demo    build, start a server and the error tracker of examples/ingest, send it events, show them"
@@ -57,13 +63,21 @@ $(VENV)/.created: requirements-dev.txt
 $(VENV)/.installed: $(VENV)/.created $(SOURCES)
 	@echo "==> Building the wheel in release mode (a few minutes the first time)"
 	@VIRTUAL_ENV=$(abspath $(VENV)) PATH=$(abspath $(BIN)):$$PATH $(BIN)/maturin develop --release
-	@touch $@
+	@echo "$${CARGO_PROFILE_RELEASE_LTO:-as shipped}" >$@
 
 $(VENV)/.ingest: $(VENV)/.installed $(INGEST_SOURCES)
 	@echo "==> Building the hot routes of examples/ingest"
 	@cd $(INGEST) && $(INGEST_PROFILE) VIRTUAL_ENV=$(abspath $(VENV)) PATH=$(abspath $(BIN)):$$PATH \
 		$(abspath $(BIN))/maturin develop --release --locked --quiet --target-dir $(abspath target)
 	@touch $@
+
+# What is only tested is not optimized across crates: that takes a minute, and changes nothing that a test sees.
+test test-rust test-python lint: export CARGO_PROFILE_RELEASE_LTO ?= off
+
+# What is measured is built as it is shipped, whatever built it last.
+shipped:
+	@! grep -qsx off $(VENV)/.installed || rm -f $(VENV)/.installed $(VENV)/.ingest
+	@$(MAKE) --no-print-directory setup
 
 demo: setup
 	@$(BIN)/python examples/ingest/demo.py
@@ -78,16 +92,17 @@ test: setup
 
 test-rust: setup
 	@echo "==> Rust tests"
-	@sh scripts/with-server.sh $(BIN)/python cargo test --workspace --features $(FEATURES) --quiet
+	@$(LINTED) sh scripts/with-server.sh $(BIN)/python cargo test --workspace --features $(FEATURES) --quiet
 	@echo "==> The C table, with structs that have grown"
-	@sh scripts/with-server.sh $(BIN)/python cargo test -p vcache --lib --features $(FEATURES),vcache/__abi_longer --quiet abi::
-	@cargo test -p vcache --features driver --test ui --quiet
+	@$(LINTED) sh scripts/with-server.sh $(BIN)/python cargo test -p vcache --lib --features $(FEATURES),vcache/__abi_longer --quiet abi::
+	@$(LINTED) cargo test -p vcache --features $(FEATURES_BUT_SPAWN) --test ui --quiet
 	@echo "==> The hot routes of examples/ingest"
 	@# Code that is not optimized, as the workspace's, has large frames where JSON lies in JSON.
-	@$(INGEST_PROFILE) RUST_MIN_STACK=16777216 sh scripts/with-server.sh $(BIN)/python \
+	@$(INGEST_PROFILE) $(LINTED) RUST_MIN_STACK=16777216 sh scripts/with-server.sh $(BIN)/python \
 		cargo test --manifest-path $(INGEST)/Cargo.toml --target-dir target --locked --quiet
 	@echo "==> The crates as they would be published"
-	@cargo package --quiet --allow-dirty -p hotpath-macros -p vcache
+	@# In the workspace's folder: cargo would compile the dependencies anew in one of its own.
+	@CARGO_TARGET_DIR=$(abspath target) CARGO_PROFILE_DEV_DEBUG=line-tables-only cargo package --quiet --allow-dirty -p hotpath-macros -p vcache
 
 test-python: setup
 	@echo "==> Python tests, $$($(BIN)/python --version), Django $$($(BIN)/python -m django --version)"
@@ -111,7 +126,7 @@ lint: setup
 	@cargo fmt --all --check
 	@cargo fmt --manifest-path $(INGEST)/Cargo.toml --check
 	@for guest in $(GUESTS); do cargo metadata --quiet --locked --format-version 1 --manifest-path $$guest/Cargo.toml >/dev/null || exit 1; done
-	@cargo clippy --workspace --all-targets --features $(FEATURES) --quiet -- -D warnings
+	@$(LINTED) cargo test --workspace --no-run --features $(FEATURES) --quiet
 	@cargo clippy -p vcache --lib --quiet --no-default-features --features driver -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --no-default-features --features driver,admission -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --no-default-features --features driver,http -- -D warnings
@@ -119,8 +134,8 @@ lint: setup
 	@cargo clippy -p vcache --lib --quiet --features admission -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --features http -- -D warnings
 	@cargo clippy -p vcache --lib --quiet --features json,dict,awaitable,spawn -- -D warnings
-	@$(INGEST_PROFILE) cargo clippy --manifest-path $(INGEST)/Cargo.toml --target-dir target --all-targets --locked --quiet -- -D warnings
-	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps -p vcache -p hotpath-macros --features $(FEATURES)
+	@$(INGEST_PROFILE) $(LINTED) cargo test --manifest-path $(INGEST)/Cargo.toml --target-dir target --no-run --locked --quiet
+	@$(LINTED) RUSTDOC=$(abspath scripts/rustdoc.sh) cargo test --doc -p vcache -p hotpath-macros --features $(FEATURES) --quiet
 	@$(BIN)/mypy
 	@$(BIN)/python scripts/docstrings.py --check
 	@$(BIN)/python -m django_vcache stubs django_vcache.hotpaths --check
@@ -135,10 +150,10 @@ format: setup
 	@$(BIN)/python -m django_vcache stubs django_vcache.hotpaths
 	@$(BIN)/python scripts/reference.py
 
-bench: setup
+bench: shipped
 	@$(BIN)/python benches/django/run.py --latency 2 $(BENCH)
 
-bench-web: setup bench-tools
+bench-web: shipped bench-tools
 	@$(BIN)/python benches/web/bench.py $(BENCH)
 
 # What loads the servers, and the one that is the limit. What cannot be installed makes its rows say so.

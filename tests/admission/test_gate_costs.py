@@ -117,6 +117,8 @@ def test_a_large_batch_is_decided_by_the_server_to_its_end(ask: Any) -> None:
     assert {decision.source for decision in decisions} == {"server"}
 
 
+# It counts commands in the bytes that are sent.
+@pytest.mark.plain_server
 @pytest.mark.parametrize(("size", "count", "most"), [(1, 300, 128), (100_000, 9, 3)])
 def test_so_many_are_under_way_at_once(fresh_server: ValkeyServer, size: int, count: int, most: int) -> None:
     with Proxy(fresh_server) as proxy:

@@ -99,6 +99,7 @@ class Tracker:
             probe.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{probe.getsockname()[1]}"
         self._stack = contextlib.ExitStack()
+        self._consumers = 0
         self.manage("migrate", "--verbosity", "0")
 
     def close(self) -> None:
@@ -159,7 +160,10 @@ class Tracker:
             process = self._run(
                 [*command, "--group", "store", "--max-wait", "0.05", "--reclaim-after", "2"], log, stack
             )
+            self._consumers += 1
             yield process
+            # One that is still starting knows no SIGTERM yet: all was done by another.
+            wait_until(lambda: log.read_text(errors="replace").count("Consuming ") >= self._consumers, timeout=TIMEOUT)
             process.terminate()
             assert process.wait(TIMEOUT) == 0, log.read_text(errors="replace")
 
