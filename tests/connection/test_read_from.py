@@ -28,7 +28,8 @@ class Set:
         start = [ValkeyServer(repl_diskless_sync_delay=0) for _ in range(3)]
         self.primary, *self.replicas = [self._exit.enter_context(server) for server in start]
         for server, zone in zip(self.replicas, ("zone-a", "zone-b"), strict=True):
-            server.execute("CONFIG", "SET", "availability-zone", zone)
+            if not server.tls:
+                server.execute("CONFIG", "SET", "availability-zone", zone)
             server.execute("REPLICAOF", "127.0.0.1", self.primary.port)
         for server in self.replicas:
             wait_until(lambda server=server: is_in_step(server), what="a replica in step")
@@ -131,6 +132,8 @@ def test_what_is_about_the_whole_server_goes_to_the_primary(filled: Set, drive: 
     assert not any({"dbsize", "keys", "scan", "blpop"} & of_server.keys() for of_server in counts)
 
 
+# A server with TLS knows of no zones.
+@pytest.mark.plain_server
 @pytest.mark.parametrize("number", [0, 1])
 def test_the_replica_of_the_own_zone_is_read(filled: Set, drive: Any, number: int) -> None:
     zone = ("zone-a", "zone-b")[number]
