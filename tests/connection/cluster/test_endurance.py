@@ -58,7 +58,7 @@ def test_a_thousand_moves_leave_memory_and_descriptors_as_they_are() -> None:
                     to = first if cluster.owner(slot) is second else second
                     # The key that it has is deleted first: it would be in the way.
                     cluster.owner(slot).execute("FLUSHALL")
-                    cluster.end_move(slot, to)
+                    cluster.move_slot(slot, to)
                     program.tell("x")
                     told = program.report()
                 return told
