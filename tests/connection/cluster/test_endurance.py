@@ -49,16 +49,28 @@ while wait_for_word():
 
 def test_a_thousand_moves_leave_memory_and_descriptors_as_they_are() -> None:
     with Cluster() as cluster:
-        first, second = cluster.nodes[:2]
         slot = cluster.slot(":1:moves")
         with Program(CALLS, {"default": {"BACKEND": BACKEND, "LOCATION": cluster.url()}}) as program:
+            owners = [cluster.owner(slot), next(node for node in cluster.nodes if node is not cluster.owner(slot))]
+
+            def answer_of(node: ValkeyServer) -> str:
+                try:
+                    node.execute("GET", ":1:moves")
+                except ServerError as error:
+                    return str(error)
+                return "own"
+
+            def moved(node: ValkeyServer, to: ValkeyServer) -> str:
+                return "own" if node is to else f"MOVED {slot} 127.0.0.1:{to.port}"
 
             def move(times: int) -> Any:
                 for _ in range(times):
-                    to = first if cluster.owner(slot) is second else second
+                    source, to = owners[0], owners[1]
                     # The key that it has is deleted first: it would be in the way.
-                    cluster.owner(slot).execute("FLUSHALL")
-                    cluster.move_slot(slot, to)
+                    source.execute("FLUSHALL")
+                    cluster.end_move(slot, to)
+                    wait_until(lambda to=to: all(answer_of(node) == moved(node, to) for node in cluster.nodes))
+                    owners.reverse()
                     program.tell("x")
                     told = program.report()
                 return told
