@@ -15,6 +15,8 @@ from support.caches import BACKEND, make_cache
 from support.clusters import Cluster
 from support.counting import Counting
 from support.programs import Program
+from support.resp import ServerError
+from support.server import ValkeyServer, wait_until
 
 KILLED_FOR = float(os.environ.get("VCACHE_ENDURANCE", "8"))
 """Seconds."""
