@@ -73,7 +73,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _has_to_do_with(over: str, item: pytest.Item) -> bool:
     if over == "tls":
         return item.get_closest_marker("plain_server") is None
-    # What starts servers of its own would run on the same ones as without the option.
+    # A test that starts its own servers would run on the same ones as without the option.
     fixtures = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
     asked = [fixtures[name][-1] for name in ("server", "open_server") if name in item.fixturenames]  # type: ignore[attr-defined]
     return any(each.scope == "session" for each in asked) and item.get_closest_marker("one_server") is None
@@ -120,7 +120,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def open_server(request: pytest.FixtureRequest) -> Callable[[], ValkeyServer | ClusterServer]:
-    """Starts a server of the kind that the session's is. Whoever calls it ends it."""
+    """Starts a server of the kind that the session's is. The caller stops it."""
     return ClusterServer if request.config.getoption("--over") == "cluster" else ValkeyServer
 
 

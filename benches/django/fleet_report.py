@@ -13,8 +13,8 @@ TEXT = """\
 ## Over TLS, and in a cluster
 
 Over TLS all clients verify the server's certificate; the server is redis-server, since Valkey's wheel has no TLS. In
-the cluster of three nodes the tasks get different keys, so that all nodes are asked. What TLS and the cluster cost is
-told by the rows of this project without them.
+the cluster of three nodes the tasks get different keys, so that all nodes are asked. The rows of
+this project without them show what TLS and the cluster cost.
 """
 HEADINGS = {TLS: "TLS", CLUSTER: "Cluster"}
 

@@ -69,6 +69,12 @@ def is_in_step(server: ValkeyServer) -> bool:
     return server.info("replication").get("master_link_status") == "up"
 
 
+def fill(cache: Any, servers: Set) -> None:
+    """The keys, and copies of them on all replicas."""
+    cache.set_many(KEYS)
+    wait_until(lambda: all(len(server.keys()) == len(KEYS) for server in servers.replicas), what="copies")
+
+
 def reads(server: ValkeyServer) -> int:
     counts = server.command_counts()
     return counts.get("get", 0) + counts.get("mget", 0)
@@ -84,9 +90,7 @@ def shared_set() -> Iterator[Set]:
 def filled(shared_set: Set) -> Set:
     """Keys are on the replicas, and counts begin anew."""
     shared_set.primary.execute("FLUSHALL")
-    make_cache(shared_set.location).set_many(KEYS)
-    for server in shared_set.replicas:
-        wait_until(lambda server=server: len(server.keys()) == len(KEYS), what="copies")
+    fill(make_cache(shared_set.location), shared_set)
     for server in shared_set.servers:
         server.execute("CONFIG", "RESETSTAT")
     return shared_set
@@ -161,8 +165,7 @@ def test_without_a_replica_in_the_zone_the_primary_is_read(filled: Set, drive: A
 def test_replicas_that_are_lost_cost_no_call_and_are_read_again(drive: Any) -> None:
     with Set() as servers:
         cache = drive(make_cache(servers.location, READ_FROM="prefer_replica", **LIMITS))
-        cache.set_many(KEYS)
-        wait_until(lambda: all(len(server.keys()) == len(KEYS) for server in servers.replicas), what="copies")
+        fill(cache, servers)
         assert cache.get_many(KEYS) == KEYS
         for server in servers.replicas:
             server.kill()
@@ -183,8 +186,7 @@ def test_replicas_that_are_lost_cost_no_call_and_are_read_again(drive: Any) -> N
 def test_a_replica_that_lost_its_primary_answers_or_passes_the_call_on(drive: Any) -> None:
     with Set() as servers:
         cache = drive(make_cache(servers.location, READ_FROM="prefer_replica", **LIMITS))
-        cache.set_many(KEYS)
-        wait_until(lambda: all(len(server.keys()) == len(KEYS) for server in servers.replicas), what="copies")
+        fill(cache, servers)
         for server in servers.replicas:
             server.execute("CONFIG", "SET", "replica-serve-stale-data", "no")
             # It leads nowhere: the replica says MASTERDOWN.
@@ -215,8 +217,7 @@ def servers_count(servers: Set, key: str) -> int:
 def test_reads_go_on_without_a_primary_and_writes_when_there_is_one(drive: Any) -> None:
     with Set() as servers:
         cache = drive(make_cache(servers.location, READ_FROM="prefer_replica", **LIMITS))
-        cache.set_many(KEYS)
-        wait_until(lambda: all(len(server.keys()) == len(KEYS) for server in servers.replicas), what="copies")
+        fill(cache, servers)
         assert cache.get_many(KEYS) == KEYS
         servers.primary.kill()
         for _ in range(3):

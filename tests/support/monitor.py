@@ -1,4 +1,4 @@
-"""What clients send to a server, as the server itself tells: MONITOR, on a connection of its own. Of a cluster, each
+"""What clients send to a server, as the server itself tells: MONITOR, on its own connection. Of a cluster, each
 node tells."""
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 //! macros' own are always compared. Those in `ui/rustc` are partly the compiler's, whose words change, and are compared
 //! only with the compiler that they were written with. `UI=overwrite` writes them anew.
 //!
-//! The compiler is called without cargo, on the library that this test was built with: a project of its own would
+//! The compiler is called without cargo, on the library that this test was built with: its own project would
 //! compile all dependencies once more.
 
 use std::collections::VecDeque;

@@ -29,8 +29,6 @@ const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration:
 const LEAST_USER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a server may take for the handshake while there are others to try.
 const LONGEST_TURN: Duration = Duration::from_millis(500);
-/// How long servers have at least whose names took long to look up.
-const LEAST_TURN: Duration = Duration::from_millis(500);
 /// How long after sentinels named a server that is no primary they are asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// Credentials are asked for again no sooner, however soon they expire.
@@ -135,12 +133,12 @@ impl Dialer {
                     .map_err(|error| self.failed(&error).into())
                     .and_then(|socket| attempt.establish(socket, &[], until))
             }
-            Address::Tcp { host, port } => attempt.dial_any_of(&[(host.clone(), *port)], &[], until),
+            Address::Tcp { host, port } => attempt.dial_any_of(&[(host.clone(), *port)], &[], None),
             Address::Several(servers) => attempt
-                .dial_any_of(servers, &[], until)
+                .dial_any_of(servers, &[], None)
                 .map(|found| attempt.with_replicas(found, servers.clone(), &[])),
             Address::Node { host, port, names, .. } => {
-                attempt.dial_any_of(&[(host.clone(), *port)], names, until)
+                attempt.dial_any_of(&[(host.clone(), *port)], names, None)
             }
             Address::Sentinel(sentinels) => attempt.dial_by(sentinels, until),
         };
@@ -148,7 +146,7 @@ impl Dialer {
             // Names are looked up anew each time, so the nodes that the user named come first.
             Err(_) if !self.nodes.is_empty() => {
                 let names: Vec<_> = self.config.address.hosts().map(str::to_owned).collect();
-                attempt.dial_any_of(&self.nodes, &names, Instant::now() + self.config.connect_timeout)
+                attempt.dial_any_of(&self.nodes, &names, None)
             }
             found => found,
         }
@@ -246,7 +244,7 @@ impl Attempt<'_> {
             // A certificate may name the address, or the host that the user named.
             let names: Vec<_> = sentinels.hosts.iter().map(|(host, _)| host.clone()).collect();
             let outcome = self
-                .dial_any_of(&[found.primary], &names, until)
+                .dial_any_of(&[found.primary], &names, Some(until))
                 .map(|established| self.with_replicas(established, found.replicas, &names));
             let is_final = match &outcome {
                 Ok(established) => established.role == Role::Primary,
@@ -301,15 +299,16 @@ impl Attempt<'_> {
         if known.is_some() || !self.dialer.asks_for_zones {
             return known.map(|(_, _, zone)| zone.clone());
         }
-        self.dial_any_of(&[(host.to_owned(), port)], names, until).ok()?.zone
+        self.dial_any_of(&[(host.to_owned(), port)], names, Some(until)).ok()?.zone
     }
 
     /// Dials the addresses of all these servers, in their order. Their certificates may have their own names, or these.
+    /// Without `until` they have the connect timeout, which begins when their names are looked up.
     fn dial_any_of(
         &self,
         servers: &[(String, u16)],
         names: &[String],
-        until: Instant,
+        until: Option<Instant>,
     ) -> Result<Established, Ended> {
         let mut addresses: Vec<SocketAddr> = Vec::new();
         let mut hosts: Vec<(SocketAddr, &str)> = Vec::new();
@@ -332,7 +331,7 @@ impl Attempt<'_> {
             of_address.chain(names.iter().map(String::as_str)).collect::<Vec<_>>()
         };
         // No time limits a look-up of a name. What it finds late is of use all the same.
-        let until = until.max(Instant::now() + LEAST_TURN);
+        let until = until.unwrap_or_else(|| Instant::now() + self.dialer.config.connect_timeout);
         self.dial_one_of(addresses, hosts_of, until)
     }
 

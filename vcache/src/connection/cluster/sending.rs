@@ -43,26 +43,26 @@ impl Cluster {
         if !self.is_used.swap(true, Ordering::Relaxed) {
             self.refresh_if_old(Instant::now());
         }
+        let map = self.map.load();
         let place = match limits.slot {
             Some(slot) => Place::Whole(To::Slot(slot)),
-            None => self.map.load().place(&packet)?,
+            None => map.place(&packet)?,
         };
         match place {
-            Place::Whole(to) => self.send(Entry::new(packet, Some(receiver), limits), to, flush),
+            Place::Whole(to) => self.send(&map, Entry::new(packet, Some(receiver), limits), to, flush),
             Place::Pieces(plan) => self.send_pieces(packet, receiver, limits, plan, None, flush),
         }
     }
 
-    fn send(self: &Arc<Self>, mut entry: Entry, to: To, flush: Flush) -> Result<Submitted> {
+    fn send(self: &Arc<Self>, map: &Map, mut entry: Entry, to: To, flush: Flush) -> Result<Submitted> {
         entry.slot = match to {
             To::Slot(slot) => Some(slot),
             To::Anywhere | To::Primaries => None,
         };
-        let map = self.map.load();
-        let Some(node) = self.node_for(&map, entry.slot) else {
+        let Some(node) = self.node_for(map, entry.slot) else {
             return self.hold_without_owner(Box::new(entry));
         };
-        if let Some(replica) = self.replica_for(&map, &entry) {
+        if let Some(replica) = self.replica_for(map, &entry) {
             match replica.driver.submit_entry(entry, flush) {
                 Ok(submitted) => return Ok(submitted),
                 // The primary is there for what a replica cannot do.
@@ -166,7 +166,7 @@ impl Cluster {
             if let Some(before) = before {
                 entry.goes_on_from(before);
             }
-            match self.send(entry, to, flush) {
+            match self.send(&map, entry, to, flush) {
                 Ok(Submitted::Sent) => {}
                 Ok(Submitted::Unsent) => all = Submitted::Unsent,
                 Ok(Submitted::Waiting) if all == Submitted::Sent => all = Submitted::Waiting,
