@@ -183,6 +183,22 @@ class Cluster:
         wanted = {host.encode() for host in hosts}
         wait_until(lambda: all(announced(node) == wanted for node in self.alive), what="announced addresses")
 
+    def wait_until_agreed(self) -> None:
+        """Waits until all nodes say the same of all nodes' epochs and slots, and no two have the same epoch.
+
+        A slot that is moved before that can be left to neither: a node may raise its epoch to the one that another has.
+        """
+
+        def said(node: ValkeyServer) -> list[list[str]]:
+            rows = [row for row in _rows(node) if "master" in row[2]]
+            return sorted([row[0], row[6], *(part for part in row[8:] if "[" not in part)] for row in rows)
+
+        def agreed() -> bool:
+            first, *others = (said(node) for node in self.alive)
+            return all(other == first for other in others) and len({row[1] for row in first}) == len(first)
+
+        wait_until(agreed, what="nodes that agree")
+
     def wait_until_ok(self) -> None:
         """Waits until all nodes say that each slot is served."""
         wait_until(

@@ -15,8 +15,6 @@ from support.caches import BACKEND, make_cache
 from support.clusters import Cluster
 from support.counting import Counting
 from support.programs import Program
-from support.resp import ServerError
-from support.server import ValkeyServer, wait_until
 
 KILLED_FOR = float(os.environ.get("VCACHE_ENDURANCE", "8"))
 """Seconds."""
@@ -55,23 +53,14 @@ def test_a_thousand_moves_leave_memory_and_descriptors_as_they_are() -> None:
         with Program(CALLS, {"default": {"BACKEND": BACKEND, "LOCATION": cluster.url()}}) as program:
             owners = [cluster.owner(slot), next(node for node in cluster.nodes if node is not cluster.owner(slot))]
 
-            def answer_of(node: ValkeyServer) -> str:
-                try:
-                    node.execute("GET", ":1:moves")
-                except ServerError as error:
-                    return str(error)
-                return "own"
-
-            def moved(node: ValkeyServer, to: ValkeyServer) -> str:
-                return "own" if node is to else f"MOVED {slot} 127.0.0.1:{to.port}"
-
             def move(times: int) -> Any:
                 for _ in range(times):
                     source, to = owners[0], owners[1]
                     # The key that it has is deleted first: it would be in the way.
                     source.execute("FLUSHALL")
+                    cluster.begin_move(slot, to)
                     cluster.end_move(slot, to)
-                    wait_until(lambda to=to: all(answer_of(node) == moved(node, to) for node in cluster.nodes))
+                    cluster.wait_until_agreed()
                     owners.reverse()
                     program.tell("x")
                     told = program.report()
