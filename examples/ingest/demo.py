@@ -177,7 +177,8 @@ def serve(stack: ExitStack, directory: Path) -> None:
     web = site.start_web()
     site.start_consumer()
     run("shop.py", shop)
-    print(f"""
+    try:
+        print(f"""
 The tracker is up, with a private Valkey and a new database. Open
 
   {site.address}/
@@ -190,7 +191,6 @@ and send it events:
 
 The project shop may send 600 events a minute, slow {SLOW}. Ctrl-C stops everything, and forgets it.
 """)
-    try:
         web.wait()
     except KeyboardInterrupt:
         print("\nStopping.")

@@ -61,10 +61,14 @@ class Peer:
     def shake_hands(self) -> None:
         """Answer HELLO and what follows it, up to the PING at its end; none of it is recorded."""
         while True:
-            command = self._command()
+            command = self.command_of_handshake()
             self.send({b"HELLO": HELLO, b"PING": PONG}.get(command[0], OK))
             if command[0] == b"PING":
                 return
+
+    def command_of_handshake(self) -> list[bytes]:
+        """The next command, which is not recorded."""
+        return self._command()
 
     def send(self, data: bytes) -> None:
         try:
@@ -144,6 +148,11 @@ class FakeServer:
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._received) >= count, timeout):
                 raise AssertionError(f"{len(self._received)} commands arrived, not {count}")
+
+    def drop(self) -> None:
+        """End all connections that there are; new ones are taken."""
+        for peer in self._peers:
+            peer.close()
 
     def stop(self) -> None:
         # Closing a listener does not wake the thread in accept(); a connection does.

@@ -50,6 +50,16 @@ pub(crate) struct Established {
     zone: Option<String>,
 }
 
+impl Established {
+    /// What a primary that stands alone has: all slots, and no replicas that are known.
+    pub(super) fn alone(&self) -> Option<(Layout, String)> {
+        let (host, port) = self.at.clone().filter(|_| self.role == Role::Primary)?;
+        let id = format!("{host}:{port}");
+        let primary = Announced { id: id.clone(), names: Vec::new(), host, port, zone: self.zone.clone() };
+        Some((Layout::of_primary(primary, Vec::new()), id))
+    }
+}
+
 /// Where the server is, who we are there, and what we expect to find.
 pub(crate) struct Dialer {
     config: Arc<Config>,

@@ -89,6 +89,11 @@ pub(super) fn layout(
             error.code(),
             error.details().unwrap_or_default()
         )),
+        Some(answer) if Layout::has_no_ports(&answer) => Err(
+            "it is one of a cluster's, and CLUSTER SLOTS names nodes without a port: a server that has TLS alone needs \
+             'tls-cluster yes'"
+                .to_owned(),
+        ),
         answer => Layout::read(&answer.unwrap_or(Value::Nil), host)
             .map(|layout| (layout, id))
             .ok_or_else(|| "it is one of a cluster's, and its answer to CLUSTER SLOTS is no list".to_owned()),

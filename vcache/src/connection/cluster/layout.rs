@@ -72,6 +72,19 @@ impl Layout {
         layout
     }
 
+    /// Whether the answer names nodes, and all of them without a port: those of a cluster without `tls-cluster` that has no
+    /// port for plain TCP do so.
+    pub(crate) fn has_no_ports(answer: &Value) -> bool {
+        let Value::Array(rows) = answer else { return false };
+        let ports = rows.iter().filter_map(|row| {
+            let Value::Array(fields) = row else { return None };
+            let Some(Value::Array(primary)) = fields.get(2) else { return None };
+            primary.get(1)
+        });
+        let mut ports = ports.peekable();
+        ports.peek().is_some() && ports.all(|port| *port == Value::Int(0))
+    }
+
     /// Slots that have a primary.
     pub(super) fn covered(&self) -> usize {
         self.ranges.iter().map(|range| usize::from(range.last - range.first) + 1).sum()
@@ -187,6 +200,16 @@ mod tests {
         assert_eq!(hosts(vec![row(5, 4, vec![good()]), row(0, 16_384, vec![good()]), row(0, 1, vec![])]), []);
         assert_eq!(hosts(vec![row(0, 1, vec![node(bulk("a"), 0, &[])]), Value::Nil]), []);
         assert_eq!(hosts(vec![row(0, 1, vec![good(), Value::Nil, good()])]), [(0, 1, "a".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn nodes_without_ports_are_told_from_those_without_slots() {
+        let ports = |ports: &[i64]| {
+            let rows = ports.iter().map(|port| row(0, 9, vec![node(bulk("a"), *port, &[])])).collect();
+            Layout::has_no_ports(&Value::Array(rows))
+        };
+        assert_eq!([&[][..], &[0], &[0, 0], &[0, 1]].map(ports), [false, true, true, false]);
+        assert!(!Layout::has_no_ports(&Value::Nil));
     }
 
     #[test]

@@ -232,7 +232,9 @@ impl Cluster {
         {
             return;
         }
-        let Ok(established) = outcome else { return self.refreshed(None) };
+        let Ok(mut established) = outcome else { return self.refreshed(None) };
+        // Where the cluster was, a server may stand alone now.
+        established.layout = established.layout.take().or_else(|| established.alone());
         let layout = established.layout.as_ref().map(|(layout, _)| layout.clone());
         self.refreshed(layout.as_ref());
         self.take_connection(established);

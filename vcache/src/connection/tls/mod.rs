@@ -48,6 +48,8 @@ pub(crate) struct TlsSocket {
     raw_was_full: bool,
     /// The session may hold plain bytes that were not read, since there was no room for them.
     has_plain: bool,
+    /// What came is no TLS, or ends it: it is told when what came before it has been read.
+    ended: Option<io::Error>,
     /// Bytes were taken and could not be sent: the connection is over, which the next call tells. They count as sent.
     broken: Option<io::Error>,
 }
@@ -77,6 +79,7 @@ impl TlsSocket {
             end: 0,
             raw_was_full: false,
             has_plain: false,
+            ended: None,
             broken: None,
         };
         this.shake_hands(host, until)?;
@@ -113,7 +116,8 @@ impl TlsSocket {
             if self.start == self.end && self.look()? == 0 {
                 return Err(io::Error::new(
                     io::ErrorKind::UnexpectedEof,
-                    "the server closed the connection during the TLS handshake; does it speak TLS on this port?",
+                    "the server closed the connection during the TLS handshake: does it speak TLS on this port, and has it \
+                     room for another client (maxclients)?",
                 )
                 .into());
             }
@@ -146,7 +150,7 @@ impl TlsSocket {
 
     /// Whether bytes have left the socket that were not read from here: no poller tells of them.
     pub(crate) fn holds_bytes(&self) -> bool {
-        self.has_plain || self.start < self.end
+        self.has_plain || self.start < self.end || self.ended.is_some()
     }
 
     /// Whether the last read left something, here or in the socket.
@@ -173,23 +177,26 @@ impl TlsSocket {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(have),
                 Err(error) => return Err(error),
             }
+            if have > 0 && (self.start == self.end || self.ended.is_some()) {
+                return Ok(have);
+            }
+            if let Some(error) = self.ended.take() {
+                return Err(error);
+            }
             if self.start == self.end {
-                if have > 0 {
-                    return Ok(have);
-                }
                 self.look()?;
             }
             if let Err(error) = self.take_in() {
                 let _ = self.flush();
-                return match error {
-                    // What came before it is whole. The session tells the error again.
-                    _ if have > 0 => Ok(have),
-                    Taken::Io(error) => Err(error),
+                // What came before it is whole, and is read first.
+                self.ended = Some(match error {
+                    Taken::Io(error) => error,
+                    // With TLS 1.3 a server tells only now that it does not take the client's certificate.
                     Taken::Tls(error) => {
-                        // With TLS 1.3 a server tells only now that it does not take the client's certificate.
-                        Err(io::Error::new(io::ErrorKind::InvalidData, words::of(&error, "the server")))
+                        io::Error::new(io::ErrorKind::InvalidData, words::of(&error, "the server"))
                     }
-                };
+                });
+                continue;
             }
             if self.session.wants_write() {
                 // An answer of the protocol's own, to new keys for instance. What does not fit goes with the next write.
@@ -284,3 +291,6 @@ impl Write for Raw<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
