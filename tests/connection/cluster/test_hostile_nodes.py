@@ -1,5 +1,5 @@
-"""Nodes that contradict each other, say that a slot is elsewhere again and again, or name themselves in odd ways: a call
-ends, within its time and in words, and where there is a way it is found."""
+"""Nodes that contradict each other, say that a slot is elsewhere again and again, or name themselves in odd ways: a
+call ends, within its time and in words, and where there is a way it is found."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_node_that_sends_a_call_to_itself_ends_it(drive: Any) -> None:
 
     with fake_cluster(myself, honest) as nodes:
         cache = drive(make_cache(nodes[0].server.url, RESPONSE_TIMEOUT=30.0))
-        with pytest.raises(ResponseError, match="MOVED|3300"):
+        with pytest.raises(ResponseError, match=r"3300 127\.0\.0\.1"):
             cache.execute("GET", LOW)
 
 
@@ -105,7 +105,7 @@ def test_what_does_not_pass_is_told_in_the_servers_words(drive: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "host, said",
+    ("host", "said"),
     [(b"", {}), (None, {}), (b"?", {"ip": "127.0.0.1"}), (b"localhost", {}), (b"0.0.0.0", {})],
     ids=["empty", "nil", "unknown, with an address", "a name", "any"],
 )
@@ -124,7 +124,7 @@ def test_a_node_that_does_not_say_where_it_is_costs_its_own_slots_alone(drive: A
             node.rows = shared(announced(nodes[0].port), announced(nodes[1].port, b"?"))
         cache = drive(make_cache(nodes[0].server.url, RESPONSE_TIMEOUT=1.0))
         assert cache.execute("GET", LOW) == b"b"
-        with pytest.raises(VcacheError, match="no node"):
+        with pytest.raises(VcacheError, match="no node of the cluster served slot 15495"):
             cache.execute("GET", HIGH)
 
 
@@ -133,7 +133,7 @@ def test_nodes_without_ports_are_told_with_what_to_set(drive: Any) -> None:
         for node in nodes:
             node.rows = shared(announced(0), announced(0))
         cache = drive(make_cache(nodes[0].server.url))
-        with pytest.raises(ConnectionError, match="nodes without a port.*'tls-cluster yes'"):
+        with pytest.raises(ConnectionError, match=r"nodes without a port.*'tls-cluster yes'"):
             cache.execute("GET", LOW)
 
 
@@ -179,7 +179,7 @@ def test_a_cluster_whose_place_a_server_takes_that_stands_alone(drive: Any) -> N
         nodes[0].drop()
         nodes[1].server.stop()
         wait_until(lambda: _both(cache), what="one server that answers for all slots")
-        assert cache.execute("MGET", LOW, HIGH) == "OK"
+        assert cache.execute("MGET", LOW, HIGH) == b"OK"
         # And back again.
         nodes[0].mode = b"cluster"
         nodes[0].rows = array(array(b":0\r\n", b":%d\r\n" % (SLOTS - 1), announced(nodes[0].port)))

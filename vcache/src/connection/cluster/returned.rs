@@ -50,9 +50,15 @@ impl Held {
         let result = match (entry.refusal.take(), error) {
             (Some(refusal), None) => Ok(refusal),
             (_, Some(error)) => Err(error),
-            (None, None) => {
-                Err(Error::timeout("the call waited for a node of the cluster in vain; it was not executed"))
-            }
+            (None, None) => Err(Error::timeout(match entry.slot {
+                Some(slot) => format!(
+                    "no node of the cluster served slot {slot} while the call waited; it was not executed (CLUSTER SLOTS \
+                     tells which nodes serve which slots)"
+                ),
+                None => {
+                    "no node of the cluster was found while the call waited; it was not executed".to_owned()
+                }
+            })),
         };
         end(*entry, result);
     }
