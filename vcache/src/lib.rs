@@ -136,10 +136,10 @@ pub use abi::guest::block_on;
 pub use blocking::block_on;
 #[cfg(feature = "driver")]
 pub use config::{Config, CredentialProvider, Credentials, Options, SslOptions};
-pub use connection::{Connection, Packet, ReplyFuture, connection, connection_for};
+pub use connection::{Connection, Packet, Primaries, ReplyFuture, connection, connection_for};
 #[cfg(feature = "driver")]
 pub use connection::{
-    Primaries, RoundTrip, Watched, configure, publish, record_round_trips, recorded_round_trips,
+    RoundTrip, Watched, configure, publish, record_round_trips, recorded_round_trips,
     stop_recording_round_trips, unconfigure,
 };
 pub use error::{Error, ErrorKind, Result};

@@ -33,6 +33,7 @@ const _: () = {
     assert!(offset_of!(Command, timeout) == 48 && offset_of!(Command, done) == 56);
     assert!(offset_of!(Command, context) == 64);
     assert!(offset_of!(Command, patience) == 72 && offset_of!(Command, deadline) == 80);
+    assert!(offset_of!(Command, slot) == 88);
 
     assert!(Task::FIRST == 48 && offset_of!(Task, size) == 0 && offset_of!(Task, steps) == 8);
     assert!(offset_of!(Task, reserved) == 12 && offset_of!(Task, data) == 16 && offset_of!(Task, poll) == 24);
@@ -40,7 +41,7 @@ const _: () = {
 
     let grown = if cfg!(feature = "__abi_longer") { 8 } else { 0 };
     assert!(size_of::<Connection>() == 64 + grown);
-    assert!(size_of::<Command>() == 88 + grown);
+    assert!(size_of::<Command>() == 96 + grown);
     assert!(size_of::<Task>() == 48 + grown);
 
     assert!(size_of::<Reply>() == 16 && offset_of!(Reply, nodes) == 0 && offset_of!(Reply, count) == 8);
@@ -65,7 +66,7 @@ const _: () = {
     assert!(offset_of!(Table, loop_acquire) == 112 && offset_of!(Table, loop_spawn) == 120);
     assert!(offset_of!(Table, loop_release) == 128 && offset_of!(Table, block_on) == 136);
     let entries = 12
-        + if cfg!(feature = "__abi_older") { 0 } else { 2 }
+        + if cfg!(feature = "__abi_older") { 0 } else { 3 }
         + if cfg!(feature = "__abi_newer") { 1 } else { 0 };
     assert!(size_of::<Table>() == 48 + 8 * entries);
 };

@@ -12,7 +12,7 @@ pub const MAGIC: u64 = u64::from_ne_bytes(*b"vcache\x01\x00");
 /// Tables of another major version are not to be used beyond their header.
 pub const MAJOR: u32 = 1;
 /// Counts the additions within a major version.
-pub const MINOR: u32 = 3;
+pub const MINOR: u32 = 4;
 /// The capsule's name.
 pub const CAPSULE: &CStr = c"django_vcache._capi@1";
 /// What every capsule's name begins with.
@@ -20,6 +20,8 @@ pub const CAPSULE_PREFIX: &str = "django_vcache._capi@";
 
 /// [`Table::reactor_fd`] and [`Table::reactor_drive`] are there: a guest may drive from its own runtime (1.1).
 pub const FEATURE_REACTOR: u64 = 1;
+/// [`Table::owners`] is there: a guest may ask each primary of a cluster (1.4).
+pub const FEATURE_OWNERS: u64 = 2;
 
 /// UTF-8 that the other side owns; null and 0 is no text. It never changes.
 #[repr(C)]
@@ -158,6 +160,9 @@ pub struct Command {
     /// Microseconds from now until the whole of which the call is a part is to be over; 0 is never. `timeout` and `patience`
     /// count from when the call was sent (1.2).
     pub deadline: u64,
+    /// In a cluster, a slot and one: whatever keys it has, the call is for the node that has this slot. 0 is where its keys
+    /// are (1.4).
+    pub slot: u64,
     /// For tests: a field that no version has yet.
     #[cfg(feature = "__abi_longer")]
     pub of_tomorrow: u64,
@@ -400,6 +405,17 @@ pub struct Table {
     /// be called again; [`FOR_EVER`] is when the descriptor is readable.
     #[cfg(not(feature = "__abi_older"))]
     pub reactor_drive: Option<unsafe extern "C" fn() -> u64>,
+    /// With [`FEATURE_OWNERS`]: a number for each of the first `count` slots, which is the same for slots of one node and 0 for
+    /// a slot that no node serves. Without a cluster, as far as is known, all are 0.
+    #[cfg(not(feature = "__abi_older"))]
+    pub owners: Option<
+        unsafe extern "C" fn(
+            handle: *const c_void,
+            owners: *mut u64,
+            count: usize,
+            error: *mut *mut Error,
+        ) -> Status,
+    >,
     /// For tests: an entry that no host has yet.
     #[cfg(feature = "__abi_newer")]
     pub of_tomorrow: Option<unsafe extern "C" fn() -> u64>,

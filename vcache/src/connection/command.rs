@@ -67,7 +67,6 @@ impl Packet {
     }
 
     /// Asks whether the server answers.
-    #[cfg(feature = "driver")]
     pub(crate) fn ping() -> Self {
         Self::command("PING", 0)
     }

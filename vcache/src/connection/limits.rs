@@ -12,7 +12,6 @@ pub(crate) struct Limits {
     /// The end of the whole of which the call is a part.
     pub(crate) deadline: Option<Instant>,
     /// In a cluster: whatever keys it has, it is for the node that has this slot.
-    #[cfg(feature = "driver")]
     pub(crate) slot: Option<u16>,
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::cluster::Cluster;
 use super::command::Packet;
 use super::driver::{Driver, Flush, Submitted};
 use super::limits::Limits;
@@ -94,9 +93,10 @@ impl Handle {
         self.0.topology.config()
     }
 
-    /// The cluster behind it, as far as is known.
-    pub(super) fn cluster(&self) -> Result<Option<Arc<Cluster>>> {
-        Ok(self.0.topology.route()?.cluster())
+    /// For each slot of the cluster behind it, something that is the same for slots on one node; empty without a cluster, as far
+    /// as is known.
+    pub(crate) fn owners(&self) -> Result<Vec<Option<usize>>> {
+        Ok(self.0.topology.route()?.cluster().map(|cluster| cluster.owners()).unwrap_or_default())
     }
 
     pub(crate) fn db(&self) -> i64 {

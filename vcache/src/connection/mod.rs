@@ -50,7 +50,6 @@ mod link;
 #[cfg(feature = "driver")]
 pub(crate) mod local;
 pub(crate) mod policy;
-#[cfg(feature = "driver")]
 mod primaries;
 #[cfg(feature = "driver")]
 mod push;
@@ -100,7 +99,6 @@ use limits::Limits;
 #[cfg(feature = "driver")]
 use local::Handle;
 use policy::Blocking;
-#[cfg(feature = "driver")]
 pub use primaries::Primaries;
 #[cfg(feature = "driver")]
 pub use recording::{RoundTrip, record_round_trips, recorded_round_trips, stop_recording_round_trips};
@@ -138,7 +136,6 @@ pub struct Connection {
     /// When the calls of a hot path with its own time-out must be over.
     deadline: Option<Instant>,
     /// In a cluster: the slot whose node all calls go to.
-    #[cfg(feature = "driver")]
     slot: Option<u16>,
 }
 
@@ -177,13 +174,7 @@ impl Connection {
     }
 
     pub(crate) fn on(handle: Handle) -> Self {
-        Self {
-            handle,
-            timeout: None,
-            deadline: None,
-            #[cfg(feature = "driver")]
-            slot: None,
-        }
+        Self { handle, timeout: None, deadline: None, slot: None }
     }
 
     #[cfg(all(feature = "driver", feature = "python"))]
@@ -287,14 +278,16 @@ impl Connection {
     /// ```
     ///
     /// # Errors
-    /// Those of a call: if there is no connection yet, one is made.
-    #[cfg(feature = "driver")]
+    /// Those of a call: if there is no connection yet, one is made. In an extension module,
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if the installed django-vcache is too old for it.
     pub async fn primaries(&self) -> Result<Primaries> {
-        if self.handle.cluster()?.is_none() {
+        let mut owners = self.handle.owners()?;
+        if owners.is_empty() {
             // Whether it is one is known when there is a connection.
             self.check(self.send(Packet::ping()).await?)?;
+            owners = self.handle.owners()?;
         }
-        Ok(Primaries::new(self, self.handle.cluster()?.as_deref()))
+        Ok(Primaries::new(self, owners))
     }
 
     /// The reply, or the error that it is.
@@ -321,13 +314,7 @@ impl Connection {
         if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Err(Error::timeout("the time for this call's hot path is over; nothing was sent"));
         }
-        Ok(Limits {
-            timeout,
-            patience: None,
-            deadline: self.deadline,
-            #[cfg(feature = "driver")]
-            slot: self.slot,
-        })
+        Ok(Limits { timeout, patience: None, deadline: self.deadline, slot: self.slot })
     }
 }
 

@@ -1,7 +1,6 @@
 //! The primaries of a cluster, for what has to be asked of each.
 
 use super::Connection;
-use super::cluster::Cluster;
 
 /// The primaries of a cluster, and the slots that each had. See [`Connection::primaries`].
 #[derive(Debug)]
@@ -14,8 +13,10 @@ pub struct Primaries {
 }
 
 impl Primaries {
-    pub(super) fn new(connection: &Connection, cluster: Option<&Cluster>) -> Self {
-        let owners = cluster.map(Cluster::owners).unwrap_or_default();
+    /// How many slots a cluster has.
+    pub const SLOTS: u16 = 16_384;
+
+    pub(super) fn new(connection: &Connection, owners: Vec<Option<usize>>) -> Self {
         Self { connection: connection.clone(), slots: firsts(&owners, |_| true), owners }
     }
 
@@ -56,7 +57,7 @@ fn firsts(owners: &[Option<usize>], counts: impl Fn(usize) -> bool) -> Vec<u16> 
     slots
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "driver"))]
 mod tests {
     use super::*;
     use crate::config::Config;

@@ -22,6 +22,17 @@ mod probe_guest {
         Ok(redis::cmd("CLIENT").arg("ID").query_async(conn).await?)
     }
 
+    /// The server's number for the connection to each primary, and how many keys that one has.
+    #[hotpath]
+    pub async fn primaries(conn: &mut Connection) -> vcache::Result<Vec<(u64, u64)>> {
+        let mut found = Vec::new();
+        for mut node in conn.primaries().await?.connections() {
+            let id = redis::cmd("CLIENT").arg("ID").query_async(&mut node).await?;
+            found.push((id, redis::cmd("DBSIZE").query_async(&mut node).await?));
+        }
+        Ok(found)
+    }
+
     /// The bytes under a key.
     #[hotpath]
     pub async fn fetch(conn: &mut Connection, key: &str) -> vcache::Result<Option<Vec<u8>>> {

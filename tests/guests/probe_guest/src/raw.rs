@@ -110,6 +110,7 @@ impl Call {
             context: Arc::into_raw(Arc::clone(&place)).cast_mut().cast(),
             patience: 0,
             deadline: 0,
+            slot: 0,
             #[cfg(feature = "longer")]
             of_tomorrow: u64::MAX,
         };

@@ -14,6 +14,8 @@ use super::{errors, replies};
 use crate::abi::border::contained;
 use crate::abi::sized::{read_sized, room};
 use crate::abi::table::{self, Command, FOR_EVER, Reply, Status, Table, Text};
+#[cfg(not(feature = "__abi_older"))]
+use crate::connection::Primaries;
 use crate::connection::command::Packet;
 use crate::connection::limits::Limits;
 use crate::connection::policy::Blocking;
@@ -80,6 +82,39 @@ impl Handle {
         .map_err(Refusal::into_error)
     }
 
+    /// As the host's own handle says it.
+    pub(crate) fn owners(&self) -> Result<Vec<Option<usize>>> {
+        match self.ask_for_owners() {
+            Err(Refusal::Forked) => Self::find(self.alias())?.ask_for_owners(),
+            outcome => outcome,
+        }
+        .map_err(Refusal::into_error)
+    }
+
+    #[cfg(feature = "__abi_older")]
+    fn ask_for_owners(&self) -> std::result::Result<Vec<Option<usize>>, Refusal> {
+        Err(Refusal::Error(no_owners(self.table)))
+    }
+
+    #[cfg(not(feature = "__abi_older"))]
+    fn ask_for_owners(&self) -> std::result::Result<Vec<Option<usize>>, Refusal> {
+        let Some(owners) = self.table.owners else { return Err(Refusal::Error(no_owners(self.table))) };
+        let mut numbers = vec![0_u64; usize::from(Primaries::SLOTS)];
+        let mut error = ptr::null_mut();
+        // SAFETY: the handle is ours, and the places are ours.
+        let status = unsafe { owners(self.view.handle, numbers.as_mut_ptr(), numbers.len(), &raw mut error) };
+        match status {
+            Status::OK if numbers.iter().all(|number| *number == 0) => Ok(Vec::new()),
+            Status::OK => {
+                let owner = |number: u64| usize::try_from(number).ok().filter(|number| *number != 0);
+                Ok(numbers.into_iter().map(owner).collect())
+            }
+            Status::FORKED => Err(Refusal::Forked),
+            // SAFETY: the contract: an error, or null as we left it.
+            status => Err(Refusal::Error(unsafe { errors::take(self.table, error, status) })),
+        }
+    }
+
     /// Submits, and if nothing drives on this thread, has this library's own runtime do it.
     fn submit_or_drive(&self, packet: &Packet, limits: &Limits) -> std::result::Result<Call, Refusal> {
         match self.submit(packet, limits, 0) {
@@ -120,6 +155,7 @@ impl Handle {
             context: Arc::into_raw(Arc::clone(&slot)).cast_mut().cast(),
             patience: limits.patience.map_or(0, |patience| micros(Some(patience)).max(1)),
             deadline: left.map_or(0, |left| micros(Some(left)).max(1)),
+            slot: limits.slot.map_or(0, |slot| u64::from(slot) + 1),
             #[cfg(feature = "__abi_longer")]
             of_tomorrow: u64::MAX,
         };
@@ -256,6 +292,14 @@ impl Drop for Call {
             drop(unsafe { Context_::from_raw(Arc::as_ptr(&self.slot)) });
         }
     }
+}
+
+fn no_owners(table: &Table) -> Error {
+    // SAFETY: the host's version is static.
+    let version = unsafe { table.header.version.to_string() }.unwrap_or_default();
+    Error::configuration(format!(
+        "django-vcache {version} cannot tell an extension module which nodes a cluster has: install a later version"
+    ))
 }
 
 fn micros(duration: Option<Duration>) -> u64 {

@@ -2,6 +2,7 @@
 
 use std::cell::{RefCell, UnsafeCell};
 use std::ffi::{c_int, c_void};
+use std::iter;
 use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use super::{errors, guarded};
 use crate::abi::border::contained;
 use crate::abi::sized::{read_sized, write_sized};
 use crate::abi::table::{self, Command, FOR_EVER, Reply, Status, Text};
+use crate::connection::Primaries;
 use crate::connection::command::Packet;
 use crate::connection::limits::Limits;
 use crate::connection::local::{Handle, Route};
@@ -241,6 +243,9 @@ pub(super) unsafe extern "C" fn submit(
             return refused(error, "a command has flags that are not known here");
         }
         let driven = command.flags & Command::DRIVEN != 0;
+        let Ok(slot) = slot(&command) else {
+            return refused(error, "a command is for a slot that there is not");
+        };
         if scope::driving() == Driving::Elsewhere && !driven {
             return Status::NOBODY_DRIVES;
         }
@@ -265,7 +270,7 @@ pub(super) unsafe extern "C" fn submit(
         let call = Ticket::new(route, &command);
         let receiver = Arc::clone(&call) as Arc<dyn Receiver>;
         let submitted = contained(None, || {
-            let limits = limits(&command, timeout);
+            let limits = Limits { slot, ..limits(&command, timeout) };
             // SAFETY: the caller does not have the ticket yet, so it cannot have given it up.
             let route = unsafe { call.route() };
             Some(route.map_or(Ok(()), |route| route.submit(packet, receiver, limits, driven)))
@@ -285,6 +290,36 @@ pub(super) unsafe extern "C" fn submit(
         }
         // SAFETY: the caller gives a place to write to.
         unsafe { ticket.write(Arc::into_raw(call).cast()) };
+        Status::OK
+    })
+}
+
+#[cfg(not(feature = "__abi_older"))]
+pub(super) unsafe extern "C" fn owners(
+    handle: *const c_void,
+    owners: *mut u64,
+    count: usize,
+    error: *mut *mut table::Error,
+) -> Status {
+    guarded(|| {
+        // SAFETY: a handle of `acquire`, held by the caller.
+        let handle = unsafe { borrow(handle) };
+        if handle.is_stale() {
+            return Status::FORKED;
+        }
+        let found = match handle.owners() {
+            Ok(found) => found,
+            Err(refused) => {
+                // SAFETY: the caller gives a place to write to.
+                unsafe { error.write(errors::give(&refused)) };
+                return Status::ERROR;
+            }
+        };
+        let numbers = found.into_iter().map(|owner| owner.map_or(0, |owner| owner as u64));
+        for (at, number) in numbers.chain(iter::repeat(0)).take(count).enumerate() {
+            // SAFETY: the caller has room for so many.
+            unsafe { owners.add(at).write(number) };
+        }
         Status::OK
     })
 }
@@ -365,6 +400,14 @@ fn timeout(command: &Command, blocking: Blocking, handle: &Handle) -> Option<Dur
         // The caller took it for a command that blocks, so this time was not meant.
         (None, Blocking::No) if command.flags & Command::BLOCKS != 0 => Some(handle.response_timeout()),
         (None, Blocking::No) => Some(Duration::MAX),
+    }
+}
+
+/// The slot whose node it is for.
+fn slot(command: &Command) -> std::result::Result<Option<u16>, ()> {
+    match command.slot.checked_sub(1) {
+        None => Ok(None),
+        Some(slot) => u16::try_from(slot).ok().filter(|slot| *slot < Primaries::SLOTS).map(Some).ok_or(()),
     }
 }
 

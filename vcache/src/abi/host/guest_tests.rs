@@ -72,6 +72,7 @@ impl Guest {
             context: ptr::null_mut(),
             patience: 0,
             deadline: 0,
+            slot: 0,
             #[cfg(feature = "__abi_longer")]
             of_tomorrow: u64::MAX,
         }

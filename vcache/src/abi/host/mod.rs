@@ -26,7 +26,9 @@ use pyo3::types::PyCapsule;
 
 use super::border::contained;
 use super::offer::offer;
-use super::table::{FEATURE_REACTOR, FOR_EVER, Header, MAGIC, MAJOR, MINOR, Status, Table, Text};
+use super::table::{
+    FEATURE_OWNERS, FEATURE_REACTOR, FOR_EVER, Header, MAGIC, MAJOR, MINOR, Status, Table, Text,
+};
 use crate::fork;
 use crate::reactor::{Reactor, reactor};
 
@@ -36,7 +38,7 @@ static TABLE: Table = Table {
         major: MAJOR,
         minor: MINOR,
         size: size_of::<Table>(),
-        features: FEATURE_REACTOR,
+        features: FEATURE_REACTOR | FEATURE_OWNERS,
         version: Text::of(env!("CARGO_PKG_VERSION")),
     },
     epoch,
@@ -55,6 +57,8 @@ static TABLE: Table = Table {
     reactor_fd: Some(reactor_fd),
     #[cfg(not(feature = "__abi_older"))]
     reactor_drive: Some(reactor_drive),
+    #[cfg(not(feature = "__abi_older"))]
+    owners: Some(calls::owners),
     #[cfg(feature = "__abi_newer")]
     of_tomorrow: Some(epoch),
 };

@@ -1,7 +1,9 @@
 //! The slot of a key: CRC16 of it, or of its hash tag, the part between the first `{` and the `}` behind it.
 
+use crate::connection::Primaries;
+
 /// Slots of a cluster.
-pub(super) const SLOTS: u16 = 16_384;
+pub(super) const SLOTS: u16 = Primaries::SLOTS;
 
 /// CRC-16/XMODEM (polynomial 0x1021), byte by byte.
 static TABLE: [u16; 256] = {
