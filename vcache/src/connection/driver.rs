@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use redis::PushKind;
 
 use super::changes::Changes;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Returned, Why};
 use super::command::Packet;
 use super::dial::{Dialer, Established};
 use super::in_flight::Entry;
@@ -173,6 +173,12 @@ impl Driver {
     pub(super) fn submit_entry(&self, entry: Entry, flush: Flush) -> Result<Submitted, Refused> {
         let now = Instant::now();
         let mut state = self.lock();
+        if self.own_cluster().is_some() {
+            // It has become known since the caller looked. From here on nothing reads on a connection of this one's.
+            drop(state);
+            self.hand_back(vec![Returned { entry: Box::new(entry), why: Why::IsACluster }]);
+            return Ok(Submitted::Waiting);
+        }
         let mut after = After::default();
         let accepted = state.accept(entry, now, &mut after);
         let at_once = match flush {
@@ -285,7 +291,13 @@ impl Driver {
         }
         let mut state = self.lock();
         let mut after = After::default();
-        state.connected(attempt, outcome, Instant::now(), &mut after);
+        if self.own_cluster().is_some() {
+            // A call that came just before the cluster was known began another attempt.
+            state.connected_in_vain(Instant::now(), &mut after);
+            after.found = outcome.ok().filter(|established| established.layout.is_some()).map(Box::new);
+        } else {
+            state.connected(attempt, outcome, Instant::now(), &mut after);
+        }
         self.release(state, after);
     }
 

@@ -56,6 +56,11 @@ impl Driver {
                 .get_or_init(|| Cluster::new(Arc::clone(&self.config), Weak::clone(&self.me), watch, layout));
             cluster.take_connection(established);
             cluster.come_by();
+            // Calls may have come since the mutex was free, and those of this one's own attempt wait when another found it.
+            let mut state = self.lock();
+            let mut after = After::default();
+            state.leave_to_cluster(Instant::now(), &mut after);
+            self.release(state, after);
         }
     }
 

@@ -81,11 +81,24 @@ impl State {
 
     /// The server is one of a cluster's: that goes on with the calls, and with the connection.
     fn found(&mut self, established: Established, after: &mut After) {
+        self.leave_to_cluster(Instant::now(), after);
+        after.found = Some(Box::new(established));
+    }
+
+    /// A cluster goes on with the calls: nothing is read here any more.
+    pub(in crate::connection) fn leave_to_cluster(&mut self, now: Instant, after: &mut After) {
+        let error = self.lost(&io::Error::other("the server is one of several now"));
+        self.lose(&error, now, after);
         self.link = Link::Down(None);
         for entry in self.waiting.take() {
             self.give_back_call(entry, Why::IsACluster);
         }
-        after.found = Some(Box::new(established));
+    }
+
+    /// The connector's report on an attempt that nothing needs any more.
+    pub(in crate::connection) fn connected_in_vain(&mut self, now: Instant, after: &mut After) {
+        self.connector_runs = false;
+        self.leave_to_cluster(now, after);
     }
 
     /// Takes a connection that was made, unless there is one.
