@@ -33,7 +33,7 @@ FEATURES := $(FEATURES_BUT_SPAWN),vcache/spawn
 # What is tested is compiled by clippy, so that lint and tests compile it once. These are `cargo clippy -- -D warnings`.
 LINTED := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__
 
-.PHONY: help setup shipped demo serve test test-over test-python test-rust lint format bench bench-web bench-tools
+.PHONY: help setup shipped demo serve test test-over test-python test-rust lint lint-all-features lint-few-features format bench bench-web bench-tools
 .PHONY: wheels clean
 
 help:
@@ -72,7 +72,7 @@ $(VENV)/.ingest: $(VENV)/.installed $(INGEST_SOURCES)
 	@touch $@
 
 # What is only tested is not optimized across crates: that takes a minute, and changes nothing that a test sees.
-test test-rust test-python lint: export CARGO_PROFILE_RELEASE_LTO ?= off
+test test-rust test-python lint lint-all-features lint-few-features: export CARGO_PROFILE_RELEASE_LTO ?= off
 
 # What is measured is built as it is shipped, whatever built it last.
 shipped:
@@ -85,10 +85,11 @@ demo: setup
 serve: setup
 	@$(BIN)/python examples/ingest/demo.py --serve
 
+# Python tests wait half of the time, so the crate is compiled with fewer features meanwhile.
 test: setup
-	@sh scripts/timed.sh "Lint" $(MAKE) --no-print-directory lint
+	@sh scripts/timed.sh "Lint" $(MAKE) --no-print-directory lint-all-features
 	@sh scripts/timed.sh "Rust tests" $(MAKE) --no-print-directory test-rust
-	@sh scripts/timed.sh "Python tests" $(MAKE) --no-print-directory test-python
+	@sh scripts/timed.sh "Python tests" $(MAKE) --no-print-directory --jobs=2 lint-few-features test-python
 
 test-rust: setup
 	@echo "==> Rust tests"
@@ -119,7 +120,18 @@ test-over: setup
 		$(addprefix --ignore=,$(OVER_IGNORES)) \
 		tests/backend tests/connection tests/hotpaths tests/admission tests/django $(PYTEST)
 
-lint: setup
+lint: lint-all-features lint-few-features
+
+lint-few-features: setup
+	@nice cargo clippy -p vcache --lib --quiet --no-default-features --features driver -- -D warnings
+	@nice cargo clippy -p vcache --lib --quiet --no-default-features --features driver,admission -- -D warnings
+	@nice cargo clippy -p vcache --lib --quiet --no-default-features --features driver,http -- -D warnings
+	@nice cargo clippy -p vcache --lib --quiet -- -D warnings
+	@nice cargo clippy -p vcache --lib --quiet --features admission -- -D warnings
+	@nice cargo clippy -p vcache --lib --quiet --features http -- -D warnings
+	@nice cargo clippy -p vcache --lib --quiet --features json,dict,awaitable,spawn -- -D warnings
+
+lint-all-features: setup
 	@echo "==> Lint"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
@@ -127,13 +139,6 @@ lint: setup
 	@cargo fmt --manifest-path $(INGEST)/Cargo.toml --check
 	@for guest in $(GUESTS); do cargo metadata --quiet --locked --format-version 1 --manifest-path $$guest/Cargo.toml >/dev/null || exit 1; done
 	@$(LINTED) cargo test --workspace --no-run --features $(FEATURES) --quiet
-	@cargo clippy -p vcache --lib --quiet --no-default-features --features driver -- -D warnings
-	@cargo clippy -p vcache --lib --quiet --no-default-features --features driver,admission -- -D warnings
-	@cargo clippy -p vcache --lib --quiet --no-default-features --features driver,http -- -D warnings
-	@cargo clippy -p vcache --lib --quiet -- -D warnings
-	@cargo clippy -p vcache --lib --quiet --features admission -- -D warnings
-	@cargo clippy -p vcache --lib --quiet --features http -- -D warnings
-	@cargo clippy -p vcache --lib --quiet --features json,dict,awaitable,spawn -- -D warnings
 	@$(INGEST_PROFILE) $(LINTED) cargo test --manifest-path $(INGEST)/Cargo.toml --target-dir target --no-run --locked --quiet
 	@$(LINTED) RUSTDOC=$(abspath scripts/rustdoc.sh) cargo test --doc -p vcache -p hotpath-macros --features $(FEATURES) --quiet
 	@$(BIN)/mypy
