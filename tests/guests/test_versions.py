@@ -14,11 +14,12 @@ from support.caches import cache_setting
 from support.programs import Program
 from support.server import ValkeyServer
 
-# The layout of vcache/src/abi/table.rs, version 1.2.
+# The layout of vcache/src/abi/table.rs, version 1.4.
 HEADER = 48
 FUNCTION = 8
 OLDER = HEADER + 12 * FUNCTION
-CURRENT = OLDER + 2 * FUNCTION
+RUNTIMES = OLDER + 2 * FUNCTION
+CURRENT = RUNTIMES + FUNCTION
 NEWER = CURRENT + FUNCTION
 
 PROGRAM = """
@@ -148,7 +149,7 @@ def put(table: str) -> str:
 
 
 def test_tables_of_every_size(attempts: Attempts, build: str) -> None:
-    needed = {"newer": NEWER, "spawns": CURRENT}.get(build, OLDER)
+    needed = {"newer": NEWER, "spawns": RUNTIMES}.get(build, OLDER)
     for size in range(HEADER, NEWER + 3 * FUNCTION, FUNCTION):
         source = put(f"capsule(made(size={size}, version='0.0.7'))")
         if size >= needed:
@@ -162,6 +163,21 @@ def test_the_wheels_own_table(attempts: Attempts, build: str) -> None:
         attempts.mismatches("", "older")
     else:
         attempts.works("")
+
+
+@pytest.mark.parametrize("build", ["current"], indirect=True)
+def test_a_host_that_does_not_know_which_nodes_there_are(attempts: Attempts) -> None:
+    attempts.works(
+        put(f"capsule(made(size={RUNTIMES}, minor=3, version='0.0.9'))")
+        + """
+import probe_guest
+try:
+    probe_guest.primaries()
+    raise AssertionError
+except exceptions.ConfigurationError as error:
+    assert "django-vcache 0.0.9 cannot tell" in str(error), error
+"""
+    )
 
 
 def test_a_table_without_the_feature_for_runtimes(attempts: Attempts, build: str) -> None:
@@ -189,8 +205,8 @@ def test_other_versions_and_what_is_no_table(attempts: Attempts) -> None:
             "table 2.3",
             "go back to",
         )
-        attempts.mismatches(put(f"capsule(made(size={HEADER}, major=3), b'{name}')"), "newer", "table 3.3")
-        attempts.mismatches(put(f"capsule(made(major=0, version='0.0.1'), b'{name}')"), "0.0.1", "older", "table 0.3")
+        attempts.mismatches(put(f"capsule(made(size={HEADER}, major=3), b'{name}')"), "newer", "table 3.4")
+        attempts.mismatches(put(f"capsule(made(major=0, version='0.0.1'), b'{name}')"), "0.0.1", "older", "table 0.4")
     attempts.mismatches(put("capsule(made(), b'django_vcache._capi@2')"))
     # A version that is not told, or not text.
     attempts.mismatches(put("capsule(made(major=2, version_len=0))"), "newer")
