@@ -6,6 +6,7 @@ mod tree;
 
 use std::ffi::CString;
 use std::fmt;
+use std::sync::Once;
 
 use vcache::pyo3::prelude::*;
 use vcache::pyo3::types::PyDict;
@@ -19,7 +20,12 @@ fn python<'py>(py: Python<'py>, source: &str) -> Bound<'py, PyAny> {
 }
 
 fn attach<T>(test: impl FnOnce(Python<'_>) -> T) -> T {
-    Python::initialize();
+    static READY: Once = Once::new();
+    // Of a package that several threads import at once for the first time, one may see a half.
+    READY.call_once(|| {
+        Python::initialize();
+        Python::attach(|py| py.import("collections.abc").map(drop)).unwrap();
+    });
     Python::attach(test)
 }
 

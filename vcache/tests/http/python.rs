@@ -1,6 +1,7 @@
 //! Requests from Python's tuples, and responses as such, with an interpreter inside the test.
 
 use std::ffi::CString;
+use std::sync::Once;
 
 use vcache::http::{Request, Response};
 use vcache::pyo3::exceptions::PyTypeError;
@@ -9,7 +10,12 @@ use vcache::pyo3::types::PyDict;
 use vcache::python::Annotate;
 
 fn attach<T>(test: impl FnOnce(Python<'_>) -> T) -> T {
-    Python::initialize();
+    static READY: Once = Once::new();
+    // Of a package that several threads import at once for the first time, one may see a half.
+    READY.call_once(|| {
+        Python::initialize();
+        Python::attach(|py| py.import("collections.abc").map(drop)).unwrap();
+    });
     Python::attach(test)
 }
 
