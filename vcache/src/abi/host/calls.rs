@@ -242,29 +242,21 @@ pub(super) unsafe extern "C" fn submit(
         if command.flags & !Command::KNOWN != 0 {
             return refused(error, "a command has flags that are not known here");
         }
-        let driven = command.flags & Command::DRIVEN != 0;
         let Ok(slot) = slot(&command) else {
             return refused(error, "a command is for a slot that there is not");
         };
+        let driven = command.flags & Command::DRIVEN != 0;
         if scope::driving() == Driving::Elsewhere && !driven {
             return Status::NOBODY_DRIVES;
         }
         // SAFETY: the caller's bytes live during the call.
         let packet = match unsafe { packet(&command) } {
             Ok(packet) => packet,
-            Err(refused) => {
-                // SAFETY: the caller gives a place to write to.
-                unsafe { error.write(errors::give(&refused)) };
-                return Status::ERROR;
-            }
+            Err(why) => return failed(error, &why),
         };
         let route = match handle.route(&packet) {
             Ok(route) => route,
-            Err(refused) => {
-                // SAFETY: the caller gives a place to write to.
-                unsafe { error.write(errors::give(&refused)) };
-                return Status::ERROR;
-            }
+            Err(why) => return failed(error, &why),
         };
         let timeout = timeout(&command, packet.blocking, &handle);
         let call = Ticket::new(route, &command);
@@ -277,12 +269,10 @@ pub(super) unsafe extern "C" fn submit(
         });
         match submitted {
             Some(Ok(())) => {}
-            Some(Err(refused)) => {
+            Some(Err(why)) => {
                 // Nothing is called, also if the driver kept it.
                 call.slot.abandon();
-                // SAFETY: as above.
-                unsafe { error.write(errors::give(&refused)) };
-                return Status::ERROR;
+                return failed(error, &why);
             }
             None if call.slot.abandon_unfilled() => return Status::PANIC,
             // It panicked, but had the call already, and may have answered it: that stands.
@@ -309,11 +299,7 @@ pub(super) unsafe extern "C" fn owners(
         }
         let found = match handle.owners() {
             Ok(found) => found,
-            Err(refused) => {
-                // SAFETY: the caller gives a place to write to.
-                unsafe { error.write(errors::give(&refused)) };
-                return Status::ERROR;
-            }
+            Err(why) => return failed(error, &why),
         };
         let numbers = found.into_iter().map(|owner| owner.map_or(0, |owner| owner as u64));
         for (at, number) in numbers.chain(iter::repeat(0)).take(count).enumerate() {
@@ -326,12 +312,17 @@ pub(super) unsafe extern "C" fn owners(
 
 /// The answer to a guest that speaks another version.
 fn refused(error: *mut *mut table::Error, what: &str) -> Status {
-    let told = Error::configuration(format!(
+    let why = Error::configuration(format!(
         "{what}: the extension module and django-vcache {} do not fit together",
         env!("CARGO_PKG_VERSION")
     ));
+    failed(error, &why)
+}
+
+/// The answer to a call that was not taken.
+fn failed(error: *mut *mut table::Error, why: &Error) -> Status {
     // SAFETY: the caller gives a place to write to.
-    unsafe { error.write(errors::give(&told)) };
+    unsafe { error.write(errors::give(why)) };
     Status::ERROR
 }
 

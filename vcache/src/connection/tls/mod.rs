@@ -48,7 +48,7 @@ pub(crate) struct TlsSocket {
     raw_was_full: bool,
     /// The session may hold plain bytes that were not read, since there was no room for them.
     has_plain: bool,
-    /// What came is no TLS, or ends it: it is told when what came before it has been read.
+    /// What came is no TLS, or ends it. The error waits until what came before it has been read.
     ended: Option<io::Error>,
     /// Bytes were taken and could not be sent: the connection is over, which the next call tells. They count as sent.
     broken: Option<io::Error>,
